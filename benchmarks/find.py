@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from benchmarks.data import table
 from benchmarks.measure import HAS_ANONYMOUS, NO_ANONYMOUS, PeakAnonymous, cpu_seconds, run_module
+from benchmarks.shards import plain_columns
 from manifests.files import sha256_file, write_atomic
 from manifests.manifest import Manifest, ShardEntry, SourceEntry, TokenizerEntry, load_manifest, write_manifest
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, shard_schema, write_shard
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_exchange
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Step, Unit
 from pipeline.stages import corpus_index, tokenize
 from pipeline.stages.tokenizer import MODEL, train_bpe
@@ -66,7 +67,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
     shards = Step(tokenize.SHARDS, tokenize.write_documents, [Unit(name) for name in made])
     keys, files_step = corpus_index.index_steps(shards, documents, 0)
     keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-    _, files, _ = run_exchange(corpus, keys, files_step, engine)
+    [[(_, files)]], _ = run_job(corpus, [[(keys, files_step)]], engine)
     entries = [
         ShardEntry(
             path=receipt.outputs[0].path.removeprefix("shards/"),
@@ -109,21 +110,12 @@ def make_batch(first: int, last: int) -> pa.RecordBatch:
     width = len(urls) // count
     edges = np.arange(count + 1, dtype=np.int32)
     schema = shard_schema(VOCABULARY)
-    parts = schema.field("parts").type
-    numbers = pa.array(np.arange(first, last, dtype=np.int64))
     columns = {
         "tokens": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
         "document": pa.Array.from_buffers(pa.binary(16), count, [None, pa.py_buffer(chance.bytes(16 * count))]),
         "source": pa.repeat(SOURCE, count),
         "url": pa.StringArray.from_buffers(count, pa.py_buffer(edges * np.int32(width)), pa.py_buffer(urls)),
-        "cluster_size": pa.array(np.ones(count, np.uint32)),
-        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
-        "offset": numbers,
-        "length": numbers,
-        "member": pa.repeat("", count),
-        "inner_offset": numbers,
-        "inner_length": numbers,
-        "parts": pa.ListArray.from_arrays(edges * 0, pa.array([], parts.value_type)),
+        **plain_columns(first, last, schema),
     }
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 

@@ -52,7 +52,9 @@ def measure_stage(folder: Path) -> dict[str, float]:
     with PeakAnonymous() as peak:
         keys, duplicates = line_dedup.find_duplicates(recipe, collected)
         keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
-        places, verdicts = send_verdicts(keys, duplicates, line_dedup.LINE_BITS, line_dedup.reduce_verdicts)
+        places, verdicts = send_verdicts(
+            line_dedup.STAGE, keys, duplicates, line_dedup.LINE_BITS, line_dedup.reduce_verdicts
+        )
         verdicts = replace(verdicts, units=[unit._replace(awaits=()) for unit in verdicts.units])
         [[(_, found)], _], _ = run_job(folder, [[(keys, duplicates)], [(places, verdicts)]], engine)
     seconds = cpu_seconds() - begun

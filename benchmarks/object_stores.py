@@ -22,7 +22,7 @@ from benchmarks.data import ROOT, table
 from benchmarks.measure import cpu_seconds
 from filters.formats.stream import open_stored
 from filters.formats.warc import Limits, find_boundaries, read_frames
-from manifests.mirror import StoredDump, open_dump
+from manifests.mirror import StoredDump, open_range
 from manifests.storage import Storage, connect
 
 LIMITS = Limits(1 << 20)
@@ -77,7 +77,7 @@ def _measure_splits(scratch: Path) -> list[list[str]]:
             pieces = find_boundaries(stored, LIMITS, DUMP_BYTES // count)
         before, read = Storage.fetched_bytes, 0
         for piece in pieces:
-            with open_dump(place, scratch / "corpus", piece.start, piece.end) as part:
+            with open_range(place, scratch / "corpus", piece.start, piece.end) as part:
                 read += sum(frame.stored for frame in read_frames(part, LIMITS, *piece))
         assert read == entry.bytes, "each byte is accounted for"
         fetched = Storage.fetched_bytes - before

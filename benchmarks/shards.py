@@ -31,6 +31,20 @@ TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000
 SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 900 MB of text
 
 
+def plain_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Array]:
+    """Return the columns of the documents `first` to `last` that are alike in all: cluster sizes and locators."""
+    count = last - first
+    numbers = pa.array(np.arange(first, last, dtype=np.int64))
+    parts = pa.array([], schema.field("parts").type.value_type)
+    return {
+        "cluster_size": pa.array(np.ones(count, np.uint32)),
+        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
+        "member": pa.repeat("", count),
+        **dict.fromkeys(("offset", "length", "inner_offset", "inner_length"), numbers),
+        "parts": pa.ListArray.from_arrays(np.zeros(count + 1, np.int32), parts),
+    }
+
+
 def make_block(block: int) -> bytes:
     """Return one mapper's block for the shard as IPC bytes: documents of about `DOCUMENT_TOKENS` tokens."""
     chance = np.random.default_rng(block)
@@ -38,7 +52,6 @@ def make_block(block: int) -> bytes:
     lengths = chance.integers(DOCUMENT_TOKENS // 2, DOCUMENT_TOKENS * 3 // 2, count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     schema = tokenize.part_schema(VOCABULARY)
-    numbers = pa.array(np.arange(count, dtype=np.int64))
     values = chance.integers(0, VOCABULARY, int(offsets[-1]), dtype=np.uint16)
     columns = {
         "key": pa.array(chance.integers(0, 1 << 64, count, np.uint64)),
@@ -46,15 +59,7 @@ def make_block(block: int) -> bytes:
         "document": pa.array([chance.bytes(16) for _ in range(count)], pa.binary(16)),
         "source": pa.repeat("common_crawl", count),
         "url": pa.array([f"https://site-{block}.example/archive/page-{number}.html" for number in range(count)]),
-        "file": pa.repeat("CC-MAIN-20190715175205-00000.warc.gz", count),
-        "offset": numbers,
-        "length": numbers,
-        "member": pa.repeat("", count),
-        "inner_offset": numbers,
-        "inner_length": numbers,
-        "parts": pa.ListArray.from_arrays(
-            np.zeros(count + 1, np.int32), pa.array([], schema.field("parts").type.value_type)
-        ),
+        **plain_columns(0, count, schema),
     }
     block: bytes = pa.RecordBatch.from_pydict(columns, schema=schema).serialize().to_pybytes()
     return block

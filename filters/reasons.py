@@ -130,7 +130,7 @@ class CustomReason(str):
 
     Attributes:
         value: begins with `custom-`, then lower case letters, digits and hyphens.
-        description: for people.
+        description: one phrase for people.
     """
 
     value: str

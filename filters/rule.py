@@ -64,7 +64,7 @@ class Found(NamedTuple):
     """The results of the stage that a rule needs, as the step `filter` passes them; None for a rule that needs none.
 
     Attributes:
-        verdict: about this document.
+        verdict: the decision about this document.
         models: files and cut-offs that the run has made for the rule.
     """
 
@@ -100,8 +100,8 @@ def edit(text: str, removed: Mapping[AnyReason, Removed], **signals: Any) -> Ver
 
     Args:
         text: what stays; not empty.
-        removed: by reason; all characters that the text has lost are accounted for.
-        signals: by name.
+        removed: what was removed, by reason; it accounts for all characters that the text has lost.
+        signals: values by name.
     """
     return Verdict(text, None, removed, signals)
 
@@ -118,6 +118,7 @@ class Rule(Strict):
         REASONS: every reason that it may give.
         SIGNALS: names of the signals that it may leave. Those without a column in `clean/` are numbers.
         FILES: settings that hold paths: their files count by content, never by place.
+        TRAINING: settings with lists of paths and globs of what the run trains on, whose files count by content, too.
         FIXED: further settings that cannot differ between languages.
         SHORT: the setting that a recipe may give alone, as in `min_characters: 300`; empty for none.
         AT: the steps that may apply it.
@@ -129,6 +130,7 @@ class Rule(Strict):
     REASONS: ClassVar[tuple[AnyReason, ...]] = ()
     SIGNALS: ClassVar[tuple[str, ...]] = ()
     FILES: ClassVar[tuple[str, ...]] = ()
+    TRAINING: ClassVar[tuple[str, ...]] = ()
     FIXED: ClassVar[tuple[str, ...]] = ()
     SHORT: ClassVar[str] = ""
     AT: ClassVar[tuple[str, ...]] = ("filter",)
@@ -143,7 +145,7 @@ class Rule(Strict):
             raise ValueError(f"at: {self.at} is not possible here, only {self.AT[0]}")
         if self.at == "extract" and (self.mode == "annotate" or self.by_language):
             raise ValueError("mode: annotate and by_language are for rules that act after extract")
-        fixed = {"at", "mode", "by_language", *self.FILES, *self.FIXED}
+        fixed = {"at", "mode", "by_language", *self.FILES, *self.TRAINING, *self.FIXED}
         for code, changed in self.by_language.items():
             if wrong := sorted(fixed & set(changed)):
                 raise ValueError(f"by_language.{code}: {wrong[0]} is the same for all languages: set it once")
@@ -195,24 +197,23 @@ class Rule(Strict):
 
     def training_inputs(self) -> dict[str, list[str]]:
         """Return paths and globs of what the run trains on for it, by use."""
-        return {}
+        return {use: paths for use in self.TRAINING if (paths := getattr(self, use))}
 
     def map_paths(self, change: Callable[[str], str]) -> Self:
         """Return the rule with each path changed."""
         changed: dict[str, Any] = {}
-        for key in self.FILES:
-            value = getattr(self, key)
-            if value:
+        for key in (*self.FILES, *self.TRAINING):
+            if value := getattr(self, key):
                 changed[key] = change(value) if isinstance(value, str) else [change(path) for path in value]
         return self.model_copy(update=changed)
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
         """Return the rule with what a run has trained given by path, by setting, so that nothing is trained again."""
-        return self.model_copy(update=files)
+        return self.model_copy(update={**files, **{use: [] for use in self.TRAINING}} if files else {})
 
     def key(self) -> dict[str, Any]:
         """Return the settings that count in a recipe's hash: all without paths, whose files count by their hashes."""
-        return {**self.model_dump(), **dict.fromkeys(self.FILES)}
+        return {**self.model_dump(), **dict.fromkeys((*self.FILES, *self.TRAINING))}
 
     def step_key(self) -> dict[str, Any]:
         """Return the settings that count in the fingerprint of a step that applies it."""
@@ -297,7 +298,7 @@ class Filtered:
     Attributes:
         text: what stays of it, empty if it was dropped.
         reason: why it was dropped.
-        signals: of the rules that it has met.
+        signals: the signals of the rules that were applied.
         removed: what was taken out of the text, by reason.
         flags: reasons that rules with `mode: annotate` would have had.
     """
@@ -326,8 +327,8 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
 
     Args:
         page: the document as extracted.
-        rules: of its source.
-        found: of each rule.
+        rules: the rules of its source.
+        found: the results that each rule needs.
 
     Raises:
         UserError: a rule's text or characters do not add up; the message names the rule.

@@ -31,7 +31,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     """Return the first mistake in a part of the recipe as a sentence: key, value, allowed values.
 
     Args:
-        error: of pydantic.
+        error: the error that pydantic raised.
         root: the class that was to be made.
     """
     # a mistyped key comes first: it explains the key that is missing

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import RunError, UserError
-from manifests.arguments import POSITIVE
+from manifests.arguments import POSITIVE, describe
 from manifests.display import (
     MOST_SHOWN,
     end_quietly,
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Callable[..., Any]:
-        made = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        made = commands.add_parser(name, **describe(summary))
         made.add_argument("corpus", help="folder or URL of the corpus")
         made.add_argument("--json", action="store_true", help="print JSON for programs")
         made.set_defaults(run=run)

@@ -1,8 +1,9 @@
-"""Numbers on command lines: types for `add_argument`, which refuse a value out of range in words."""
+"""Parts of command lines: types of numbers that refuse a value out of range, and the summary of a command."""
 
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -35,3 +36,8 @@ COUNT, POSITIVE = _whole(0), _whole(1)
 ABOVE_ZERO = _number(lambda number: 0 < number < math.inf, "a finite number above 0")
 SHARE = _number(lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")
+
+
+def describe(summary: str) -> dict[str, Any]:
+    """Return the settings of `add_parser` that show a summary in the list of commands and in the command's own help."""
+    return {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}

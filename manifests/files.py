@@ -106,6 +106,9 @@ def sync_path(path: Path) -> None:
 
 def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
     """Write bytes to a path that is never seen half-written; `durable` as of `atomic_path`."""
+    if path.exists() and not path.is_file():  # a device such as /dev/null, which root could replace by a file
+        path.write_bytes(data)
+        return
     with atomic_path(path, durable) as temporary:
         temporary.write_bytes(data)
 

@@ -299,36 +299,28 @@ class StoredDump(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_dump(place: str | StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
+def open_range(dump: StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
     """Yield the stored bytes of a dump of which the part from `start` to `end` is read.
 
-    If the dump lies in an object store and this machine has no copy, that part is downloaded now, and other bytes when
-    they are read. They lie in a file without a name, which is gone when the block or the process ends.
+    If this machine has no copy, that part is downloaded now, and other bytes when they are read. They lie in a file
+    without a name, which is gone when the block or the process ends.
 
     Args:
-        place: path on this machine, or a dump in an object store.
+        dump: in an object store.
         corpus: that is built from the dump.
         start: of the part, in stored bytes.
         end: of the part.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the copy cannot be opened.
         StorageError: the dump cannot be read, is gone, or is another than when the run began.
     """
-    if isinstance(place, StoredDump):
-        folder, path = _place_copy(place.url, place.version, corpus)
-        if not is_recorded(folder, path, place.version):
-            with _open_part(place, start, end) as fetched:
-                yield fetched
-            return
+    folder, path = _place_copy(dump.url, dump.version, corpus)
+    if is_recorded(folder, path, dump.version):
         mark_used(folder, path)
-        place = str(folder / path)
-    with open_stored(Path(place)) as stored:
-        yield stored
-
-
-@contextlib.contextmanager
-def _open_part(dump: StoredDump, start: int, end: int) -> Iterator[FetchedFile]:
+        with open_stored(folder / path) as stored:
+            yield stored
+        return
     parent, _, name = dump.url.rpartition("/")
 
     def fetch(first: int, last: int) -> None:

@@ -25,7 +25,7 @@ from manifests import tokenizer
 from manifests.document import ID_BYTES, LOCATOR_FIELDS
 from manifests.files import atomic_path, unreadable, write_atomic
 from manifests.manifest import ShardEntry, load_manifest
-from manifests.mirror import fetch, mirror_of, open_corpus
+from manifests.mirror import fetch, mirror_of, open_corpus, place_of
 from manifests.storage import StorageError
 
 FORMAT = "teratoken-shard-2"
@@ -125,7 +125,7 @@ def open_shard_of(corpus: Path, path: str) -> Shard:
     try:
         return open_shard(fetch(corpus, f"shards/{path}"))
     except (OSError, pa.ArrowException) as error:
-        raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {corpus}`") from error
+        raise unreadable(f"shards/{path}", error, f"run `python -m manifests verify {place_of(corpus)}`") from error
 
 
 def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:

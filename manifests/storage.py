@@ -245,7 +245,7 @@ class Storage:
         """Store bytes as a new file and return True; return False if the file exists.
 
         Raises:
-            UserError: the client library that can do it is not installed.
+            UserError: the client library that can do it is not installed, or the bucket does not exist.
             StorageError: it cannot be written.
         """
         self.requests["put"] += 1
@@ -381,6 +381,8 @@ def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> 
         obstore.put(store, f"{prefix}/{path}".lstrip("/"), data, mode="create")
     except obstore.exceptions.AlreadyExistsError:
         return False
+    except FileNotFoundError as error:
+        raise UserError(f"the bucket s3://{bucket} does not exist: create it, or check the URL") from error
     except obstore.exceptions.BaseError as error:
         raise storage_error(OSError(5, str(error)), f"s3://{root}/{path}") from error
     return True

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, describe
 from manifests.display import end_quietly, escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
@@ -278,14 +278,14 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         epilog = EPILOG if command.takes_beam_options else None
-        own = commands.add_parser(name, help=command.help, epilog=epilog)
+        own = commands.add_parser(name, **describe(command.help), epilog=epilog)
         _add_arguments(own, command.arguments)
         if name == "download":
             sources = own.add_subparsers(dest="source", required=True)
             for source, (text, arguments) in DUMP_SOURCES.items():
-                _add_arguments(sources.add_parser(source, help=text), (*arguments, *TRANSFER))
-            _add_arguments(sources.add_parser("references", help="pages that Wikipedia cites, from their own servers"),
-                           REFERENCES)  # fmt: skip
+                _add_arguments(sources.add_parser(source, **describe(text)), (*arguments, *TRANSFER))
+            summary = describe("download pages that Wikipedia cites, from their own servers")
+            _add_arguments(sources.add_parser("references", **summary), REFERENCES)
     return parser
 
 
@@ -439,35 +439,35 @@ COMMANDS = {
 }  # fmt: skip
 
 DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but --base-url select the files
-    "common_crawl": ("files of one crawl of Common Crawl", (
+    "common_crawl": ("download files of one crawl of Common Crawl", (
         _argument("--crawl", "name of the crawl, such as CC-MAIN-2019-30", required=True, metavar="NAME"),
         FILES,
         _argument("--kind", "pages, extracted text or metadata (default: warc)",
                   choices=("warc", "wet", "wat"), default="warc"),
         _server("https://data.commoncrawl.org/"),
     )),
-    "stackexchange": ("posts of Stack Exchange sites from archive.org", (
+    "stackexchange": ("download posts of Stack Exchange sites from archive.org", (
         _argument("--sites", "sites separated by commas, or all (without meta sites)", required=True, metavar="NAMES"),
         _argument("--item", "item of archive.org (default: %(default)s)", default="stackexchange", metavar="NAME"),
         _server("https://archive.org/download/"),
     )),
-    "c4": ("files of C4", (
+    "c4": ("download files of C4", (
         FILES,
         _argument("--config", "en, en.noblocklist or realnewslike (default: en)", default="en", metavar="NAME"),
         _server("https://huggingface.co/datasets/allenai/c4/resolve/main/"),
     )),
-    "gutenberg": ("plain texts of Project Gutenberg, which asks programs to use a mirror", (
+    "gutenberg": ("download plain texts of Project Gutenberg, which asks programs to use a mirror", (
         _argument("--books", "ebook numbers and ranges, such as 11,84,1-100", required=True, metavar="NUMBERS"),
         _server("https://www.gutenberg.org/"),
     )),
-    "wikipedia": ("dumps of Wikipedias from Wikimedia", (
+    "wikipedia": ("download dumps of Wikipedias from Wikimedia", (
         _argument("--language", "codes separated by commas, or all (LLaMA's twenty)", required=True, metavar="CODES"),
         _argument("--date", "date of the dump, such as 20240101", required=True, metavar="DATE"),
         _argument("--files", "multistream can be cut into splits; parts is the same in several files; single cannot "
                   "(default: multistream)", choices=("multistream", "parts", "single"), default="multistream"),
         _server("https://dumps.wikimedia.org/"),
     )),
-    "arxiv": ("monthly tars of arXiv from a mirror, by arXiv's manifest", (
+    "arxiv": ("download monthly tars of arXiv from a mirror, by arXiv's manifest", (
         _argument("--manifest", "path of arXiv_src_manifest.xml", type=Path, required=True, metavar="FILE"),
         _argument("--months", "a month or a range, such as 0303 or 9107:9912", required=True, metavar="YYMM[:YYMM]"),
         _server(None),

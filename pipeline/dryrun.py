@@ -4,7 +4,6 @@ Receipts of tasks are made up, so that each step finds what it plans by: the num
 units, settings and functions are those of the recipe. Nothing is read but the recipe and no engine is asked.
 """
 
-import pickle
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,7 +66,7 @@ class DryEngine(Engine):
         """Return an engine whose graphs do not count: a remote engine never sees them."""
         return replace(self, graphs=[])
 
-    def pool_for(self, sizes: Any) -> None:
+    def pool_for(self, tasks: int, size: int) -> None:
         """Return None: there are no processes here."""
 
     def pipeline(self) -> "beam.Pipeline":
@@ -157,9 +156,10 @@ def _input(source: str, name: str, size: int) -> Input:
 
 def listed_tasks(corpus: Path) -> list[Task]:
     """Return the tasks to run of the job whose task list lies in a corpus."""
-    *groups, parts = read_all(corpus)
+    *listed, _ = read_all(corpus)
+    groups = (one for one in listed if not isinstance(one, Task))
     mapped = [task for group in groups for task, is_waiting in group if is_waiting]
-    return [*mapped, *(pickle.loads(task) for part in parts for task in part.reduces.values())]
+    return [*mapped, *(one for one in listed if isinstance(one, Task))]
 
 
 def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.errors import UserError
-from filters.formats.stream import Stored
+from filters.formats.stream import Stored, open_stored
 from filters.models.sentencepiece import encode_texts
 from filters.rule import Filtered, Found, apply_rules, page_of
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
-from manifests.mirror import StoredDump, fetch, fetch_folder, fetch_url, list_folder, open_dump
+from manifests.mirror import StoredDump, fetch, fetch_folder, fetch_url, list_folder, open_range
 from manifests.recipe import RECIPE_FILE, Recipe, load_run_recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.corpus import CorpusReader
@@ -84,7 +84,7 @@ class Rederiver:
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
         self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
-        self.inputs: dict[str, dict[str, str | StoredDump]] = {}  # paths and dumps in stores by source and name
+        self.inputs: dict[str, dict[str, Path | StoredDump]] = {}  # paths and dumps in stores by source and name
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
         """Return True if the steps give the tokens that the shard holds, and the result in words."""
@@ -100,7 +100,10 @@ class Rederiver:
             for file, dump in dumps.items():
                 start = min(part.offset for part in ranges if part.file == file)
                 end = max(part.offset + part.length for part in ranges if part.file == file)
-                stored[file] = files.enter_context(open_dump(dump, self.corpus, start, end))
+                opened = (
+                    open_range(dump, self.corpus, start, end) if isinstance(dump, StoredDump) else open_stored(dump)
+                )
+                stored[file] = files.enter_context(opened)
             for part in ranges:
                 if part.offset + part.length > len(stored[part.file]):
                     return False, f"{dumps[part.file]} ends before the record: the file has changed"
@@ -163,21 +166,21 @@ class Rederiver:
             raise LookupError("the kept line verdicts belong to another text")
         return verdict
 
-    def _find_dump(self, name: str, file: str) -> str | StoredDump:
+    def _find_dump(self, name: str, file: str) -> Path | StoredDump:
         """Return the present path of a source's file, or the file in an object store."""
         for folder in self.moved.get(name, []):
             if (Path(folder) / file).is_file():
-                return str(Path(folder) / file)
+                return Path(folder) / file
         if name not in self.inputs:
             patterns = [] if self.moved.get(name) else self.recipe.sources[name].inputs
-            self.inputs[name] = {one: str(path) for one, path in inputs.match(name, patterns, self.folder).items()}
+            self.inputs[name] = {**inputs.match(name, patterns, self.folder)}
             for one, item in inputs.match_stored(name, patterns).items():
                 self.inputs[name][one] = StoredDump(item.path, item.version, item.size)
         if file not in self.inputs[name]:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         dump = self.inputs[name][file]
         if isinstance(dump, StoredDump) and ":" in (self.recipe.sources[name].kind or ""):
-            return str(fetch_url(dump.url, dump.version, self.corpus))  # a user's reader may need a buffer
+            return fetch_url(dump.url, dump.version, self.corpus)  # a user's reader may need a buffer
         return dump
 
 

@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from benchmarks.__main__ import BENCHMARKS, WITH_OPTIONS
+from filters.dedup.containment import Containment
+from filters.dedup.minhash import MinHash
+from filters.dedup.settings import Deduplication
+from manifests.recipe import Recipe, Shards, Tokenizer, Trainer
+from manifests.source import Columns, Limits, Source
 from pipeline.rules import write_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,6 +88,28 @@ def test_the_stages_of_a_run_are_described(capsys: pytest.CaptureFixture[str]) -
     assert choices is not None
     described = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/build.md").read_text("utf-8"), re.MULTILINE))
     assert sorted(set(re.sub(r"\s", "", choices[1]).split(",")) - described) == []
+
+
+BLOCKS: dict[str, type[BaseModel]] = {
+    "Recipe": Recipe, "Source": Source, "Limits": Limits, "Deduplication": Deduplication, "MinHash": MinHash,
+    "Containment": Containment, "Tokenizer": Tokenizer, "Shards": Shards, "Trainer": Trainer, "Columns": Columns,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("heading", BLOCKS)
+def test_the_page_of_the_recipe_has_every_key_with_its_default(heading: str) -> None:
+    page = (ROOT / "docs/recipe.md").read_text("utf-8")
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = {name: default for names, default in re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", section, re.MULTILINE)
+            for name in re.findall(r"`(\w+)`", names)}  # fmt: skip
+    fields = BLOCKS[heading].model_fields
+    assert rows.keys() == fields.keys()
+    for name, default in rows.items():
+        field = fields[name]
+        if default in ("-", "(block)"):
+            assert field.is_required() if default == "-" else isinstance(field.default, BaseModel), name
+        else:
+            assert yaml.safe_load(default.strip("`")) == field.default, name
 
 
 def words_of(command: str) -> list[str]:

@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from filters.errors import UserError
@@ -15,8 +14,9 @@ from manifests.files import relative_files, write_atomic
 from manifests.ledger import Tally
 from pipeline.beam.engines import Engine
 from pipeline.beam.exchange import Mapped
+from pipeline.beam.job import run_job
 from pipeline.beam.pool import Pool
-from pipeline.beam.step import Result
+from pipeline.beam.step import Receipts, Result, Step, Task
 
 RANGES = 4
 
@@ -30,9 +30,27 @@ class ShuffleEngine(Engine):
 class PoolEngine(Engine):
     """Two worker processes for every job, however small."""
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool:
+    def pool_for(self, tasks: int, size: int) -> Pool:
         self.pool.start(2)
         return self.pool
+
+
+def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
+    """Run one step; see `run_job`."""
+    [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
+    return found, ran
+
+
+def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
+    """Run one exchange; see `run_job`."""
+    [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
+    return mapped, reduced, ran
+
+
+def tasks_of(step: Step) -> list[Task]:
+    """Return a task for each unit of a step that awaits nothing."""
+    keys = step.fingerprints()
+    return [step.task(unit, keys[unit.name]) for unit in step.units]
 
 
 def engine(corpus: Path, *arguments: str, kind: type[Engine] = Engine) -> Engine:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, describe
 from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
@@ -234,7 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(name, help=summary, **settings)
+        made: argparse.ArgumentParser = commands.add_parser(name, **describe(summary), **settings)
         made.set_defaults(function=function)
         return made
 

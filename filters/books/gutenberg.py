@@ -87,8 +87,8 @@ class Book(NamedTuple):
     """A book.
 
     Attributes:
-        text: Without the parts that are Project Gutenberg's.
-        number: Of the ebook, 0 where the text states none.
+        text: The book without the parts that are Project Gutenberg's.
+        number: The number of the ebook, 0 if the text states none.
         about: Title, author, language and release date as the header has them.
         whole: True if nothing marked the text as Project Gutenberg's; it is then unchanged.
     """

@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.hashing import GOLDEN, Keys, Mask, drop_repeats, duplicate_mask, run_starts
+from filters.hashing import GOLDEN, Keys, Mask, drop_repeats, run_starts
 
 Rows = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 Similar = Callable[[Rows, Rows], Shares]  # (centres, members) of pairs -> the similarity of each pair
 
 BLOCK = 1 << 20  # edges numbered and joined at once, which bounds the memory beside the nodes and their roots
+SLOTTED = 1 << 18  # keys put into slots at once: their slots stay in the cache
+_SLOTS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))  # multipliers of two unrelated hash tables; the second is SplitMix64's
 
 
 def components(edges: Rows) -> tuple[Rows, Rows]:
@@ -67,7 +69,10 @@ def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Row
 
 def distinct_edges(edges: Rows) -> Rows:
     """Return the distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
-    ordered = edges[np.lexsort([edges[:, 1], edges[:, 0]])]
+    a, b = edges.T
+    if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
+        return edges
+    ordered = edges[np.lexsort([b, a])]
     return np.asarray(ordered[run_starts(*ordered.T)])
 
 
@@ -199,15 +204,37 @@ def _find_smallest(edges: Rows) -> Rows:
 
 
 def _select_shared(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
-    """Return the distinct (key, row) of the keys that more than one row has, sorted."""
-    again = duplicate_mask(keys)  # most keys occur once
-    keys, rows = keys[again], rows[again]
+    """Return the distinct (key, row) of the keys that more than one row has, sorted.
+
+    Most keys have one row. They are set aside by two hash tables of their slots before the others are sorted.
+    """
+    for multiplier in _SLOTS:
+        together = _find_crowded(keys, multiplier)
+        keys, rows = keys[together], rows[together]
     order = np.lexsort([rows, keys])
     keys, rows = keys[order], rows[order]
     fresh = run_starts(keys, rows)
     keys, rows = keys[fresh], rows[fresh]
     several = ~_find_alone(run_starts(keys))
     return keys[several], rows[several]
+
+
+def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
+    """Return a mask of the keys whose slot another entry shares, be its key equal or not; two to four slots a key."""
+    bits = np.uint64((2 * len(keys)).bit_length())
+    counts = np.zeros(1 << int(bits), np.uint32)
+    crowded = np.empty(len(keys), np.bool_)
+
+    def slots() -> Iterator[tuple[slice, Rows]]:
+        for start in range(0, len(keys), SLOTTED):
+            part = slice(start, start + SLOTTED)
+            yield part, (keys[part] * multiplier >> np.uint64(64) - bits).astype(np.int64)
+
+    for _, found in slots():
+        np.add.at(counts, found, np.uint32(1))
+    for part, found in slots():
+        crowded[part] = counts[found] > 1
+    return crowded
 
 
 def _number_edges(edges: Rows) -> tuple[Rows, Rows]:

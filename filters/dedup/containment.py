@@ -103,10 +103,10 @@ def verify_candidates(
     Of two books that contain each other the caller chooses the one to drop.
 
     Args:
-        inner: of `find_candidates`.
-        outer: likewise.
+        inner: the inner books that `find_candidates` returned.
+        outer: the outer books that it returned.
         shingles: returns the whole sorted set of a book by its index; two sets are held at a time.
-        threshold: in (0, 1].
+        threshold: smallest containment, in (0, 1].
     """
     pairs = np.unique(np.sort(np.stack([inner, outer], axis=1), axis=1), axis=0)
     rows: list[tuple[int, int, float, float]] = []

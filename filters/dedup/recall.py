@@ -90,7 +90,7 @@ def plant_canaries(
         identity: the document's id.
         text: its text.
         scheme: the recipe's.
-        seed: of the edits.
+        seed: seed of the random edits.
         levels: similarities in (0, 1].
 
     Returns:
@@ -121,7 +121,7 @@ def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] =
         planted: the canaries of each document, in any order, which does not change the result. The documents should
             not be copies of each other: similar pairs are found or missed together, and then the counts are not
             binomial.
-        levels: of each document's canaries.
+        levels: the similarities of each document's canaries.
     """
     documents = [one for one in planted if one]
     columns = zip(*documents, strict=True) if documents else ((),) * len(levels)

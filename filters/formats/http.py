@@ -52,10 +52,6 @@ class HttpError(Exception):
         self.reason, self.detail = reason, detail
 
 
-class _DecoderError(HttpError):
-    """A body that a decoder refuses, rather than one that ends early."""
-
-
 class _EncodingMismatchError(Exception):
     """The body's first bytes do not have the coding that the header names."""
 
@@ -191,37 +187,20 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
     return _decompress(body, 0, igzip_lib.IgzipDecompressor(flag=flag), limit)[0]
 
 
-class _BrotliDecoder:
-    """A brotli decompressor with the interface of bz2's."""
-
-    unused_data = b""
-
-    def __init__(self) -> None:
-        self.decoder = brotli.Decompressor()
-
-    @property
-    def eof(self) -> bool:
-        return bool(self.decoder.is_finished())
-
-    @property
-    def needs_input(self) -> bool:
-        return bool(self.decoder.can_accept_more_data())
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes:
-        try:
-            return bytes(self.decoder.process(data, output_buffer_limit=max_length))
-        except brotli.error:
-            raise ValueError("brotli") from None
-
-
 def _decode_brotli(body: bytes, limit: int) -> bytes:
     """Decode RFC 7932. Brotli has no magic number: a body that fails and reads as text does not have this coding."""
+    decoder = brotli.Decompressor()
     try:
-        return _decompress(body, 0, _BrotliDecoder(), limit)[0]
-    except _DecoderError as error:
+        data = decoder.process(body, output_buffer_limit=limit + 1)
+    except brotli.error:
         if _reads_as_text(body):
-            raise _EncodingMismatchError from error
-        raise
+            raise _EncodingMismatchError from None
+        raise HttpError(Reason.CORRUPT_BODY, "the body does not decompress: brotli") from None
+    if len(data) > limit:
+        raise HttpError(Reason.TOO_LARGE, f"decompresses to more than {limit} bytes")
+    if not decoder.is_finished():
+        raise HttpError(Reason.CORRUPT_BODY, "the body ends early")
+    return bytes(data)
 
 
 def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tuple[bytes, int]:
@@ -233,8 +212,7 @@ def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tup
         if stream.size > limit:
             raise HttpError(Reason.TOO_LARGE, f"decompresses to more than {limit} bytes")
     if stream.damage is not None:
-        early = stream.damage.problem is Reason.TRUNCATED_RECORD
-        raise (HttpError if early else _DecoderError)(Reason.CORRUPT_BODY, stream.damage.detail)
+        raise HttpError(Reason.CORRUPT_BODY, stream.damage.detail)
     return b"".join(parts), position + stream.length
 
 

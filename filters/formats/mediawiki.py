@@ -53,9 +53,9 @@ class Page:
     Attributes:
         identifier: MediaWiki's number.
         namespace: MediaWiki's number; 0 for articles.
-        title: As in the dump.
+        title: The title as the dump has it.
         redirect: True if the page only leads to another page.
-        wikitext: Of its last revision in the dump.
+        wikitext: The text of its last revision in the dump.
         revision: That revision's number.
         timestamp: That revision's time (ISO 8601, as in the dump).
     """
@@ -94,9 +94,9 @@ class Frame(NamedTuple):
 
     Attributes:
         offset: Where the stored bytes begin.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the element begins in what they decode to, as UTF-8.
-        inner_length: Of the element.
+        inner_length: The length of the element.
         stored: Stored bytes that the frame accounts for.
         data: The element.
         problem: Why there is no page.
@@ -331,7 +331,7 @@ class _Unit:
         ended: All chunks have been taken.
         damaged: The last chunk is damage.
         tail: The last bytes.
-        span: Of the last chunk: decoded bytes from and to, stored bytes from and to.
+        span: The last chunk: start and end of its decoded bytes, then of its stored bytes.
     """
 
     chunks: Iterator[Chunk]

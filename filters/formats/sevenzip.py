@@ -31,8 +31,8 @@ class SevenZipEntry(NamedTuple):
 
     Attributes:
         name: Its path.
-        size: Of its decoded bytes.
-        crc32: Of its decoded bytes, None if not stated.
+        size: The number of its decoded bytes.
+        crc32: The checksum of its decoded bytes, None if the archive states none.
         start: Where the stored bytes of its folder begin.
         stop: Where they end.
         skip: Decoded bytes of the folder before the file.

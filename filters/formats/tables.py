@@ -65,10 +65,10 @@ class TableRow(NamedTuple):
 
     Attributes:
         offset: Where its stored bytes begin.
-        length: Of its stored bytes.
+        length: The number of its stored bytes.
         inner_offset: Where it begins in what these decode to.
         inner_length: Decoded bytes.
-        end: Where it ends, in the unit by which the stored bytes are divided among rows: decoded bytes, or rows.
+        end: Where it ends, in decoded bytes or in rows: the unit by which the stored bytes are divided among rows.
         row: Its columns.
     """
 

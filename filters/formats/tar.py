@@ -43,6 +43,10 @@ class StoredReader:
         self.position += len(data)
         return data
 
+    def put_back(self, data: bytes) -> None:
+        """Return the bytes that were taken last, so that they are read again."""
+        self.position -= len(data)
+
     def skip_to(self, position: int) -> bool:
         """Continue from a later position; return False if the bytes end before it."""
         self.position = min(position, len(self.stored))
@@ -94,7 +98,7 @@ class ArchiveMember(NamedTuple):
         name: Its path.
         start: Where its data begins in the decoded archive.
         stop: Where its data ends.
-        end: Where the next member begins; of a zip archive, compressed bytes up to here.
+        end: Where the next member begins; for a zip archive, the number of compressed bytes up to here.
         data: Empty if it was not wanted.
         problem: Why the member, or the rest of the archive, cannot be used.
         folder: True for a folder.
@@ -147,19 +151,21 @@ def parse_header(block: bytes) -> Header | None:
 
 
 def stream_entries(source: Reader) -> Iterator[TarEntry]:
-    """Yield the members of an archive in order, to where its bytes end or are damaged.
+    """Yield the members of an archive in order, with damage between them, to where its bytes end.
 
-    After each, data up to its `stop` may be taken from `source`; what is left of it is skipped.
+    After each, data up to its `stop` may be taken from `source`; what is left of it is skipped. Archives may follow one
+    another. After damage the archive is read on from the next ustar header.
     """
     commit = ""
     while True:
         entry = _read_entry(source, commit)
         if entry is None:
             return
+        if entry.kind == "damage":
+            yield entry._replace(stop=_skip_to_header(source))
+            continue
         commit = entry.commit
         yield entry
-        if entry.kind == "damage":
-            return
         if not source.skip_to(entry.stop) and source.position < entry.data + entry.size:
             yield _report_damage(source, source.position, Reason.TRUNCATED_RECORD, f"{entry.name!r} ends early")
             return
@@ -203,11 +209,13 @@ def read_members(
     for entry in stream_entries(source):
         at = source.position
         if entry.kind == "end":
-            return
+            continue
         if entry.kind == "damage":
             cause = source.damage or entry
             yield ArchiveMember("", entry.offset, at, at, problem=cause.problem, detail=cause.detail)
-            return
+            if source.damage is not None or at > total:
+                return
+            continue
         if at + entry.size > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
             yield ArchiveMember(entry.name, entry.offset, at, at, problem=Reason.TOO_LARGE, detail=detail)
@@ -287,11 +295,20 @@ def _report_damage(source: Reader, offset: int, reason: Reason, detail: str) -> 
 
 
 def _skip_zeros(source: Reader) -> int:
-    """Return the end of the run of zero blocks at the position of `source`: the first block that holds something."""
+    """Skip the rest of a run of zero blocks and return its end: the first block that holds something."""
     while chunk := source.take(ZEROS):
-        rest = chunk.lstrip(b"\0")
-        if rest:
-            return (source.position - len(rest)) // BLOCK * BLOCK
+        if rest := chunk.lstrip(b"\0"):
+            source.put_back(chunk[(len(chunk) - len(rest)) // BLOCK * BLOCK :])
+            break
+    return source.position
+
+
+def _skip_to_header(source: Reader) -> int:
+    """Skip to the next block that is a ustar header, or to the end; return where that is."""
+    while block := source.take(BLOCK):
+        if block[257:262] == b"ustar" and parse_header(block) is not None:
+            source.put_back(block)
+            break
     return source.position
 
 

@@ -19,6 +19,7 @@ from filters.formats.records import (
     begins_record,
     find_start,
     needs_more,
+    parse_single_record,
     read_records,
 )
 from filters.formats.stream import (
@@ -84,12 +85,12 @@ class Frame(NamedTuple):
 
     Attributes:
         offset: Where the stored bytes begin: a member, or a range of uncompressed bytes.
-        length: Of the stored bytes.
+        length: The number of stored bytes.
         inner_offset: Where the record begins in what these bytes decode to.
         inner_length: Decoded bytes of the record, with the newlines around it.
         stored: Stored bytes that the frame accounts for. A member's are divided among its records by decoded length,
             empty members count for the frame before them; over an archive they sum to its size.
-        headers: Those of the WARC record, or those that WARC would give an ARC record; empty with a problem.
+        headers: The headers of the WARC record, or those that WARC would give an ARC record; empty with a problem.
         version: Such as "1.0" or "ARC/1"; empty with a problem.
         block: The record's content; empty with a problem.
         problem: None for a record.
@@ -327,6 +328,9 @@ def _frame_damage(
 def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
     """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
     length = part.stop - part.start
+    if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
+        yield Frame(part.start, length, 0, size, length, *single)
+        return
     window = _open_window(stored, part) if part.data is None else Window(part.data, 0, len(part.data))
     for record in read_records(window, 0, limits.max_record_bytes):
         if length > limits.max_stored_bytes and record.start == 0 and record.stop == size and record.problem is None:

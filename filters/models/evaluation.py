@@ -25,7 +25,7 @@ class Matched:
     """A choice of candidates by length.
 
     Attributes:
-        places: of the candidates chosen, ascending.
+        places: the places of the chosen candidates, ascending.
         wanted: number of candidates to choose.
         bins: number of bins of lengths in which candidates are wanted.
         short_bins: number of bins with too few candidates.
@@ -131,13 +131,13 @@ def card(
     """Return a classifier's card, ready for JSON.
 
     Args:
-        labels: of held-out texts.
-        scores: likewise.
-        crawl_scores: of a plain sample of the crawl, not matched by length: it gives the share that a threshold keeps.
-        crawl_sizes: likewise.
-        thresholds: of the tables.
+        labels: labels of the held-out texts.
+        scores: scores of the held-out texts.
+        crawl_scores: scores of a plain sample of the crawl, not matched by length, which gives the share that is kept.
+        crawl_sizes: sizes of the same pages.
+        thresholds: thresholds that the tables list.
         trained_on: number of texts by class.
-        settings: of the training.
+        settings: settings of the training.
     """
     return {
         "settings": dict(settings),

@@ -1,6 +1,5 @@
 """fastText models: open a file, predict labels of a line, and train so that the same texts give the same bytes."""
 
-import struct
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,6 @@ import xxhash
 
 from filters.errors import UserError
 
-MAGIC = struct.pack("<i", 793712314)  # first bytes of a model (fasttext.cc, FASTTEXT_FILEFORMAT_MAGIC_INT32)
 LABEL_PREFIX = "__label__"  # Args::label: a word that begins so is read as a label
 END_OF_LINE = "</s>"  # Dictionary::EOS: ends a text that holds it
 MAX_WORDS = 2_000_000  # of the vocabulary: with 100 dimensions, 800 MB
@@ -22,7 +20,7 @@ class Classifier:
     """A fastText model.
 
     Args:
-        path: of the file.
+        path: path of the file.
         role: name of the model in error messages ("language model").
 
     Raises:
@@ -33,18 +31,11 @@ class Classifier:
         import fasttext
 
         try:
-            with Path(path).open("rb") as file:
-                head = file.read(len(MAGIC))
-        except OSError as error:
-            raise UserError(
-                f"{role} {path} cannot be read ({error.strerror}): give the path of a fastText model"
-            ) from error
-        if head != MAGIC:
-            raise UserError(f"{role} {path} is not a fastText model: give the path of a fastText model")
-        try:
             self._model: Any = fasttext.load_model(path)
         except (ValueError, RuntimeError, MemoryError) as error:
-            raise UserError(f"{role} {path} is damaged: give the path of a complete fastText model") from error
+            raise UserError(
+                f"{role} {path} is not a readable fastText model ({error}): give the path of a complete one"
+            ) from error
 
     @property
     def labels(self) -> list[str]:
@@ -67,11 +58,11 @@ def train(texts: Mapping[str, Iterable[str]], dimension: int, epochs: int, learn
     out, equally rare ones together.
 
     Args:
-        texts: by label, lines without line breaks; empty lines are left out.
-        dimension: of the word vectors.
-        epochs: passes over the texts.
-        learning_rate: of the first step.
-        seed: of the initial weights and the order of the texts.
+        texts: lines without line breaks, by label; empty lines are left out.
+        dimension: dimension of the word vectors.
+        epochs: number of passes over the texts.
+        learning_rate: learning rate of the first step.
+        seed: seed of the initial weights and of the order of the texts.
 
     Raises:
         UserError: a class has no text, or the learning rate is too high.

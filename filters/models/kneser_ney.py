@@ -49,7 +49,7 @@ class Order:
         word: (n,) index into the model's words.
         log_probability: (n,) float32, log10.
         log_backoff: (n,) float32, log10 of the back-off weight; 0 for an n-gram that is no context.
-        discounts: of adjusted counts 1, 2 and 3 or more.
+        discounts: the discounts of adjusted counts 1, 2, and 3 or more.
     """
 
     context: Ids
@@ -77,7 +77,7 @@ class _Rows:
         suffix: row of the last n-1 words, one order below.
         count: raw.
         begins: True for an n-gram that begins with `<s>`.
-        at: for each position, the row of the n-gram that ends there.
+        at: the row of the n-gram that ends at each position.
     """
 
     context: Ids
@@ -94,8 +94,8 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
     Args:
         tokens: int32 ids into `pieces`, all sentences one after the other, without marks.
         offsets: int64; sentence i is tokens[offsets[i]:offsets[i + 1]].
-        pieces: by id; pieces that never occur are no words of the model.
-        order: of the longest n-grams, at least 2.
+        pieces: pieces by id; those that never occur are no words of the model.
+        order: length of the longest n-grams, at least 2.
 
     Raises:
         UserError: there is no token, or there are more than 2^31 - 1 tokens and marks.
@@ -194,7 +194,7 @@ def run_lmplz(program: Path, sentences: Path, arpa: Path, order: int, memory: st
         program: path of lmplz.
         sentences: file of a sentence per line, words between blanks.
         arpa: file to write; temporary files are put beside it.
-        order: of the longest n-grams.
+        order: length of the longest n-grams.
         memory: as lmplz takes it.
 
     Raises:

@@ -149,9 +149,9 @@ def tokenizer_metrics(text: str, model: "SentencePieceProcessor", values: npt.ND
     Newlines, which training never sees, are in neither `byte_tokens` nor `byte_characters`.
 
     Args:
-        text: of the document.
+        text: text of the document.
         model: the tokenizer.
-        values: of `byte_values`.
+        values: what `byte_values` returns for the model.
 
     Returns:
         `documents`, `characters`, `newlines`, `bytes` (UTF-8); `tokens` (without BOS and EOS), `byte_tokens`,

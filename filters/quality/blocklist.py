@@ -54,8 +54,8 @@ class Blocklist:
 
     Attributes:
         keys: distinct hashes, sorted, uint64.
-        labels: of the longest domain.
-        segments: of the longest path.
+        labels: number of labels of the longest domain.
+        segments: number of segments of the longest path.
         malformed: number of lines that were no pattern.
     """
 

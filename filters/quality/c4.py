@@ -187,7 +187,7 @@ def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
     """Return a line as it stays, or the reason to drop it, or its page.
 
     Args:
-        line: of the page.
+        line: a line of the page.
         rules: the thresholds.
         marked: True if the page holds a phrase or bracket for which lines are dropped; the removal of citation marks
             may make up such a phrase, too.

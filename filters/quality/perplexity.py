@@ -46,7 +46,7 @@ RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a meaning of the
 LONGEST_PIECE = 256  # bytes; a longer run of characters that the model does not know is damage, not a word to learn
 LONGEST_LINE = 1 << 16  # bytes of a line that pieces are trained on; by default SentencePiece's limit is 4,192
 CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
-PIECES, NGRAMS = ("sp.model",), ("arpa.bin", "arpa")  # endings of a language model's two files, as CCNet names them
+PIECES, NGRAMS = ".sp.model", (".arpa.bin", ".arpa")  # endings of a language model's two files, as CCNet names them
 LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
 LONGEST_CACHED = 256  # characters of a word and bytes of its pieces
 
@@ -74,8 +74,8 @@ class LanguageModels(NamedTuple):
     """Models and cut-offs that a run has made.
 
     Attributes:
-        files: by language, the paths of pieces and n-grams; None where the recipe gives them.
-        cuts: by language; None while they are not known, or where the recipe gives them.
+        files: the paths of pieces and n-grams by language; None if the recipe gives them.
+        cuts: the cut-offs by language; None while they are unknown, or if the recipe gives them.
     """
 
     files: Mapping[str, tuple[str, str]] | None = None
@@ -199,16 +199,14 @@ def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
     """Return the files of pieces and n-grams of a language in a folder, or None if one is missing."""
     if folder is None or not code:
         return None
-    files = [
-        next((str(path) for end in ends if (path := Path(folder) / f"{code}.{end}").is_file()), "")
-        for ends in (PIECES, NGRAMS)
-    ]
-    return (files[0], files[1]) if all(files) else None
+    pieces, *ngrams = (Path(folder) / f"{code}{ending}" for ending in (PIECES, *NGRAMS))
+    found = next(filter(Path.is_file, ngrams), None)
+    return (str(pieces), str(found)) if found and pieces.is_file() else None
 
 
 def model_languages(folder: str) -> list[str]:
     """Return the languages that a folder has pieces for."""
-    return sorted(path.name.removesuffix(f".{end}") for end in PIECES for path in Path(folder).glob(f"*.{end}"))
+    return sorted(path.name.removesuffix(PIECES) for path in Path(folder).glob(f"*{PIECES}"))
 
 
 def find_lmplz() -> Path:

@@ -4,9 +4,9 @@ The classifier is a fastText model over words. Its labels are those of RedPajama
 so that its models work here, too.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,6 @@ from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict
 from filters.settings import Count, Positive, Share
 
-TRAINED_ON = ("wiki", "positives")  # settings with paths of what the run trains on
 CITED, OTHER = "__label__wiki", "__label__cc"
 
 
@@ -29,10 +28,8 @@ class References(Rule):
     REASONS = (Reason.NOT_REFERENCE_LIKE,)
     SIGNALS = ("reference_score",)
     FILES = ("model",)
-    FIXED = (
-        "wiki", "positives", "min_positives", "min_characters", "max_pages", "dimension", "epochs", "learning_rate",
-        "held_out",
-    )  # fmt: skip
+    TRAINING = ("wiki", "positives")
+    FIXED = ("min_positives", "min_characters", "max_pages", "dimension", "epochs", "learning_rate", "held_out")
 
     threshold: Share = 0.5  # smallest score; the paper: "discarded pages not classified as references". RedPajama: 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
@@ -67,23 +64,6 @@ class References(Rule):
         """Load the classifier of the settings, so that a wrong file is found before the run. Raises UserError."""
         if self.model:
             load(self.model)
-
-    def training_inputs(self) -> dict[str, list[str]]:
-        """Return the dumps whose references are the positives, and archives of cited pages."""
-        return {use: paths for use in TRAINED_ON if (paths := getattr(self, use))}
-
-    def map_paths(self, change: Callable[[str], str]) -> Self:
-        """Return the rule with each path changed."""
-        inputs = {use: [change(path) for path in getattr(self, use)] for use in TRAINED_ON}
-        return super().map_paths(change).model_copy(update=inputs)
-
-    def with_trained(self, files: Mapping[str, str]) -> Self:
-        """Return the rule with a trained classifier given by path."""
-        return self.model_copy(update={**files, **{use: [] for use in TRAINED_ON}}) if files else self
-
-    def key(self) -> dict[str, Any]:
-        """Return the settings without paths."""
-        return {**super().key(), **dict.fromkeys(TRAINED_ON)}
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:

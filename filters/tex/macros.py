@@ -114,7 +114,7 @@ class Macro(NamedTuple):
     Attributes:
         parts: The replacement, text and numbers of arguments in turns.
         delimiters: The text before the first argument and after each one ("" after an undelimited one).
-        default: Of an optional first argument.
+        default: The default of an optional first argument.
         uses: The control sequences in the replacement.
     """
 

@@ -223,7 +223,7 @@ def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project
 
     Args:
         files: Bytes by path.
-        depth: Of inclusions; deeper ones are left out.
+        depth: The most inclusions inside one another; deeper ones are left out.
         characters: The most that the whole may have.
     """
     kept, hinted = _apply_readme(files)
@@ -346,7 +346,7 @@ def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
         if mark[1]:
             yield text[start : mark.start()]
             return
-        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip(), "", "", mark.end()
+        name, folder, otherwise, stop = (mark[3] or mark[4] or mark[5]).strip().strip('"'), "", "", mark.end()
         if mark[2] in _FROM:
             second = _SECOND.match(text, stop)
             if second is None:

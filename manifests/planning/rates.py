@@ -4,6 +4,8 @@ Only the CPU time of tasks counts, so the engine's start-up does not scale with 
 process does once (models, compiled functions) and the fixed work of a task are separated from the slope.
 """
 
+import functools
+import itertools
 import json
 import statistics
 from collections.abc import Iterable
@@ -15,7 +17,7 @@ from pydantic import BaseModel, Field
 
 from filters.errors import UserError
 from manifests.mirror import fetch_folder
-from manifests.stages import SAMPLER, STAGES, STEPS, kind_of, stage_of
+from manifests.stages import SAMPLER, STAGES, STEPS, WorkUnit, kind_of, stage_of
 
 TEXT_COUNTER = "clusters/survivors"  # step that counts the bytes of kept text
 JOIN = "join/"  # beginning of the steps that join the rows of a source
@@ -158,26 +160,27 @@ def read_record(path: Path) -> RunRecord:
 
 def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     """Return the rates of finished tasks."""
-    tasks = sorted(tasks, key=lambda task: (task.stage, task.task))  # sums must not depend on the order of files
+    # in this order sums do not depend on that of the files
+    tasks = sorted(tasks, key=lambda task: (STAGES.index(stage_of(task.stage)), task.stage, task.task))
     sources = sorted({task.source for task in tasks if task.stage == "extract"})
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    amount_of = functools.cache(functools.partial(_measured_amount, tasks))
     steps: list[Rate] = []
-    for stage in sorted({task.stage for task in tasks}, key=lambda name: (order[stage_of(name)], name)):
+    for stage, group in itertools.groupby(tasks, key=lambda task: task.stage):
+        of_stage, kind = list(group), kind_of(stage)
         joined = stage.split("/")[1] if stage.startswith(JOIN) else ""
-        for source in sources if kind_of(stage).per_source else [joined]:
-            mine = [task for task in tasks if task.stage == stage and source in ("", task.source)]
-            amount = _measured_amount(stage, source, tasks)
+        for source in sources if kind.per_source else [joined]:
+            mine = [task for task in of_stage if source in ("", task.source)]
+            amount = amount_of(kind.unit, source)
             if mine and amount:
                 steps.append(_fit_rate(stage, source, mine, amount))
-    characters = _measured_amount(TEXT_COUNTER, "", tasks)
+    characters = amount_of("kept characters", "")
     text = sum(sum(task.text_bytes.values()) for task in tasks if task.stage == TEXT_COUNTER)
     stored = sum(task.entered.get("bytes", 0) for task in tasks if task.counts_stored)
     ratio = text / characters if text and characters else 1.0
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
 
 
-def _measured_amount(stage: str, source: str, tasks: list[Task]) -> float:
-    unit = kind_of(stage).unit
+def _measured_amount(tasks: list[Task], unit: WorkUnit, source: str) -> float:
     if unit == "run":
         return 1.0
     if unit == "sample bytes":

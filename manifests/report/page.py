@@ -113,7 +113,7 @@ def render_page(data: ReportData) -> str:
         "header",
         element("p", "Corpus report", class_="eyebrow"),
         element("h1", foreign(name, 80)),
-        element("p", f"The input of this corpus, its documents, and what was dropped and why.{derived}", class_="lede"),
+        element("p", f"The inputs, the documents, and the reasons for dropped records.{derived}", class_="lede"),
         _headline(data),
         element("nav", element("ul", *links), aria_label="Sections"),
     )
@@ -259,9 +259,9 @@ def _mixture(data: ReportData) -> list[Html]:
     reached = f"{format_share(whole, goal)} of the goal of {format_short(goal)} tokens"
     return [
         element("p", f"The caps on epochs allow {reached}{missing}"),
-        table("Planned by weight, and as the caps on epochs leave it", [*columns, ""], rows, foot),
+        table("Planned by weight, and within the caps on epochs", [*columns, ""], rows, foot),
         *([note(f"and {len(ordered) - SOURCES:,} more sources, of smaller weights")] if len(ordered) > SOURCES else []),
-        note("Epochs at goal: weight × goal ÷ unique tokens. Actual: of the tokens seen, each source up to its cap."),
+        note("Epochs at goal: weight × goal ÷ unique tokens. Actual: each source up to its cap."),
     ]
 
 
@@ -304,7 +304,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
     for label, bins, unit in (
         ("Length in characters", merge_bins(source.characters), " characters"),
         ("Length in tokens", merge_bins(source.tokens), " tokens"),
-        ("Likeness to cited pages", source.score, ""),
+        ("Similarity to cited pages", source.score, ""),
     ):
         if bins.counts:
             chart = histograms(f"{visible(name, 40)}: {label}", [("", bins)], unit)
@@ -323,7 +323,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
         names = source.names.get(kind, Names())
         if names.total and not names.top:
             most, total = format_count(names.error), format_count(names.total)
-            yield note(f"{title}: no name stands for more than {most} of {total} documents")
+            yield note(f"{title}: no name has more than {most} of {total} documents")
         elif names.top:
             yield _name_table(title, column, names, source.documents)
 
@@ -361,16 +361,14 @@ def _duplicates(data: ReportData) -> Iterator[Html]:
     for bands in searched:
         said = (
             f"{_sources_of(bands, searched)}{bands.bands} bands of {bands.rows} rows. The line is the expected recall; "
-            f"dots are planted copies with 99% intervals; dashes mark the threshold {bands.threshold:g}."
+            f"dots are the canaries found, with 99% intervals; dashes mark the threshold {bands.threshold:g}."
         )
         caption = element("figcaption", element("b", "Pairs found, by Jaccard similarity"), said)
         figures.append(element("figure", caption, recall_curve(bands)))
-    yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not looked for.")
+    yield element("div", *figures, class_="multiples") if figures else note("Near-duplicates were not searched.")
     for bands in searched:
-        title = (
-            f"{_sources_of(bands, searched)}Canaries: copies planted at known similarities, and how many share a band"
-        )
-        yield _recall_table(title, bands) if bands.planted else note("No copies were planted to measure recall.")
+        title = f"{_sources_of(bands, searched)}Canaries by similarity, and the share of them with a common band"
+        yield _recall_table(title, bands) if bands.planted else note("No canaries were made to measure recall.")
 
 
 def _sources_of(bands: Bands, searched: list[Bands]) -> str:
@@ -438,7 +436,7 @@ def _models(data: ReportData) -> Iterator[Html]:
     for path, card in cards.items():
         yield details(foreign(path), _yaml_block(card, "Card"))
     if left_out := [*left_out, *data.costs[2]]:
-        yield note(f"Not shown, too large or not readable: {visible(', '.join(left_out), 400)}")
+        yield note(f"Not shown because too large or not readable: {visible(', '.join(left_out), 400)}")
 
 
 def _yaml_block(value: Any, label: str) -> Html:

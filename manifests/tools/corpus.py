@@ -15,7 +15,7 @@ from manifests.document import Locator, locator_from
 from manifests.files import unreadable
 from manifests.index import Index
 from manifests.manifest import Manifest, advise_repair, generation_folder, load_manifest
-from manifests.mirror import fetch, fetch_folder
+from manifests.mirror import fetch, fetch_folder, place_of
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class CorpusReader:
             if path in known:
                 raise UserError(f"{self.folder / 'shards' / path} is missing: {advise_repair(self.folder)}")
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
-            raise UserError(f"no shard {path!r} in {self.folder}: it has {some}")
+            raise UserError(f"no shard {path!r} in {place_of(self.folder)}: it has {some}")
         return self._open(self.folder, path)
 
     def document(self, path: str, row: int) -> StoredDocument:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from filters.errors import UserError
 from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
+from manifests.mirror import place_of
 from manifests.tools.corpus import open_parquet, parquet_files, scan_parquet
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
     identity = _find_one(folder, clean, document)
     rows = _read_cluster(folder, identity)
     if rows is None:
-        raise UserError(f"document {identity.hex()} is in {folder} but in no cluster: it has no duplicate there")
+        raise UserError(
+            f"document {identity.hex()} is in {place_of(folder)} but in no cluster: it has no duplicate there"
+        )
     rows, own = rows.sort_by(_ORDER), _is("removed", identity)
     chosen = pa.concat_tables([rows.filter(own), rows.filter(~own)]).slice(0, max(1, shown)).sort_by(_ORDER)
     removed = chosen.to_pylist()
@@ -169,7 +172,9 @@ def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
     by_id = _ID.fullmatch(document.lower())
     named = f"an id that begins with {document.lower()}" if by_id else f"the URL {_printable(document)}"
     if not found:
-        raise UserError(f"no clean document of {folder} has {named}: give an id, the beginning of one, or a whole URL")
+        raise UserError(
+            f"no clean document of {place_of(folder)} has {named}: give an id, the beginning of one, or a whole URL"
+        )
     if len(found) > 1:
         some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
         hint = "give more digits of one" if by_id else "give the id of one"

@@ -13,7 +13,7 @@ from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 from manifests.files import canonical_json
 from manifests.manifest import HISTORY, read_manifest
-from manifests.mirror import fetch, list_folder
+from manifests.mirror import fetch, list_folder, place_of
 from manifests.tools.corpus import CorpusReader, StoredDocument, scan_parquet
 
 if TYPE_CHECKING:
@@ -92,12 +92,14 @@ class FoundDocuments:
             told += ["", f"and more: give --most N above {len(self.held)}"]
         told += [
             f"document {one.document} was removed ({one.reason}), a duplicate of {one.kept}: "
-            f"find that one with `python -m manifests find {corpus} {one.kept}`"
+            f"find that one with `python -m manifests find {place_of(corpus)} {one.kept}`"
             for one in self.removed
         ]
         told += map(str, self.dropped)
         if not self:
-            told = [f"no shard of {corpus} holds it, and no file of its run names it as a duplicate or as dropped"]
+            told = [
+                f"no shard of {place_of(corpus)} holds it, and no file of its run names it as a duplicate or as dropped"
+            ]
             told += self.unseen
         return [safe_line(line) for line in told]
 

@@ -9,6 +9,7 @@ A line of the list is a whole URL (with `://`), a document id (32 hexadecimal di
 its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -39,9 +40,10 @@ from manifests.manifest import (
     keep_manifest,
     write_manifest,
 )
-from manifests.mirror import fetch, list_folder
+from manifests.mirror import fetch, list_folder, place_of
 from manifests.shard import write_shard
 from manifests.tools.corpus import CorpusReader
+from manifests.tools.find import vary_port
 
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
@@ -123,6 +125,7 @@ class Outcome:
         if idle := self.removed.idle:
             some = ", ".join(map(str, idle[:10])) + (", …" if len(idle) > 10 else "")
             yield f"{len(idle):,} of {self.listed:,} entries match nothing (lines {some})"
+            yield "a page whose text stands under another URL is no match: `python -m manifests find` names that URL"
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
@@ -136,7 +139,9 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
         raise UserError(f"--output {output} already exists: give a new or empty folder")
     removed = match_documents(reader, listed)
     if not removed.rows:
-        raise UserError(f"none of the {len(listed.entries):,} entries of {list_path} is in {corpus}: nothing to remove")
+        raise UserError(
+            f"none of the {len(listed.entries):,} entries of {list_path} is in {place_of(corpus)}: nothing to remove"
+        )
     shards = len(removed.rows), len(reader.manifest.shards())
     manifest_sha = ""
     if output is not None:
@@ -197,8 +202,10 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
     domains, repositories = listed.of("domain"), listed.of("repository")
     for kind, value in listed.entries:
         places: Iterable[Place] = ()
-        if kind in ("url", "document"):
-            places = index.find_url(value) if kind == "url" else index.find_id(bytes.fromhex(value))
+        if kind == "url":
+            places = itertools.chain.from_iterable(map(index.find_url, vary_port(value)))
+        elif kind == "document":
+            places = index.find_id(bytes.fromhex(value))
         for place in places:
             found.setdefault(place.shard, []).append(np.array([place.row], np.int64))
             hit.add((kind, value))

@@ -20,7 +20,7 @@ from filters.reasons import DEAD_LETTERS, Reason
 from manifests.display import safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.manifest import ShardEntry, generation_of
-from manifests.mirror import fetch, fetch_folder, list_folder
+from manifests.mirror import fetch, fetch_folder, list_folder, place_of
 from manifests.order import permute
 from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
@@ -152,7 +152,8 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
         others = ", ".join(f"{count:,} in {name}" for name, count in sorted(by_source.items()) if count)
         where = f" in {query.source}, but {others}" if others else ""
         raise UserError(
-            f"the ledger of {corpus} has nothing dropped as {query.reason}{where}: `show` lists the reasons it has"
+            f"the ledger of {place_of(corpus)} has nothing dropped as {query.reason}{where}: "
+            "`show` lists the reasons it has"
         )
     note = f"{dropped:,} were dropped as {query.reason}"
     if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them

@@ -107,7 +107,7 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
     if lines := findings.get("line_dedup"):
         missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
         yield (
-            f"lines     {found:,} of {lines['lines']:,} are also elsewhere; CCNet's scope (one part in 32) "
+            f"lines     {found:,} of {lines['lines']:,} also occur in other pages; CCNet's scope (one part in 32) "
             f"would have missed {missed:,} of them" + (f" ({missed / found:.0%})" if found else "")
         )
     if pairs := findings.get("neardup"):
@@ -118,7 +118,7 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
     if clusters := findings.get("clusters"):
         yield (
             f"clusters  {clusters['clusters']:,} of several documents, the largest of {clusters['largest']:,}; "
-            f"{clusters['of_earlier']:,} documents are duplicates of an earlier corpus's"
+            f"{clusters['of_earlier']:,} documents are duplicates of documents of an earlier corpus"
         )
     if unreadable := findings.get("unreadable"):
         yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -84,14 +84,14 @@ class Engine:
     def _says_how(self) -> bool:
         return any(argument.startswith("--direct_") for argument in self.arguments)
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool | None:
-        """Return the worker processes, running, for a job over tasks of these sizes in bytes.
+    def pool_for(self, tasks: int, size: int) -> Pool | None:
+        """Return the worker processes, running, for a job of so many tasks over so many bytes.
 
         None where the engine has its own workers, and for a run that has had too little work yet to start them.
         """
         if self.runner != LOCAL or self.workers == 1 or self._says_how:
             return None
-        if not self.pool.is_running and (len(sizes) < 2 or sum(sizes) < SMALL_JOB_BYTES):
+        if not self.pool.is_running and (tasks < 2 or size < SMALL_JOB_BYTES):
             return None
         self.pool.start(self.workers)
         return self.pool

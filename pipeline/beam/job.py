@@ -12,7 +12,6 @@ import pickle
 import re
 import time
 import uuid
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -87,14 +86,16 @@ class PlannedPart:
     Attributes:
         steps: of the part.
         merging: merges of the mappers' blocks, if there are any.
-        sizes: of the tasks in the list.
+        listed: the number of tasks in the list.
+        size: of these, in bytes.
         groups: of these tasks, each after the size and the name of its first one.
         shared: what workers must know of the part.
     """
 
     steps: list[PlannedStep]
     merging: list[PlannedStep]
-    sizes: "array[int]"
+    listed: int
+    size: int
     groups: list[tuple[int, str, Group]]
     shared: SharedPart
 
@@ -157,9 +158,9 @@ class Planner:
                 return mapping.task_of(unit), True
             return mapping.step.task(unit, mapping.fingerprints[unit.name]), False
 
-        found = zip(units, self.listed.add(units, item, groups), strict=False)
-        sizes = array("Q", (unit.size for unit in units))
-        return PlannedPart(steps, merging, sizes, [(*_largest_first(unit), group) for unit, group in found], shared)
+        written = self.listed.add(units, item, groups)
+        first = [(*_largest_first(unit), group) for unit, group in zip(units, written, strict=False)]
+        return PlannedPart(steps, merging, len(units), sum(unit.size for unit in units), first, shared)
 
     def _share_reducers(
         self, shared: SharedPart, mapping: PlannedStep, reducing: PlannedStep
@@ -171,7 +172,7 @@ class Planner:
             mapping=_writing(shared.mapping, mapping.step),
             reducing=job_of(self.corpus, reducing.step, self.engine),
             reduces={
-                number: pickle.dumps(reducing.task_of(unit))
+                number: self.listed.write(reducing.task_of(unit))
                 for number, unit in enumerate(units)
                 if unit.name in reducing.waiting
             },
@@ -243,7 +244,7 @@ def collecting_garbage(is_wanted: bool) -> Iterator[None]:
 
 def run_waves(listed: TaskList, elements: list[Grouped], parts: Sequence[PlannedPart], engine: Engine) -> None:
     """Build the graph of a job and run it, from its first elements."""
-    pool = engine.pool_for([size for part in parts for size in part.sizes])
+    pool = engine.pool_for(sum(part.listed for part in parts), sum(part.size for part in parts))
     import apache_beam as beam  # here, so that reading a receipt does not load it
 
     from pipeline.beam.spread import spread
@@ -269,18 +270,6 @@ def _title(parts: Sequence[PlannedPart], wave: int) -> str:
     begun = {one.steps[0].step.name for one in parts if one.shared.begins == wave and one.steps[0].waiting}
     ended = {one.steps[1].step.name for one in parts if one.shared.ends == wave and one.shared.reduces}
     return AND.join(sorted(begun | ended)) or "merges, receipts"
-
-
-def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
-    """Run one step; see `run_job`."""
-    [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
-    return found, ran
-
-
-def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
-    """Run one exchange; see `run_job`."""
-    [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
-    return mapped, reduced, ran
 
 
 def job_of(corpus: Path, step: Step, engine: Engine) -> Job:

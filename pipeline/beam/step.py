@@ -361,20 +361,15 @@ class Step:
         """Return the task of a unit, without the files that it reads."""
         return Task(self.name, unit.name, fingerprint, unit.size, unit.source, unit.arguments, unit.quarantine)
 
-    def tasks(self, upstream: Fingerprints = NOTHING, known: Known = NOTHING) -> list[Task]:
-        """Return a task for each unit. The arguments are those of `fingerprints`."""
-        made = self.fingerprints(upstream, known)
-        return [self.task(unit, made[unit.name]) for unit in self.units]
-
     def completer(self, known: Known = NOTHING) -> Callable[[Task, Unit], Task]:
         """Return a function that adds the files that it reads to the task of a unit. `known`: as for `fingerprints`."""
         common = files_in(self.settings)
         of_source = {name: files_in(values) for name, values in self.by_source.items()}
 
         def complete(task: Task, unit: Unit) -> Task:
-            files = {*common, *of_source.get(unit.source, ()), *files_in((unit.reads, unit.arguments))}
+            files = dict.fromkeys([*files_in((unit.reads, unit.arguments)), *of_source.get(unit.source, ()), *common])
             awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
-            return task._replace(files=tuple(sorted(files)), awaited=awaited)
+            return task._replace(files=tuple(files), awaited=awaited)
 
         return complete
 

@@ -48,10 +48,9 @@ class TaskList:
         """Return the value that all tasks share, read once a process."""
         return _read_shared(self.corpus, self.url, self.path, self.shared)
 
-    def read_group(self, group: Group) -> list[Any]:
-        """Return the tasks of a group."""
-        made: list[Any] = pickle.loads(_read(self.corpus, self.url, self.path, group))
-        return made
+    def read(self, place: Group) -> Any:
+        """Return a group of tasks, or the one task that lies there."""
+        return pickle.loads(_read(self.corpus, self.url, self.path, place))
 
 
 @dataclass
@@ -74,11 +73,11 @@ class TaskWriter:
             most: groups.
         """
         count = min(most, len(tasks))
-        return [self._append([complete(task) for task in tasks[number::count]]) for number in range(count)]
+        return [self.write([complete(task) for task in tasks[number::count]]) for number in range(count)]
 
     def close(self, shared: Any, folded: int = 0) -> TaskList:
         """Write what all tasks share, which can be pickled, and return the list. `folded`: receipts that are folded."""
-        place, mirror = self._append(shared), mirror_of(self.corpus)
+        place, mirror = self.write(shared), mirror_of(self.corpus)
         self.file.close()
         if mirror is not None:
             mirror.push([self.path])
@@ -86,8 +85,11 @@ class TaskWriter:
         url = mirror.storage.url if mirror is not None else ""
         return TaskList(str(self.corpus), url, self.path, place, tables_for(folded))
 
-    def _append(self, value: Any) -> Group:
-        return self.file.tell(), self.file.write(pickle.dumps(value))
+    def write(self, value: Any) -> Group:
+        """Write a value that can be pickled, such as one task, and return its place."""
+        start = self.file.tell()
+        pickle.dump(value, self.file)
+        return start, self.file.tell() - start
 
 
 @contextlib.contextmanager

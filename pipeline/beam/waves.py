@@ -6,7 +6,6 @@ then: a group of tasks; the blocks of a range for its reducer, or on a runner in
 files for the merge of several mappers; tasks whose receipts are to be folded into tables (`pipeline.beam.receipts`).
 """
 
-import pickle
 from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +36,7 @@ class SharedPart:
         begins: the wave of its tasks. Merges, if there are any, are in the next one, and reducers behind these.
         mapping: of the step, or of the mappers.
         reducing: of the reducers, if there are any.
-        reduces: the reducers still to run, by range, pickled: each worker process holds them all and needs few.
+        reduces: places in the task list of the reducers still to run, by range.
         in_memory: True to group places of blocks, False to group the blocks.
         merging: of the merges, if there are any.
         merges: tasks that merge the mappers' blocks, in the order of names.
@@ -46,7 +45,7 @@ class SharedPart:
     begins: int
     mapping: Job
     reducing: Job | None = None
-    reduces: dict[int, bytes] = field(default_factory=dict)
+    reduces: dict[int, Group] = field(default_factory=dict)
     in_memory: bool = False
     merging: Job | None = None
     merges: Sequence[Task] = ()
@@ -88,21 +87,21 @@ def advance(listed: TaskList, perform: Perform, wave: int, element: Grouped) -> 
         for of, group in values:
             yield from _run_group(listed, perform, parts[of], of, group)
     elif number == FOLD_GROUPS:
-        groups = [item for _, group in sorted(values) for item in listed.read_group(group)]
+        groups = [item for _, group in sorted(values) for item in listed.read(group)]
         _fold(listed, [task for task, is_waiting in groups if is_waiting])
     elif number == FOLD_RANGES:
-        _fold(listed, [pickle.loads(parts[of].reduces[bucket]) for of, bucket in sorted(values)])
+        _fold(listed, [listed.read(parts[of].reduces[bucket]) for of, bucket in sorted(values)])
     elif wave < parts[number].ends:
         yield from _merge(perform, parts[number], number, place, values)
     else:
-        _reduce(perform, parts[number], place, values)
+        _reduce(perform, parts[number], listed.read(parts[number].reduces[place]), values)
         if tables := _tables_of_ranges(parts):
             yield (wave + 1, FOLD_RANGES, place % tables), (number, place)
 
 
 def _run_group(listed: TaskList, perform: Perform, part: SharedPart, number: int, group: Group) -> Iterator[Sent]:
     """Run a group of tasks, and send what mappers have for reducers to these, or its place to the mapper's merge."""
-    for task, is_waiting in listed.read_group(group):
+    for task, is_waiting in listed.read(group):
         if is_waiting:
             _perform_once(perform, part.mapping, task)
         if part.merges:
@@ -121,14 +120,14 @@ def _merge(perform: Perform, part: SharedPart, number: int, merge: int, places: 
     yield from _send_blocks(part, number, part.merges[merge])
 
 
-def _reduce(perform: Perform, part: SharedPart, bucket: int, pieces: Iterable[Place | Piece]) -> None:
+def _reduce(perform: Perform, part: SharedPart, task: Task, pieces: Iterable[Place | Piece]) -> None:
     """Reduce a range."""
     assert part.reducing is not None, "only reducers get blocks"
     root, ordered = Path(part.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
     blocks = [piece[1] if len(piece) == 2 else read_block(root, piece) for piece in ordered]
     if part.merges:
         blocks = [block for merged in blocks for block in unpack_blocks(merged)]
-    perform(pickle.loads(part.reduces[bucket]), [block for block in blocks if block], job=part.reducing)
+    perform(task, [block for block in blocks if block], job=part.reducing)
 
 
 def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:

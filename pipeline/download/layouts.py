@@ -32,6 +32,7 @@ WIKI_FILES = {
     "parts": r"pages-articles-multistream\d{1,4}\.xml-p\d{1,12}p\d{1,12}\.bz2",  # the same in parts, of large wikis
     "single": r"pages-articles\.xml\.bz2",  # cannot be split
 }
+CHECKSUMS = ("sha1", "md5")  # of a dump's files, in the order in which they are asked for
 ARXIV_MANIFEST = "arXiv_src_manifest.xml"
 _CRAWL = re.compile(r"CC-MAIN-[0-9]{4}-[0-9]{2}")
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
@@ -201,7 +202,12 @@ def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> 
         pattern = re.compile(re.escape(f"{wiki}-{date}-") + WIKI_FILES[files])
         names = [name for name in listed if pattern.fullmatch(name)]
         if listed and not names:
-            raise UserError(f"{wiki}/{date} has no {files} files: give another --files, one of {', '.join(WIKI_FILES)}")
+            for kind in CHECKSUMS:  # of a dump that is still being written, the next run finds a longer list
+                (mirror.folder / f"{prefix}{kind}sums.txt").unlink(missing_ok=True)
+            raise UserError(
+                f"{wiki}/{date} lists no {files} files: give another --files, one of {', '.join(WIKI_FILES)}, or run "
+                "again when the dump is complete"
+            )
         if not listed and files == "parts":
             raise UserError(f"{wiki}/{date} has no list of its files here: give --files multistream")
         checksums |= {f"{wiki}/{date}/{name}": listed[name] for name in names}
@@ -213,7 +219,7 @@ def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> 
 
 def _wiki_checksums(mirror: Mirror, prefix: str) -> dict[str, str] | DownloadResult:
     """Return a dump's checksums by file name, empty if the mirror has none, or the result of a failed download."""
-    for kind in ("sha1", "md5"):
+    for kind in CHECKSUMS:
         listed = mirror.download_list(f"{prefix}{kind}sums.txt", parse_checksums, "a list of checksums")
         if not isinstance(listed, DownloadResult) or listed.status not in _NOT_FOUND:
             return listed

@@ -24,7 +24,6 @@ from manifests.ledger import Tally
 from manifests.mirror import fetch
 from manifests.recipe import Recipe
 from manifests.source import LANGUAGE_KNOWN, Source
-from manifests.stages import stage_of
 from pipeline.beam.exchange import Mapped, by_split
 from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
@@ -57,12 +56,6 @@ class SourceRules:
     rules: list[Rule]
     models: Mapping[str, Any]
     language_known: bool
-
-
-def find_verdicts(verdicts: Verdicts, split: str, rules: Iterable[Rule]) -> list[Receipt]:
-    """Return the receipts of the verdicts that rules need of one split."""
-    found = (verdicts.get(rule.needs, {}) for rule in rules if rule.needs_verdicts)
-    return [receipts[split] for receipts in found if split in receipts]
 
 
 def arguments_of(
@@ -107,18 +100,20 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
 
     Args:
         recipe: the run's.
-        stage: its name.
+        stage: its name; empty for all rules, and the splits of all sources.
         extracted: receipts of documents by split.
         verdicts: of the stages that rules need.
     """
     found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
     calls = {name: calls_of([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
+    needed = {
+        name: [verdicts.get(one.needs, {}) for one in rules if one.needs_verdicts] for name, (rules, _) in found.items()
+    }
     units = []
     for split, receipt in sorted(extracted.items()):
         source = source_of(split)
-        rules, rule = found[source]
-        if rule is not None:
-            reads = [Files(receipt, "documents"), *find_verdicts(verdicts, split, rules)]
+        if found[source][1] is not None or not stage:
+            reads = [Files(receipt, "documents"), *(known[split] for known in needed[source] if split in known)]
             units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
     return units
 
@@ -139,12 +134,7 @@ def filter_step(
         verdicts: of the stages that rules need.
         keep_dropped: dropped documents per reason and split whose text is kept for people to look at.
     """
-    rules = {name: source.rules_at("filter") for name, source in recipe.sources.items()}
-    calls, units = {name: calls_of(some) for name, some in rules.items()}, []
-    for split, receipt in extracted.items():
-        source = source_of(split)
-        reads = [Files(receipt, "documents"), *find_verdicts(verdicts, split, rules[source])]
-        units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+    units = units_for(recipe, "", extracted, verdicts)
     arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
@@ -257,10 +247,13 @@ def verdict_path(stage: str, split: str) -> str:
     return _PLACES[stage].format(split)
 
 
-def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]) -> Turns:
+def compare_turns(
+    stage: str, collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]
+) -> Turns:
     """Return the turns of a job that compares documents; without a split to read, the first alone.
 
     Args:
+        stage: its name.
         collect: writes what is compared of each split.
         found: the steps that find duplicates: a mapper per split, in the order of the splits' numbers, and a reducer
             per range, which writes the places of duplicates: split number << bits | row.
@@ -269,14 +262,18 @@ def compare_turns(collect: Step, found: tuple[Step, Step], bits: int, reduce_ver
     """
     if not collect.units:
         return [[(collect,)]]
-    return [[(collect,)], [found], [send_verdicts(*found, bits, reduce_verdicts)]]
+    return [[(collect,)], [found], [send_verdicts(stage, *found, bits, reduce_verdicts)]]
 
 
-def send_verdicts(keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]) -> tuple[Step, Step]:
-    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split."""
-    stage = stage_of(keys.name)
+def send_verdicts(
+    stage: str, keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]
+) -> tuple[Step, Step]:
+    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
+
+    `keys`: its units await what `collect` writes of their splits, as the reducers do.
+    """
     maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
-    reduces = [Unit(unit.name, awaits=(Awaited(f"{stage}/collect", unit.name),)) for unit in keys.units]
+    reduces = [Unit(unit.name, awaits=unit.awaits) for unit in keys.units]
     mapping = Step(f"{stage}/places", map_verdicts, maps, {"folder": f"blocks/{duplicates.name}", "bits": bits})
     return mapping, Step(f"{stage}/verdicts", reduce_verdicts, reduces, owns=(f"verdicts/{stage}",))
 

@@ -25,11 +25,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
+from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path
 from manifests.ledger import Tally
-from manifests.mirror import StoredDump, open_dump
+from manifests.mirror import StoredDump, open_range
 from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
@@ -201,7 +202,7 @@ def _read_split(
     state: int,
 ) -> Iterator[Row | Outcome]:
     left = end - start
-    with open_dump(path, corpus, start, end) as stored:
+    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
         for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
             forget_record()
             left -= item.stored

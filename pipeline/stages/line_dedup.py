@@ -76,7 +76,7 @@ def dedup_turns(
     """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = collect_step(recipe, extracted, by_source, verdicts)
     found = find_duplicates(recipe, {unit.name: extracted[unit.name] for unit in collect.units})
-    return compare_turns(collect, found, LINE_BITS, reduce_verdicts)
+    return compare_turns(STAGE, collect, found, LINE_BITS, reduce_verdicts)
 
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:

@@ -50,7 +50,7 @@ def dedup_turns(
     """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
     found = find_duplicates({unit.name: extracted[unit.name] for unit in collect.units})
-    return compare_turns(collect, found, DOCUMENT_BITS, reduce_verdicts)
+    return compare_turns(STAGE, collect, found, DOCUMENT_BITS, reduce_verdicts)
 
 
 def find_duplicates(extracted: Receipts) -> tuple[Step, Step]:

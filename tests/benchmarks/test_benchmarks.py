@@ -4,12 +4,14 @@ import gzip
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from benchmarks import crawl, peer_datatrove
+from benchmarks import crawl, find, peer_datatrove, shards
 from benchmarks.crawl import Archive, Measured, report, write_archive
 from benchmarks.measure import parse_anonymous
 from filters.formats.warc import Limits, read_frames
+from pipeline.stages import tokenize
 
 
 def record(kind: str, block: bytes) -> bytes:
@@ -64,3 +66,10 @@ def test_steps_are_named_without_their_symbols() -> None:
 def test_no_benchmark_takes_the_name_of_a_module_of_python_s() -> None:
     names = {path.stem for path in (Path(__file__).parents[2] / "benchmarks").glob("*.py")}
     assert not names & set(sys.stdlib_module_names), "a peer's script, run from that folder, would import it"
+
+
+def test_synthetic_rows_fit_the_schemas_of_blocks_and_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "TOKENS", shards.BLOCKS * shards.DOCUMENT_TOKENS * 2)
+    schema = tokenize.part_schema(shards.VOCABULARY)
+    assert pa.ipc.read_record_batch(pa.py_buffer(shards.make_block(0)), schema).num_rows == 2
+    assert find.make_batch(3, 5).num_rows == 2

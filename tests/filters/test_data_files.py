@@ -19,6 +19,9 @@ SIZES = {  # items by list
         "vendored folder": 27,
         "own or vendored file": 14,
         "generated folder": 17,
+        "generated ending": 22,
+        "generated name": 10,
+        "vendored library": 35,
     },
     ("code", "licences"): {"known": 29, "other": 60, "harmless": 10, "choice": 68, "reference": 5},
 }

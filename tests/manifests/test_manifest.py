@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -108,6 +109,15 @@ def corpus(built: Path, tmp_path: Path) -> Path:
 
 
 SHARD = "books/train-00001-of-00003.arrow"
+
+
+def test_a_pipe_or_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As root, `report --output /dev/null` would replace the device of the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    reading = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    write_atomic(tmp_path / "pipe", b"page")
+    assert (tmp_path / "pipe").is_fifo() and os.read(reading, 9) == b"page"
+    os.close(reading)
 
 
 def test_a_whole_corpus_verifies(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from filters.errors import UserError
 from filters.formats import stream
+from filters.formats.stream import open_stored
 from manifests import storage
 from manifests.files import sha256_bytes
 from manifests.mirror import (
@@ -24,8 +25,8 @@ from manifests.mirror import (
     mirror_folder,
     mirror_of,
     open_corpus,
-    open_dump,
     open_mirror,
+    open_range,
     trim,
 )
 from manifests.storage import Entry, Storage, StorageError, connect
@@ -173,7 +174,7 @@ def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began
     entry = stored.find("dump.gz")
     assert entry is not None
     dump, before = StoredDump(f"{stored.url}/dump.gz", str(entry.changed), 5_000), Storage.fetched_bytes
-    with open_dump(dump, tmp_path, 1_010, 2_390) as part:
+    with open_range(dump, tmp_path, 1_010, 2_390) as part:
         assert Storage.fetched_bytes - before == 1_400, "whole blocks"
         assert (part[1_010:2_390], part[:6], len(part)) == (data[1_010:2_390], data[:6], 5_000)
         assert Storage.fetched_bytes - before == 1_500
@@ -185,7 +186,7 @@ def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began
         change()
         with (
             pytest.raises(StorageError, match=r"dump\.gz has changed or gone"),
-            open_dump(dump, tmp_path, 1_010, 2_390),
+            open_range(dump, tmp_path, 1_010, 2_390),
         ):
             pass
     assert not list(filter(Path.is_file, (tmp_path / "scratch").rglob("*")))
@@ -195,7 +196,7 @@ def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began
     dump = dump._replace(version=str(now.changed))
     copy = fetch_url(dump.url, dump.version, tmp_path)
     before = Storage.fetched_bytes
-    with open_dump(dump, tmp_path, 1_010, 2_390) as part, open_dump(str(copy), tmp_path, 0, 1) as same:
+    with open_range(dump, tmp_path, 1_010, 2_390) as part, open_stored(copy) as same:
         assert part[:] == same[:] == data and Storage.fetched_bytes == before, "there is a copy here"
 
 
@@ -233,6 +234,13 @@ def test_a_corpus_that_has_changed_is_read_anew(
     assert open_corpus(f"{stored.url}/") == first != mirror_folder(stored.url)
     stored.write("manifest.json", b"{ }")
     assert open_corpus(stored.url) != first and open_corpus(str(tmp_path)) == tmp_path
+
+
+def test_a_bucket_that_does_not_exist_is_named(stored: Storage) -> None:
+    if not stored.url.startswith("s3://"):
+        pytest.skip("the bucket is looked for by the create-only write of S3 alone")
+    with pytest.raises(UserError, match="the bucket s3://missing does not exist: create it, or check the URL"):
+        connect("s3://missing/corpus").create("lease", b"x")
 
 
 def test_a_url_of_no_store_is_refused() -> None:

@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from corpus import ROOT
+from toy import run_step
 
 from filters.errors import UserError
 from manifests.planning.cost import Cost, StepCost
@@ -21,7 +22,6 @@ from manifests.stages import STAGES, stage_of
 from pipeline import choices
 from pipeline.__main__ import main
 from pipeline.beam.engines import Engine, check_options
-from pipeline.beam.job import run_step
 from pipeline.beam.step import Step, Unit
 from pipeline.choices import choose
 from pipeline.dataflow import check_price, price_of

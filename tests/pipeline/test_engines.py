@@ -93,7 +93,7 @@ class ProtoEngine(Engine):
 
     in_memory = False
 
-    def pool_for(self, sizes: Any) -> None:
+    def pool_for(self, tasks: int, size: int) -> None:
         return None
 
     def pipeline(self) -> beam.Pipeline:

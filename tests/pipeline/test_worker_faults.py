@@ -14,11 +14,10 @@ from unittest import mock
 import pytest
 import toy
 from corpus import build, digests
-from toy import PoolEngine
+from toy import PoolEngine, run_step
 
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.pool import Pool, WorkerDiedError
 from pipeline.beam.step import Step, Unit
 from pipeline.run import run

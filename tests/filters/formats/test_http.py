@@ -15,6 +15,7 @@ from linear import assert_linear
 
 from filters.formats.http import HttpError, is_html, parse_response
 from filters.formats.records import Headers
+from filters.formats.stream import zstd
 from filters.reasons import Reason
 
 PAGE = b"<html><body>" + b"words of a page " * 50 + b"</body></html>"
@@ -66,6 +67,13 @@ def test_bare_deflate_and_two_gzip_members() -> None:
     assert parse_response(response(raw_deflate(PAGE), "Content-Encoding: deflate"), CAP).body == PAGE
     twice = gzip.compress(PAGE) * 2 + b"junk"
     assert parse_response(response(twice, "Content-Encoding: gzip"), CAP).body == PAGE * 2
+
+
+def test_a_zstd_frame_without_content_may_come_first() -> None:
+    """RFC 8878, section 3.1.2: decoders skip such frames, wherever they stand."""
+    skipped = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"any"
+    body = skipped + zstd.compress(b"one") + skipped + zstd.compress(b"two")
+    assert parse_response(response(body, "Content-Encoding: zstd"), 100).body == b"onetwo"
 
 
 @pytest.mark.parametrize("name", [*CODERS, "zstd", "utf-8"])

@@ -72,9 +72,9 @@ def test_a_file_that_is_no_model_is_refused_in_a_sentence(tmp_path: Path) -> Non
     path = tmp_path / "model.bin"
     for content in (b"", b"abc", b"no fastText model at all"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is not a fastText model"):
+        with pytest.raises(UserError, match="is not a readable fastText model"):
             load(str(path))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is not a readable fastText model"):
         load(str(tmp_path / "none.bin"))
 
 

@@ -136,7 +136,7 @@ def run_stage(
 ) -> tuple[dict[str, list[list[bool]]], dict[str, int]]:
     mapping, reducing = lines.find_duplicates(made, found)
     ranges = run_exchange(corpus, mapping, reducing)
-    run_exchange(corpus, *send_verdicts(mapping, reducing, lines.LINE_BITS, lines.reduce_verdicts))
+    run_exchange(corpus, *send_verdicts(lines.STAGE, mapping, reducing, lines.LINE_BITS, lines.reduce_verdicts))
     return (
         {split: [mask.tolist() for mask in read_masks(corpus, split)] for split in found},
         lines.findings(ranges),

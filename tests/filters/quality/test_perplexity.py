@@ -155,7 +155,7 @@ def test_models_that_are_none_are_the_users_mistake(files: Files, tmp_path: Path
         (tmp_path / "model").write_bytes(damage)
         with pytest.raises(UserError, match="not a language model"):
             load_kenlm(str(tmp_path / "model"))
-        with pytest.raises(UserError, match="not a SentencePiece model"):
+        with pytest.raises(UserError, match="not a readable SentencePiece model"):
             PieceEncoder(str(tmp_path / "model"))
     with pytest.raises(UserError, match="absent"):
         load_scorer(str(tmp_path / "absent"), files[1])

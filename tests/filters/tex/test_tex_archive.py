@@ -263,6 +263,7 @@ def test_no_root(files: dict[str, bytes], reason: Reason) -> None:
         ("\\include{b}", "B"),
         ("\\include b", "\\include b"),
         ("\\input{ b }", "B"),
+        ('\\input{"b"}', "B"),
         ("\\input{s/c}", "CB"),
         ("\\subfile{s/c}", "CB"),
         ("\\import{s/}{c}", "CB"),

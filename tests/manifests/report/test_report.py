@@ -251,6 +251,6 @@ def test_names_of_which_none_stands_out_are_said_to_be_so(corpus: Path, tmp_path
     plain = json.loads((corpus / "statistics.json").read_bytes())
     plain["sources"]["common_crawl"]["names"]["domains"] = {"top": [], "total": 70_000, "error": 34}
     (tmp_path / "statistics.json").write_text(json.dumps(plain), encoding="utf-8")
-    assert "Top domains: no name stands for more than 34 of 70,000 documents" in said(
+    assert "Top domains: no name has more than 34 of 70,000 documents" in said(
         Page(write_report(tmp_path).read_text("utf-8"))
     )

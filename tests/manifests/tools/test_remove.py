@@ -211,6 +211,15 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(
     assert relative_files(corpus) == before and list(tmp_path.iterdir()) == []
 
 
+def test_the_default_port_of_a_url_does_not_matter(
+    corpus: Path, documents: dict[str, SampledDocument], tmp_path: Path
+) -> None:
+    url = next(one.facts["url"] for one in documents.values() if one.facts["url"].startswith("https://"))
+    host = url.split("/")[2]
+    entries = read_removal_list(listed(tmp_path, url.replace(host, f"{host}:443", 1)))
+    assert sum(match_documents(CorpusReader(corpus), entries).documents.values()) >= 1
+
+
 def test_copies_where_links_are_refused(corpus: Path, removed: Path, tmp_path: Path) -> None:
     with mock.patch("pathlib.Path.hardlink_to", side_effect=OSError(18, "Invalid cross-device link")):
         remove(corpus, removed.parent / "list.txt", tmp_path / "new")

@@ -9,7 +9,7 @@ import pytest
 import toy
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import Engine, engine
+from toy import Engine, engine, run_exchange, run_step, tasks_of
 
 from filters.reasons import Reason
 from manifests import storage
@@ -19,7 +19,6 @@ from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
-from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.receipts import pack_table, read_receipt, read_tables, receipts, tables_for, unpack_table
 from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key
 
@@ -73,9 +72,9 @@ def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
     step = Step(
         "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
     )
-    [task] = step.tasks()
-    files = tuple((output.path, output.sha256) for output in outputs)
-    assert step.completer()(task, step.units[0]) == task._replace(files=files) and not task.files
+    [task] = tasks_of(step)
+    complete = step.completer()(task, step.units[0])
+    assert sorted(complete.files) == [(output.path, output.sha256) for output in outputs] and not task.files
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
@@ -84,7 +83,7 @@ def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
     found, _ = run_step(tmp_path, squares(), engine(tmp_path))
     tables = dict(read_tables(tmp_path, "toy"))
     assert len(tables) <= tables_for(COUNT)
-    assert sorted(itertools.chain(*tables.values())) == sorted(found) == [task.name for task in squares().tasks()]
+    assert sorted(itertools.chain(*tables.values())) == sorted(found) == [unit.name for unit in squares().units]
     assert all(plain(found[name]) == plain(read_receipt(tmp_path, "toy", name)) for name in found)  # type: ignore[arg-type]
     monkeypatch.setattr(reading, "read_receipt", None)
     assert run_step(tmp_path, squares(), engine(tmp_path))[1] == 0

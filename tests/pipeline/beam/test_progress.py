@@ -5,14 +5,13 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import toy
-from toy import engine
+from toy import engine, run_step
 
 from filters.errors import UserError
 from manifests.files import write_atomic
@@ -22,7 +21,6 @@ from pipeline.__main__ import main
 from pipeline.beam import marks, progress
 from pipeline.beam.counters import LIVE, NAMESPACE, TASKS
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.marks import Marks
 from pipeline.beam.pool import POOLS, Called, Pool, _call
 from pipeline.beam.progress import FILE, Progress, ReceiptCounts, RunStatus, read_status, status_text
@@ -55,7 +53,7 @@ class ThreadlessPool(Pool):
 class ThreadlessEngine(KeepingEngine):
     """Hands tasks to a pool that needs no process."""
 
-    def pool_for(self, sizes: Sequence[int]) -> Pool:
+    def pool_for(self, tasks: int, size: int) -> Pool:
         object.__setattr__(self, "pool", ThreadlessPool())
         assert id(self.pool) in POOLS
         return self.pool

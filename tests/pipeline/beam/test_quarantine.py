@@ -13,7 +13,7 @@ import crashes
 import pytest
 import toy
 from corpus import ROOT, build, demo_recipe, digests
-from toy import PoolEngine, engine
+from toy import PoolEngine, engine, run_step, tasks_of
 
 from filters.errors import UserError
 from filters.formats.stream import open_stored
@@ -24,7 +24,6 @@ from manifests.source import Source
 from pipeline.beam import quarantine
 from pipeline.beam.counters import LIVE
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_step
 from pipeline.beam.pool import WorkerCrashedError, WorkerDiedError
 from pipeline.beam.quarantine import Place, RecordCrashedError, holding, learn, places_within, read_quarantine
 from pipeline.beam.step import Step, Unit
@@ -40,7 +39,7 @@ def run_again(corpus: Path, function: Any, **arguments: Any) -> None:
     """Run a step of one task that an earlier attempt has left begun."""
     step = Step("toy", function, [Unit("books/a", arguments)])
     running = engine(corpus)
-    mark = begun_path(running.timings, step.tasks()[0])
+    mark = begun_path(running.timings, tasks_of(step)[0])
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     run_step(corpus, step, running)
@@ -122,8 +121,9 @@ def test_only_the_split_that_holds_a_record_depends_on_it() -> None:
     assert places_within([place], "web", "dump", 0, 8) == places_within([place], "web", "dump", 7, 8) == (place,)
     for other in (("web", "dump", 8, 9), ("web", "dump", 0, 7), ("c4", "dump", 0, 8), ("web", "other", 0, 8)):
         assert places_within([place], *other) == ()
-    plain = Step("toy", crashes.at_record, [Unit("a")]).tasks()[0]
-    assert plain.fingerprint != Step("toy", crashes.at_record, [Unit("a", quarantine=(place,))]).tasks()[0].fingerprint
+    plain = Step("toy", crashes.at_record, [Unit("a")])
+    held = Step("toy", crashes.at_record, [Unit("a", quarantine=(place,))])
+    assert plain.fingerprints() != held.fingerprints()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import toy
-from toy import PoolEngine, ShuffleEngine, digest, engine
+from toy import PoolEngine, ShuffleEngine, digest, engine, run_exchange, run_step, tasks_of
 
 from filters.errors import UserError
 from manifests import storage
@@ -21,7 +21,6 @@ from pipeline.beam import receipts as receipts_on_disk
 from pipeline.beam import task
 from pipeline.beam.engines import Engine, check_options
 from pipeline.beam.exchange import find_blocks
-from pipeline.beam.job import run_exchange, run_step
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.receipts import is_finished, read_receipt, receipts, remove_temporaries, sweep
 from pipeline.beam.step import Keyed, Receipts, Step, Unit
@@ -55,7 +54,7 @@ def test_finished_units_are_not_run_again_and_changed_ones_are(tmp_path: Path) -
 
 def test_each_declared_part_of_a_unit_is_in_its_fingerprint() -> None:
     def of(step: Step) -> str:
-        return step.tasks()[0].fingerprint
+        return tasks_of(step)[0].fingerprint
 
     def step(settings: dict | None = None, by_source: dict | None = None, **unit: Any) -> Step:
         made = Unit(**{"name": "a", "arguments": {"number": 1}, "source": "web"} | unit)
@@ -77,9 +76,9 @@ def test_each_declared_part_of_a_unit_is_in_its_fingerprint() -> None:
     )
     mappers, fewer = squares(2).fingerprints(), squares(1).fingerprints()
     reduced = Step("toy", toy.square, [Unit("a")])
-    assert reduced.tasks() != reduced.tasks(mappers) and reduced.tasks(mappers) != reduced.tasks(fewer)
+    assert len({reduced.fingerprints(upstream)["a"] for upstream in ({}, mappers, fewer)}) == 3
     any_way = Step("toy", toy.square, [Unit("a")], any_way=True)
-    assert any_way.tasks() == any_way.tasks(mappers) == reduced.tasks()
+    assert any_way.fingerprints() == any_way.fingerprints(mappers) == reduced.fingerprints()
 
 
 @pytest.mark.parametrize("damage", ["output gone", "output cut", "receipt gone", "receipt cut"])
@@ -92,7 +91,7 @@ def test_a_unit_whose_files_are_not_whole_runs_again(tmp_path: Path, damage: str
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert not is_finished(tmp_path, step.tasks()[2])
+    assert not is_finished(tmp_path, tasks_of(step)[2])
     assert run(tmp_path, step) == 1
     assert digest(tmp_path, "squares", "receipts") == before
 
@@ -176,7 +175,7 @@ def test_storage_that_keeps_failing_ends_the_step_by_name_and_the_rest_is_kept(t
     step = squares(4, fail=2, times=4)
     with pytest.raises(StorageError, match=said):
         run(tmp_path, step)
-    assert [one.name for one in step.tasks() if is_finished(tmp_path, one)] == ["03"], "the largest ran first"
+    assert [one.name for one in tasks_of(step) if is_finished(tmp_path, one)] == ["03"], "the largest ran first"
     assert run(tmp_path, step) == 3
     assert (tmp_path / "squares/02").read_text("utf-8") == "4"
 
@@ -249,7 +248,7 @@ def test_a_machine_with_an_older_receipt_reads_the_block_index_of_the_newer(tmp_
     """A mapper was done again elsewhere: its file there has other blocks than the receipt here tells."""
     here = open_mirror(tmp_path / "here", (tmp_path / "store").as_uri()).folder
     exchange(here, engine(here))
-    (task,) = Step("toy/map", toy.scatter, [Unit("a", {"bound": 5}, (), 5)]).tasks()
+    (task,) = tasks_of(Step("toy/map", toy.scatter, [Unit("a", {"bound": 5}, (), 5)]))
     before = list(find_blocks(here, task, {0, 1}, as_places=True))
     assert len(before) == 2
     receipt = here / "receipts/toy/map/a.json"
@@ -288,7 +287,7 @@ def test_a_beam_option_that_does_not_exist_is_refused() -> None:
 def test_a_worker_that_dies_ends_the_run_by_name_instead_of_hanging_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerDiedError, match=r"code 137 .* while working on .*toy 02"):
         run(tmp_path, squares(6, die=2), PoolEngine)
-    done = [one.name for one in squares(6, die=2).tasks() if is_finished(tmp_path, one)]
+    done = [one.name for one in tasks_of(squares(6, die=2)) if is_finished(tmp_path, one)]
     assert "02" not in done
     assert run(tmp_path, squares(6)) == 6
 

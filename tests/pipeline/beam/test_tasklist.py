@@ -17,7 +17,7 @@ def test_every_task_is_in_one_group_and_the_first_come_first(tmp_path: Path, cou
     with task_list(tmp_path) as writer:
         places = writer.add(tasks)
         listed = writer.close({"shared": True})
-        groups = [listed.read_group(place) for place in places]
+        groups = [listed.read(place) for place in places]
         assert len(groups) <= GROUPS and sorted(itertools.chain(*groups)) == sorted(tasks)
         assert [group[0] for group in groups] == tasks[: len(groups)]
         assert max(map(len, groups), default=0) - min(map(len, groups), default=0) <= 1
@@ -43,7 +43,7 @@ class Reader:
         self.listed = listed
 
     def __call__(self, group: Group) -> list[dict[str, object]]:
-        return self.listed.read_group(group)
+        return self.listed.read(group)
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:

@@ -115,9 +115,14 @@ def test_a_list_that_is_none_is_refused_and_not_kept(server: Server, tmp_path: P
     assert relative_files(tmp_path) == []
 
 
-def test_a_dump_without_such_files_is_told(server: Server, tmp_path: Path) -> None:
-    server.plan(f"/{path('en', 'sha1sums.txt')}", file(b"0" * 40 + b"  enwiki-20240101-sql.gz\n"))
+def test_a_dump_without_such_files_is_told_and_its_list_asked_for_again(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unfinished = file(b"0" * 40 + b"  enwiki-20240101-sql.gz\n")
+    server.plan(f"/{path('en', 'sha1sums.txt')}", unfinished, file(sums("en")))
     assert main(command(server, tmp_path, "en")) == 2
+    assert "or run again when the dump is complete" in capsys.readouterr().err
+    assert main(command(server, tmp_path, "en")) == 0
 
 
 def test_a_list_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

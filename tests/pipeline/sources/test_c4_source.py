@@ -242,7 +242,7 @@ def test_a_line_of_100_megabytes_takes_bounded_memory(packed: bool) -> None:
             return 100 << 20
 
         def __getitem__(self, part: slice) -> bytes:
-            return b"x" * (min(part.stop, len(self)) - part.start)
+            return b"x" * len(range(*part.indices(len(self))))
 
     stored = gzip.compress(b"x" * (100 << 20) + b"\n" + jsonl(ROWS[:1]), 1) if packed else Long()
     tracemalloc.start()

@@ -316,6 +316,21 @@ def test_tars_as_python_reads_them() -> None:
         assert ours == theirs
 
 
+@given(st.integers(0, 4), st.integers(0, 511), st.integers(1, 255), st.integers(1, 3000))
+def test_members_after_a_damaged_header_and_after_an_archives_end_are_read(
+    number: int, at: int, change: int, chunk: int
+) -> None:
+    files = {f"{name}.py": bytes([65 + place]) * 700 for place, name in enumerate("abcde")}
+    stored = bytearray(tar(files) + bytes(7 * 512) + tar({"z.py": b"z" * 700}))
+    place = number * 3 * 512 + at
+    stored[place] ^= change
+    chunks = (bytes(stored[start : start + chunk]) for start in range(0, len(stored), chunk))
+    found = list(read_members(chunks, 1 << 20, 1 << 30, lambda _: True))
+    names = [member.name for member in found if member.problem is None]
+    assert names == [name for name in [*files, "z.py"] if name != f"{'abcde'[number]}.py"]
+    assert [member.problem for member in found if member.problem] == [Reason.CORRUPT_RECORD]
+
+
 def test_a_member_that_nobody_wants_is_passed_over_in_little_memory() -> None:
     block = bytes(1 << 20)
     header = tar({"zeros.bin": {"size": 0}})[:512]

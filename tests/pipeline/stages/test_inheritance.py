@@ -84,8 +84,9 @@ def test_cut_offs_come_back_to_the_last_bit(tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.getbasetemp() / "cuts"
     folder.mkdir(exist_ok=True)
     (folder / "cuts.json").write_text(json.dumps({"en": {"head": head, "tail": tail}}), "utf-8")
-    write_cutoffs(folder / "cuts.json", folder / "table.csv", 30, 60)
-    assert load_cutoffs(folder / "table.csv") == {"en": (head, tail)}
+    table = folder / f"{head} {tail}.csv"  # a table is read once per process
+    write_cutoffs(folder / "cuts.json", table, 30, 60)
+    assert load_cutoffs(table) == {"en": (head, tail)}
 
 
 def test_a_table_that_is_right_is_not_written_again(corpus: Path) -> None:

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 from corpus import ROOT, SHARED, build, digests
+from toy import run_step
 
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.ledger import imbalances, tally_from, total
@@ -20,7 +21,7 @@ from manifests.shard import open_shard
 from manifests.storage import StorageError
 from manifests.tools.trace import trace
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import run_job, run_step
+from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import read_rows
 from pipeline.beam.work import finish

@@ -287,8 +287,8 @@ def test_a_judge_without_the_label_or_that_fails_is_an_error(classifier: Path, m
         judges.open_judge("truthful", classifier)
     for rates, expected in (
         (None, "failed"),
-        ([{"toxic": float("nan")}], "no probabilities"),
-        ([], "no probabilities"),
+        ([{"toxic": float("nan")}], "not probabilities"),
+        ([], "not probabilities"),
     ):
         monkeypatch.setattr(judges, "_open_fasttext", lambda _: (["toxic"], lambda texts: list(rates)))  # noqa: B023
         with pytest.raises(UserError, match=expected):
