@@ -1,7 +1,8 @@
 """Extract the text of a decoded web page.
 
-The main text is the blocks of a page (filters.html.blocks) that a small network (filters.html.model) takes for main
-text, by evidence from the text and its place in the tree (filters.html.features).
+The main text is the blocks of a page (filters.html.blocks) that two small networks (filters.html.model) take for main
+text, by evidence from the text and its place in the tree (filters.html.features), and by what they make of the blocks
+around (filters.html.context).
 """
 
 import re
@@ -84,7 +85,7 @@ def _extract_main_text(html: str, model: Model) -> str:
     page = parse_blocks(tree.body.html) if tree.body is not None else None
     if page is None or not page.texts:
         return ""
-    scores = score_blocks(describe_blocks(page), model)
+    scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
     parts: list[str] = []
     last = -1
     for index in select_blocks(level_tables(scores, page), model):
