@@ -71,10 +71,9 @@ def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.N
 
 
 def ours(documents: int) -> dict[str, float]:
-    """Return CPU seconds of each step, wall seconds, peak anonymous memory, and numbers of edges and clusters."""
+    """Return CPU seconds of each step, peak anonymous memory, and numbers of edges and clusters."""
     ranges = ranges_of(documents)
     found: dict[str, float] = {"ranges": ranges, "edges": 0, "star": 0.0}
-    begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, PeakAnonymous() as peak:
         paths = [Path(folder, f"{number}.npy") for number in range(ranges)]
         for number, path in enumerate(paths):
@@ -88,7 +87,7 @@ def ours(documents: int) -> dict[str, float]:
             lambda: connected_components(lambda: (np.load(path, mmap_mode="r") for path in paths))
         )
     found |= {"nodes": len(nodes), "clusters": int((nodes == labels).sum()), "peak": peak.bytes}
-    return {**found, "wall": time.perf_counter() - begun, "cut": _cut_seconds(min(documents, PEER_DOCUMENTS), ranges)}
+    return {**found, "cut": _cut_seconds(min(documents, PEER_DOCUMENTS), ranges)}
 
 
 def peer(documents: int) -> dict[str, float]:
@@ -201,7 +200,6 @@ def report(
         ["star edges", f"{told['edges']:,}"],
         ["documents in clusters, clusters", f"{told['nodes']:,}, {told['clusters']:,}"],
         ["CPU s: cut bands (from a sample), star edges, components", _seconds(cut, told["star"], told["components"])],
-        ["wall s of the last two, with making the keys", f"{told['wall']:.1f}"],
         ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
         ["documents per CPU second", f"{rate:,.0f}"],
         [f"datasketch, {peer_documents:,} documents: insert; insert and query", f"{insert:,.0f}; {both:,.0f}"],

@@ -59,7 +59,7 @@ def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
 
 
 def scoring(pages: list[str], pieces: str, model: str) -> str:
-    """Return a table: tokens and pages per second of CCNet's way, alone and with our normal form, and of ours."""
+    """Return a table: tokens and pages per second of CCNet's way and of ours."""
     peer, kenlm = sentencepiece.SentencePieceProcessor(model_file=pieces), load_kenlm(model)
     warm = PageScorer(pieces, model)
     tokens = sum(warm.score(page)[1] for page in pages)
@@ -71,19 +71,12 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
                     kenlm.score(" ".join(peer.encode_as_pieces(ccnet_normalize(line))))
         return tokens
 
-    def batched() -> int:
-        for page in pages:
-            for sentence in peer.encode([line for line in lm_lines(page) if line], out_type=bytes, num_threads=1):
-                kenlm.score(b" ".join(sentence))
-        return tokens
-
     def ours(scorer: PageScorer) -> int:
         return sum(scorer.score(page)[1] for page in pages)
 
     rates = medians(
         {
             "as CCNet: a line at a time": ccnet,
-            "our normal form, a page's lines at a time": batched,
             "ours, words looked up, cache empty": lambda: ours(PageScorer(pieces, model)),
             "ours, words looked up": lambda: ours(warm),
         }

@@ -16,7 +16,7 @@ from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import collecting_garbage, run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, hash_key, source_of
+from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, source_of
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
@@ -81,6 +81,7 @@ class StageGraph:
         self.candidates: list[Made] = []  # by search
         self.sketched: Receipts = {}
         self.edges: Receipts = {}  # by path below the corpus
+        self.clean: list[Unit] = []  # reads the clean documents of a split
         self.measured: Receipt | None = None
         self.shards: Receipts = {}  # by name
         self.index: Receipts = {}  # by file
@@ -143,7 +144,7 @@ class StageGraph:
         step = extract.extract_step(*given)
         self.extract_arguments = step.by_source
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
-        self.extracted = {**extracted, **joined}
+        self.extracted = {**extracted, **joined} if joined else extracted
         self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
         sweep(self.corpus, step, self.extracted)
         self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
@@ -217,6 +218,7 @@ class StageGraph:
         clusters.sweep_ways(self.corpus)
         self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
+        self.clean = survivors.survivor_units(self.filtered, self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
         self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
 
@@ -232,7 +234,7 @@ class StageGraph:
         """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
-            drawn = yield from run_units(recall.draw_step(self.recipe, self.filtered, self.survivors))
+            drawn = yield from run_units(recall.draw_step(self.recipe, self.clean, self.survivors))
             copies = yield from run_units(recall.copies_step(self.recipe, drawn))
             self.measured = (yield from run_units(recall.measure_step(self.recipe, drawn, copies)))["all"]
             self.recall_report = recall.report(self.measured)
@@ -240,7 +242,7 @@ class StageGraph:
     def tokenizer(self) -> Work[None]:
         """Train the tokenizer on a sample, or take the given one."""
         tokenizer.require_text(self.recipe, self.ledger)
-        sample = tokenizer.sample_step(self.recipe, self.filtered, self.survivors)
+        sample = tokenizer.sample_step(self.recipe, self.clean, self.survivors)
         [_, [(trained,)]] = yield [[(sample,)], [(tokenizer.train_step(self.recipe, sample),)]]
         self.trained = trained["all"]
 
@@ -248,7 +250,7 @@ class StageGraph:
         """Write the token shards, then the index of documents and URLs and the statistics of shards."""
         recipe_sha = self.recipe.sha(self.names)
         parts, shards = tokenize.tokenize_steps(
-            self.recipe, recipe_sha, self.filtered, self.survivors, self.trained, self.generation
+            self.recipe, recipe_sha, self.clean, self.survivors, self.trained, self.generation
         )
         documents = sum(tally.out["records"] for tally in self.survivors.tallies.values())
         index = corpus_index.index_steps(shards, documents, self.generation)

@@ -30,7 +30,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.recipe import Recipe
 from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_rows, table_writer
-from pipeline.dedup.survivors import read_verdicts, survivor_units
+from pipeline.dedup.survivors import read_verdicts
 
 STAGE = "recall"
 DRAW, COPIES, MEASURE = f"{STAGE}/draw", f"{STAGE}/copies", f"{STAGE}/measure"
@@ -55,12 +55,12 @@ def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, 
     return found
 
 
-def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
+def draw_step(recipe: Recipe, clean: Iterable[Unit], clusters: Receipt) -> Step:
     """Return the step with a unit per split of the sources with near-duplicate detection.
 
     Args:
         recipe: the run's.
-        filtered: receipts of clean documents by split.
+        clean: from `survivor_units`.
         clusters: the receipt of the survivors, which counts them.
     """
     documents = {source: tally.out["records"] for source, tally in clusters.tallies.items()}
@@ -68,7 +68,7 @@ def draw_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
     for sources in sources_by_minhash(recipe, documents).values():
         wanted = SPARE * recipe.deduplication.canaries / max(sum(documents[source] for source in sources), 1)
         by_source |= {source: {"share": min(1.0, wanted)} for source in sources}
-    units = [unit for unit in survivor_units(filtered, clusters) if unit.source in by_source]
+    units = [unit for unit in clean if unit.source in by_source]
     return Step(DRAW, draw_originals, units, {"seed": recipe.seed}, by_source)
 
 

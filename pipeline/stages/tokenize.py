@@ -5,7 +5,7 @@ Both are columnar, and a mapper's memory does not grow with its split.
 The validation side is drawn by duplicate cluster, so that no near-duplicate crosses it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
-from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
-from pipeline.dedup.survivors import Verdict, read_verdicts, survivor_units
+from pipeline.beam.step import Receipt, Result, Step, Unit
+from pipeline.dedup.survivors import Verdict, read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
 
 STAGE = "tokenize"
@@ -39,21 +39,21 @@ Buckets = dict[str, dict[str, tuple[int, int]]]  # source -> side -> (number of 
 
 
 def tokenize_steps(
-    recipe: Recipe, recipe_sha: str, filtered: Receipts, clusters: Receipt, trained: Receipt, generation: int
+    recipe: Recipe, recipe_sha: str, clean: Iterable[Unit], clusters: Receipt, trained: Receipt, generation: int
 ) -> tuple[Step, Step]:
     """Return the steps that write shards: a mapper per split, a reducer per shard.
 
     Args:
         recipe: the run's.
         recipe_sha: its hash, for the shards' metadata.
-        filtered: receipts of clean documents by split.
+        clean: from `survivor_units`.
         clusters: the receipt of the survivors.
         trained: the receipt of the tokenizer.
         generation: above 0, a mark in the shards' names.
     """
     plan = buckets(recipe, clusters, trained)
     model = trained.below("models")
-    maps = [unit._replace(reads=[unit.reads, model]) for unit in survivor_units(filtered, clusters)]
+    maps = [unit._replace(reads=[unit.reads, model]) for unit in clean]
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
     settings = {**facts, "held_out": recipe.shards.validation}

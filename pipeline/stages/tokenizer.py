@@ -8,7 +8,7 @@ import heapq
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ from manifests.document import order_key
 from manifests.files import atomic_path, canonical_json, sha256_file, write_atomic
 from manifests.ledger import empty_sources
 from manifests.recipe import Recipe, Tokenizer
-from pipeline.beam.step import Awaited, Keyed, Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.step import Awaited, Keyed, Receipt, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.dedup.survivors import read_verdicts, survivor_units
+from pipeline.dedup.survivors import read_verdicts
 
 STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
@@ -54,15 +54,14 @@ def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> Non
         raise UserError(f"no document was kept ({why}): check the inputs, or loosen the filters that drop them")
 
 
-def sample_step(recipe: Recipe, filtered: Receipts, clusters: Receipt) -> Step:
-    """Return the step with a unit per split."""
+def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Step:
+    """Return the step with a unit per split. `clean`: from `survivor_units`."""
     text_bytes = clusters.facts["text_bytes"]
     by_source = {
         name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
         for name, budget in _budgets(recipe, text_bytes).items()
     }
-    units = survivor_units(filtered, clusters)
-    return Step(SAMPLE, draw, units, {"seed": recipe.seed}, by_source)
+    return Step(SAMPLE, draw, clean, {"seed": recipe.seed}, by_source)
 
 
 def train_step(recipe: Recipe, sample: Step) -> Step:

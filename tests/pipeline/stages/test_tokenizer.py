@@ -24,6 +24,7 @@ from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.fingerprint import reached_symbols
 from pipeline.beam.step import Output, Receipt, Result, Step, Task, Unit
 from pipeline.beam.task import Job
+from pipeline.dedup.survivors import survivor_units
 from pipeline.stages import tokenize, tokenizer
 from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_step
 
@@ -168,14 +169,15 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
         for name in ("web/a", "web/b", "books/a", "wikipedia/a")
     }
     clusters = Receipt("f", [], {}, {"text_bytes": {"web": 1_500, "books": 100, "wikipedia": 0}})
-    step = tokenizer.sample_step(recipe(sample_bytes=1_000), filtered, clusters)
+    clean = survivor_units(filtered, clusters)
+    step = tokenizer.sample_step(recipe(sample_bytes=1_000), clean, clusters)
     assert {unit.name: unit.source for unit in step.units} == {name: name.split("/")[0] for name in filtered}
     assert step.by_source["web"] == {"source": "web", "budget": 750, "share": 0.5}
     assert step.by_source["books"] == {"source": "books", "budget": 250, "share": 1.0}
     assert step.by_source["wikipedia"]["budget"] == 0
     path = tmp_path / "given.model"
     path.write_bytes(small_model())
-    measured = tokenizer.sample_step(recipe(path=str(path)), filtered, clusters)
+    measured = tokenizer.sample_step(recipe(path=str(path)), clean, clusters)
     assert {arguments["budget"] for arguments in measured.by_source.values()} == {tokenizer.CARD_BYTES}
 
 
