@@ -11,9 +11,15 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from filters.html.formulas import read_formula
 from filters.html.names import ELEMENTS, read_names
 
-UNSEEN = "script style template svg math iframe noembed noframes xmp select textarea object".split()
+RAW = "script style iframe noembed noframes xmp".split()  # not shown; they end at the first end tag of their name
+UNSEEN = "template svg select textarea object".split()  # not shown, or no text
+ASIDE = "rp rt rtc".split()  # how characters are read, which would stand among them
+STRUCK = "del s strike".split()  # no longer part of the document, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
+PREFORMATTED = frozenset(["pre", "listing"])
+VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # have no end tag
 CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
     "address article aside blockquote body center details dialog dir div dl fieldset figcaption figure "
     "footer form h1 h2 h3 h4 h5 h6 header hgroup legend listing main menu nav noscript ol optgroup p pre "
@@ -22,11 +28,14 @@ CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
 LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
 MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_OPEN, _CLOSE, _LINK, _LINK_END, _BREAK, _UNSEEN = range(6)
+_OPEN, _CLOSE, _LINK, _LINK_END, _BREAK, _RAW, _UNSEEN, _MATH, _RAISED = range(9)
 _KINDS = {
     **dict.fromkeys(CONTAINERS + LINES, _OPEN),
     **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
-    **dict.fromkeys(UNSEEN, _UNSEEN),
+    **dict.fromkeys(RAW, _RAW),
+    **dict.fromkeys(UNSEEN + ASIDE + STRUCK, _UNSEEN),
+    **dict.fromkeys(["sup", "/sup", "sub", "/sub"], _RAISED),
+    "math": _MATH,
     "a": _LINK,
     "/a": _LINK_END,
     "br": _BREAK,
@@ -36,13 +45,17 @@ _GAPS = {  # what separates the blocks before and after a tag; an empty line, if
     **{name: "\n" for line in LINES for name in (line, f"/{line}")},
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
 }
+_ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
+_NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # raised: digits, or an exponent with a sign
+_ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
+INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060-\u2064\ufeff]")  # U+200C and U+200D join letters
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
 class Page(NamedTuple):
     """The blocks of a page in order, and the containers that hold some, by their start tags; the first is the root."""
 
-    texts: list[str]  # of the blocks: a line each, or the lines of a `pre` element
+    texts: list[str]  # of the blocks: a line each, or the lines of a `pre` element with their blanks
     linked: list[int]  # characters inside links
     places: list[int]  # the indexes of the innermost containers
     gaps: list[str]  # what separates a block from the one before: a tab, or one or two line breaks
@@ -63,7 +76,9 @@ def parse_blocks(body: str) -> Page:
     parts: list[str] = []  # of the line
     in_link, preformatted = False, 0
     letters = 0  # of the line, in links
-    gap = ""
+    gap = formula = ""
+    mark = ""  # goes before the number that begins raised or lowered text
+    unseen, depth = "", 0  # the element that is left out, and how many of its name are open
     kind_of, gaps_of = _KINDS.get, _GAPS.get
     pieces = iter(body.split("<"))
     for piece in pieces:
@@ -73,22 +88,44 @@ def parse_blocks(body: str) -> Page:
         if kind is None and name[:3] == "!--":
             while "-->" not in piece:
                 piece = next(pieces, "-->")
-            text = piece.partition("-->")[2]
+            attributes, text = "", piece.partition("-->")[2]
         elif attributes and attributes.count('"') & 1:
             name, attributes, text = _join_torn(piece, pieces)
             kind = kind_of(name)
-        if kind is None:
-            pass
-        elif kind == _LINK:
-            in_link = True
+        if unseen:
+            if kind == _RAW:
+                _read_up_to(f"/{name}", pieces)
+            elif name == unseen:
+                depth += 1
+            elif name == "/" + unseen:
+                depth -= 1
+                if not depth:
+                    unseen = ""
+            if unseen and (kind != _MATH or unseen in _KINDS):
+                continue  # MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read
+        if kind is None or kind == _LINK:
+            if (
+                attributes
+                and ("hidden" in attributes or "display" in attributes)
+                and _is_hidden(name, attributes, behind_formula=bool(parts) and parts[-1] is formula)
+            ):
+                unseen, depth = name, 1
+                continue
+            in_link = in_link or kind == _LINK
+        elif kind == _UNSEEN:
+            unseen, depth = name, 1
+            continue
+        elif kind == _RAW:
+            text = _read_up_to(f"/{name}", pieces)[1]
         elif kind == _LINK_END:
             in_link = False
-        elif kind == _UNSEEN:
-            end, text = "/" + name, ""
-            for piece in pieces:
-                if piece.startswith(end):
-                    text = piece.partition(">")[2]
-                    break
+        elif kind == _RAISED:
+            mark = _choose_mark(name, parts)
+        elif kind == _MATH:
+            content, behind = _read_up_to("/math", pieces)
+            text = formula = read_formula(attributes, content) + ("" if unseen else behind)
+        elif kind == _BREAK and preformatted:
+            text = "\n" + text
         else:
             if parts:
                 line = _tidy("".join(parts), preformatted > 0)
@@ -98,9 +135,9 @@ def parse_blocks(body: str) -> Page:
                     places.append(current)
                     gaps.append(gap)
                     gap = ""
-                parts, letters = [], 0
+                parts, letters, mark = [], 0, ""
             if kind == _OPEN:
-                preformatted += name == "pre"
+                preformatted += name in PREFORMATTED
                 parents.append(current)
                 current = len(tags)
                 tags.append(name)
@@ -109,7 +146,8 @@ def parse_blocks(body: str) -> Page:
                 starts.append(len(texts))
                 ends.append(0)
             elif kind == _CLOSE:
-                preformatted -= name == "/pre"
+                if preformatted and name[1:] in PREFORMATTED:
+                    preformatted -= 1
                 if current:
                     opened, current = current, parents[current]
                     if starts[opened] < len(texts):
@@ -121,7 +159,12 @@ def parse_blocks(body: str) -> Page:
                 wider = gaps_of(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
                 if gap != "\n" or wider != "\t":
                     gap = wider
-        if text and (parts or not text.isspace()):
+        if text and (parts or preformatted or not text.isspace()):
+            if mark and not text.isspace():
+                if _NUMBER.match(text):
+                    parts.append(mark)
+                    text = text.lstrip()
+                mark = ""
             parts.append(text)
             if in_link:
                 letters += len(text)
@@ -150,10 +193,54 @@ def _join_torn(piece: str, pieces: Iterator[str]) -> tuple[str, str, str]:
     return name, attributes, text
 
 
+def _read_up_to(end: str, pieces: Iterator[str]) -> tuple[str, str]:
+    """Return what comes before an end tag, and the text behind it."""
+    content: list[str] = []
+    for piece in pieces:
+        if piece.startswith(end):
+            return "<" + "<".join(content), piece.partition(">")[2]
+        content.append(piece)
+    return "", ""
+
+
+def _is_hidden(name: str, attributes: str, behind_formula: bool) -> bool:
+    """Return True if an inline element is never shown, or is the picture of the formula before it, as KaTeX makes it.
+
+    Blocks do not count, because scripts show some later.
+    """
+    given = dict(_ATTRIBUTE.findall(attributes.lower()))
+    return name not in VOID and (
+        given.get("hidden", "until-found") != "until-found"
+        or "display:none" in given.get("style", "").replace(" ", "")
+        or (behind_formula and given.get("aria-hidden") == "true")
+    )
+
+
+def _choose_mark(name: str, parts: list[str]) -> str:
+    """Return what separates a raised or lowered number from the text before it, so that it stays another number.
+
+    A raised number is an exponent or the mark of a footnote. A lowered one is marked only behind a digit, as the base
+    of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a blank.
+    """
+    last = parts[-1][-1] if parts else ""
+    if name == "sup" and (last.isalnum() or last in _ENDINGS):
+        return "^"
+    if name == "sub" and last.isdigit():
+        return "_"
+    if name == "sub" and parts[-3:-2] == ["^"] and parts[-1] in ("/", "⁄"):
+        parts[-3] = " "
+    return ""
+
+
 def _tidy(text: str, preformatted: bool) -> str:
-    """Return a line without escapes, and with single blanks; preformatted text keeps its line breaks."""
+    """Return a line without escapes and invisible characters, and with single blanks.
+
+    Preformatted text keeps its lines and their blanks, but for those at the ends of lines.
+    """
     if "&" in text:
         text = html.unescape(text)
     if preformatted:
-        return "\n".join(filter(None, (" ".join(line.split()) for line in text.split("\n"))))
-    return " ".join(text.split())
+        text = INVISIBLE.sub("", text).replace("\xa0", " ")
+        return "\n".join([line.rstrip() for line in text.split("\n")]).strip("\n")
+    line = " ".join(text.split())
+    return line if line.isprintable() else " ".join(INVISIBLE.sub("", line).split())

@@ -8,11 +8,12 @@ around (filters.html.context).
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from filters.html.blocks import parse_blocks
+from filters.html.blocks import INVISIBLE, parse_blocks
 from filters.html.features import describe_blocks
 from filters.html.model import MODEL, Model, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
@@ -70,25 +71,33 @@ def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", mod
     if len(html) > ATTRIBUTES_FROM and _has_crowded_tag(html):
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
-        if extractor == "main":
-            return _compose(_extract_main_text(html, model))
-        text = extract_plain_text(html, main_content=extractor == "resiliparse", alt_texts=False, list_bullets=False)
+        if extractor == "resiliparse":
+            return _compose(_extract_peer_text(html))
+        return _compose(_extract_own_text(html, model if extractor == "main" else None))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
-    lines = "\n".join(line.strip() for line in text.split("\n"))
-    return _compose(_BLANK_LINES.sub("\n\n", lines).strip("\n"))
 
 
-def _extract_main_text(html: str, model: Model) -> str:
-    """Return the text of the blocks that the model takes for main text."""
+def _extract_peer_text(html: str) -> str:
+    """Return the main content as resiliparse finds it."""
+    text = extract_plain_text(html, main_content=True, alt_texts=False, list_bullets=False)
+    lines = "\n".join(line.strip() for line in INVISIBLE.sub("", text).split("\n"))
+    return _BLANK_LINES.sub("\n\n", lines).strip("\n")
+
+
+def _extract_own_text(html: str, model: Model | None) -> str:
+    """Return the text of the blocks that the model takes for main text, or of all blocks without a model."""
     tree = HTMLTree.parse(html)
     page = parse_blocks(tree.body.html) if tree.body is not None else None
     if page is None or not page.texts:
         return ""
-    scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
+    chosen: Iterable[int] = range(len(page.texts))
+    if model:
+        scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
+        chosen = select_blocks(level_tables(scores, page), model)
     parts: list[str] = []
     last = -1
-    for index in select_blocks(level_tables(scores, page), model):
+    for index in chosen:
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])

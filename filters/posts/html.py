@@ -28,6 +28,7 @@ _CLOSE = frozenset("dt dd thead tbody tfoot tr caption summary".split())  # no e
 _SILENT = frozenset(  # elements whose content is not text; none of them passes the sites' own filter
     "script style template noscript iframe object svg math head title".split()
 )
+_STRUCK = ("del", "s", "strike")  # no longer part of the post, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
 _BREAK = "\0"  # a line break in text whose blanks are still to be collapsed; NUL is not a character of XML or HTML
 
 
@@ -127,14 +128,15 @@ def render_post(body: str) -> str:
     """Return a post's body as text. Never raises; takes linear time.
 
     An empty line separates paragraphs, code and lists. List items begin with "- " or their number, quoted lines with
-    "> "; " | " separates table cells. Links are replaced by their text, and images are left out. Raised and lowered
-    text directly behind a word is marked "^" and "_", as in 10^6. Code blocks keep every blank.
+    "> "; " | " separates table cells. Links are replaced by their text; images and struck text are left out. Raised and
+    lowered text directly behind a word is marked "^" and "_", as in 10^6. Code blocks keep every blank.
     """
     out = _TextBuilder()
     end = 0  # of the text processed so far
     comments = True  # a comment may still be closed
     code = silent = ""  # the open element whose content is verbatim, or left out
     verbatim: list[str] = []
+    struck_until = {name: body.rfind(f"</{name}>") for name in _STRUCK}  # an element without an end strikes nothing
     for tag in _TAG.finditer(body):
         start, stop = tag.span()
         if start < end:
@@ -164,7 +166,7 @@ def render_post(body: str) -> str:
                 out.flush()
                 out.gap = True
                 code = name
-            elif name in _SILENT and not closing:
+            elif not closing and (name in _SILENT or start < struck_until.get(name, -1)):
                 silent = name
             elif name:
                 out.add_tag(name, bool(closing), attributes)

@@ -1,25 +1,27 @@
 """Blocks of serialised pages, their containers, and what names say: each rule by hand."""
 
+import html
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from resiliparse.parse.html import HTMLTree
 
-from filters.html.blocks import Page, parse_blocks
+from filters.html.blocks import PREFORMATTED, Page, parse_blocks
 from filters.html.features import describe_blocks
 from filters.html.model import MODEL, STEP, WEIGHT_STEP, collect_inputs, score_alone, score_blocks
 from filters.html.names import BITS, GROUPS, LABELS, read_names
 
 
-def blocks_of(html: str) -> Page:
-    body = HTMLTree.parse(html).body
+def blocks_of(page: str) -> Page:
+    body = HTMLTree.parse(page).body
     assert body is not None
     return parse_blocks(body.html)
 
 
-def lines_of(html: str) -> list[str]:
-    return blocks_of(html).texts
+def lines_of(page: str) -> list[str]:
+    return blocks_of(page).texts
 
 
 def test_lines_end_at_block_elements_and_breaks() -> None:
@@ -37,8 +39,90 @@ def test_cells_of_a_row_are_on_one_line() -> None:
     assert "".join(map("".join, zip(page.gaps, page.texts, strict=True))).strip() == "a\tb\n1\t2"
 
 
-def test_preformatted_lines_are_one_block() -> None:
-    assert lines_of("<p>Code:</p><pre>\nif x:\n    y  =  1\n\n</pre>") == ["Code:", "if x:\ny = 1"]
+CODE = "\ndef f(x):\n\n    if x:  # two  blanks\n\treturn  1 \n\n"
+
+
+@pytest.mark.parametrize(
+    "markup, lines",
+    [
+        (f"<p>Code:</p><pre>{CODE}</pre>", ["Code:", "def f(x):\n\n    if x:  # two  blanks\n\treturn  1"]),
+        ("<pre><code>    <b>if</b> a &lt; b:<br>\ty</code></pre>", ["    if a < b:\n\ty"]),
+        ("<pre>a<br>&nbsp; b\u200b</pre><p>  c  d", ["a\n  b", "c d"]),
+        ("<listing>  a</listing><pre> \n\t</pre>", ["  a"]),
+    ],
+)
+def test_preformatted_lines_are_one_block_with_their_blanks(markup: str, lines: list[str]) -> None:
+    assert lines_of(markup) == lines
+
+
+@given(st.text(alphabet="ab <>&\t\n;", max_size=80))
+def test_code_keeps_its_blanks(code: str) -> None:
+    lines = "\n".join(line.rstrip() for line in code.split("\n")).strip("\n")
+    assert lines_of(f"<p>x</p><pre>\n{html.escape(code)}</pre><p>x</p>")[1:-1] == [lines] * bool(lines)
+
+
+@pytest.mark.parametrize(
+    "markup, text",
+    [
+        ("10<sup>16</sup> and 3×10<sup>-4</sup>, 10<sup>−6</sup>, 10<sup>−n</sup>", "10^16 and 3×10^-4, 10^−6, 10^−n"),
+        ("in 1990<sup>12</sup>, 1991<sup><a href=#n>33</a></sup>", "in 1990^12, 1991^33"),
+        ("<b>10</b><sup>6</sup> m<sup>2</sup>/s, (a+b)<sup>2</sup>, Ca<sup>2+</sup>", "10^6 m^2/s, (a+b)^2, Ca^2+"),
+        (
+            "grew by 5.<sup>12</sup> He said “no.”<sup>3</sup> 北京。<sup>4</sup>",
+            "grew by 5.^12 He said “no.”^3 北京。^4",
+        ),
+        ("10<sup> 6 </sup>of", "10^6 of"),
+        ("10<sub>2</sub>, H<sub>2</sub>O, x<sub>1</sub><sup>2</sup>, SO<sub>4</sub>", "10_2, H2O, x1^2, SO4"),
+        ("1<sup>st</sup> 2<sup>e</sup> x<sup>[3]</sup> TM<sup>TM</sup> x<sup>*</sup>", "1st 2e x[3] TMTM x*"),
+        (
+            "<sup>14</sup>C, &nbsp;<sup>238</sup>U, AMS-<sup>14</sup>C, <sup>1</sup>/<sub>2</sub>",
+            "14C, 238U, AMS-14C, 1/2",
+        ),
+        ("2<sup>1</sup>/<sub>2</sub> and 2<sup>1</sup>⁄<sub>2</sub>", "2 1/2 and 2 1⁄2"),
+        ("a<sup></sup>2 b<sub></sub>3", "a2 b3"),
+    ],
+)
+def test_raised_and_lowered_numbers_stay_numbers_of_their_own(markup: str, text: str) -> None:
+    assert lines_of(f"<p>{markup}</p>") == [text]
+
+
+DIGITS = st.text("0123456789", min_size=1, max_size=4)
+AROUND = st.sampled_from(["{}", "<b>{}</b>", "<a href=x>{}</a>", "<i><b>{}</b></i>", "<!-- c -->{}"])
+
+
+@given(DIGITS, DIGITS, AROUND, AROUND, st.sampled_from(["sup", "sub"]))
+def test_a_raised_number_never_joins_the_one_before(base: str, raised: str, one: str, other: str, name: str) -> None:
+    assert lines_of(f"<p>{one.format(base)}<{name}>{other.format(raised)}</{name}>") == [
+        f"{base}{'^' if name == 'sup' else '_'}{raised}"
+    ]
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        "<svg>a<svg>b</svg>c</svg>", "<object>a<object>b</object>c</object>", "<svg><!-- <svg> -->a</svg>",
+        "<svg><style><svg></style>a</svg>", "<svg title='<svg>'>a</svg>", "<del>100</del>", "<s>a<s>b</s>c</s>",
+        "<strike>a</strike>", "<span hidden>a<span>b</span>c</span>", "<i style='color: red; display:none'>a</i>",
+        "<a hidden href=x>a</a>", "<rt>kan</rt>", "<rp>(</rp><rt>a</rt>", "\xad", "\u200b",
+        "\ufeff", "\u2060", "\x07", "&shy;", "&#8203;",
+    ],
+)  # fmt: skip
+def test_what_is_left_out_of_a_line_leaves_no_trace(left_out: str) -> None:
+    assert lines_of(f"<p>one{left_out}50 two</p><p>{left_out}after</p>") == ["one50 two", "after"]
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["<span hidden=until-found>a</span>", "<span class=hidden>a</span>", "<b title=' hidden='>a</b>", "<br hidden>a",
+     '<!--b hidden="" x-->a',
+     "<ins>a</ins>", "<img style='display:none'>a", "<i aria-hidden=true>a</i>", "<ruby>a<rt>b</rt></ruby>"],
+)  # fmt: skip
+def test_what_is_shown_stays(shown: str) -> None:
+    assert "".join(lines_of(f"<p>one {shown} two</p>")).replace(" ", "") == "oneatwo"
+
+
+def test_characters_that_join_letters_stay() -> None:
+    assert lines_of("<p>می\u200cخواهم \U0001f468\u200d\U0001f469</p>") == ["می\u200cخواهم \U0001f468\u200d\U0001f469"]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +164,14 @@ PIECES = st.one_of(
 
 
 @given(st.lists(PIECES, max_size=40).map("".join))
-def test_any_page_has_blocks_in_order_without_blanks_around(html: str) -> None:
-    body = HTMLTree.parse(html).body
-    page = parse_blocks(body.html if body is not None else html)
-    for text in page.texts:
-        assert text and all(line == line.strip() != "" for line in text.split("\n"))
+def test_any_page_has_blocks_in_order_and_only_code_begins_with_blanks(markup: str) -> None:
+    body = HTMLTree.parse(markup).body
+    page = parse_blocks(body.html if body is not None else markup)
+    for text, place in zip(page.texts, page.places, strict=True):
+        assert text.strip() and text == text.strip("\n") and all(line == line.rstrip() for line in text.split("\n"))
+        while place > 0 and page.tags[place] not in PREFORMATTED:
+            place = page.parents[place]
+        assert place > 0 or text == " ".join(text.split())
     assert len({len(column) for column in page[:4]}) == 1 and len({len(column) for column in page[4:]}) == 1
     for container, (start, end) in enumerate(zip(page.starts, page.ends, strict=True)):
         parent = max(page.parents[container], 0)

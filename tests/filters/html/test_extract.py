@@ -267,11 +267,11 @@ def test_classes_of_pages(kind: str) -> None:
 
 
 @given(st.lists(PIECE, max_size=60).map("".join))
-def test_no_line_begins_with_blanks_and_the_text_is_the_same_each_time(page: str) -> None:
+def test_only_code_begins_with_blanks_and_the_text_is_the_same_each_time(page: str) -> None:
     for extractor in ("main", "all"):
         try:
             text = extract_text(page, extractor=extractor)
         except ExtractionError:
             continue
-        assert all(line == line.lstrip() for line in text.split("\n"))
+        assert "<pre" in page or all(line == line.lstrip() for line in text.split("\n"))
         assert text == extract_text(page, extractor=extractor)

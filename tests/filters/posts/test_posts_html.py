@@ -44,6 +44,9 @@ GOLDEN = {
     "quoted code": ("<blockquote><pre><code>  a\n\n b</code></pre></blockquote>", ">   a\n>\n>  b"),
     "images": ('<p>a <img src="x.png" alt="enter image description here"> b</p>', "a b"),
     "powers and indices": ("<p>10<sup>6</sup> of H<sub>2</sub>O <sup>small</sup></p>", "10^6 of H_2O small"),
+    "struck text": ("<p><del>100</del>50 <s>a</s>b <strike>c</strike> d</p>", "50 b d"),
+    "struck text without an end": ("<p>a <s>b</p><p>c</p>", "a b\n\nc"),
+    "struck code": ("<p>a</p><del><pre><code>x</code></pre></del><pre><code>  y</code></pre>", "a\n\n  y"),
     "a table": (
         "<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td>2</td></tr></tbody></table>",
         "a | b\n1 | 2",
@@ -94,6 +97,7 @@ HOSTILE: dict[str, Callable[[int], str]] = {
     "line breaks": lambda size: "<br>" * (size // 4),
     "cells": lambda size: "<td>" * (size // 4),
     "raised": lambda size: "<sup>" * (size // 5),
+    "struck": lambda size: "<s>" * (size // 3) + "</s>",
     "blanks": lambda size: " \n\t" * (size // 3) + "x" + " " * (size // 2),
     "items": lambda size: "<li>" * (size // 4) + "x",
 }
