@@ -1,44 +1,43 @@
-"""Fit the weights of the main-text extractor (filters/html/weights.tsv): a network that labels the blocks of pages.
+"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: two networks that label blocks.
 
-    python -m benchmarks fit-extraction [--data DIR …] [--crawl DIR …] [--leave-out SET …] [--output FILE]
+    python -m benchmarks fit-extraction --data ../shared/data/html_extraction [--leave-out SET] [--output FILE]
 
 A block's label is the share of its words that lie in runs of three words of the gold text; a shorter block must stand
 in it where the blocks before it ended. A block weighs as much as its share in the words of its page, so that pages
 count alike.
 
-Two other extractors are teachers: trafilatura's default and resiliparse's main content. They label pages that have
-only snippets or parts of their text as gold, which count on top (where they disagree, trafilatura counts, with a lower
-weight), and crawled pages, as far as they agree: each kind of pages would otherwise need gold texts of its own. A block
-whose label by a gold text both refuse has no weight: more often the gold text is wrong than both teachers. Readers'
-comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers named
-after comments have no weight.
+Pages that have only snippets or parts of their text as gold are labelled by two other extractors as far as these agree:
+trafilatura's default and resiliparse's main content (where they disagree, trafilatura counts, with a lower weight). The
+snippets and parts count on top. Each set of a new kind would otherwise need gold texts of its own.
 
-The network is trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
-units and of names. The result depends on the pages and the versions of numpy and of the teachers alone.
+Readers' comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers
+named after comments have no weight.
+
+The second network learns from scores as it will see them, of pages that the first was not fitted on: each set's by a
+network that is fitted on the others.
+
+The networks are trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
+units and of names. The result depends on the pages and the version of numpy alone.
 """
 
 import argparse
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 from resiliparse.parse.html import HTMLTree
 
 from benchmarks.data import ROOT, SHARED
-from benchmarks.extraction import MAX_BODY, WORD, Extractor, Page, extractors, gold_text, load_sets
+from benchmarks.extraction import WORD, Page, extractors, gold_text, load_sets
 from filters.formats.charset import decode
-from filters.formats.http import HttpError, is_html, parse_response
-from filters.formats.stream import open_stored
-from filters.formats.warc import Limits, read_frames
 from filters.html.blocks import Page as Blocks
 from filters.html.blocks import parse_blocks
+from filters.html.context import describe_context
 from filters.html.features import COMMENTS, describe_blocks
-from filters.html.model import BIAS, CUT, CUT_SHARE, NAMES, OUTPUT, collect_inputs
+from filters.html.model import BIAS, CONTEXT, CUT, CUT_SHARE, NAMES, OUTPUT, collect_inputs
 
 Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -47,27 +46,50 @@ WEIGHTS = ROOT / "filters/html/weights.tsv"
 TEACHERS = ("trafilatura, default", "resiliparse")
 RUN = 3  # words in a row that a block must share with the gold text
 LEAST_WORDS = 60  # a page with fewer words weighs less
-TAUGHT, CRAWLED, SNIPPETS = 0.7, 0.3, 0.25  # weights: of pages that teachers label, of crawled ones, of snippets
-DISAGREED = 0.3  # the weight of a block on which teachers disagree, beside one on which they agree; 0 on crawled pages
+DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25  # weights: of blocks that teachers disagree on, that they label, of gold
 COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
 
 UNITS, SEED = 24, 1
-STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared pages are passed over ten times
+STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared sets are passed over eleven times
 RATE, WARM_UP = 4e-3, 0.15  # the highest rate of learning, and the share of the steps up to it; it falls to 0 after it
 MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # of Adam's averages of the gradients and their squares
 WEIGHT_DECAY = 0.02
 UNIT_DROPOUT, NAME_DROPOUT = 0.4, 0.1
 LEAST_DEVIATION = 1e-2  # of an input, by which it is divided
-CHOSEN = {CUT: -2.6, CUT_SHARE: 0.6}  # by the F1 of the shared sets, each left out
+CHOSEN = {CUT: -1.6, CUT_SHARE: 0.5}  # by the F1 of the shared sets, each left out
 
 
 class Labelled(NamedTuple):
-    """The blocks of a page: their inputs, how far each is main text (0 to 1), and its weight."""
+    """The blocks of a page with how far each is main text (0 to 1), and its weight."""
 
-    features: tuple[str, ...]  # the first inputs; the others are NAMES
+    of_set: str
+    blocks: Blocks
+    columns: tuple[str, ...]  # the inputs that are not names
     inputs: Array  # (blocks, inputs)
     labels: Array
     weights: Array
+
+
+class Network(NamedTuple):
+    """The weights of d inputs, as they are, on u units and on the output."""
+
+    hidden: Floats  # (d, u)
+    bias: Floats  # (u,)
+    output: Floats  # (u,)
+    direct: Floats  # (d,)
+    intercept: Floats  # (1,)
+
+    def score(self, inputs: Array) -> Array:
+        """Return the log-odds of blocks."""
+        units = np.maximum(inputs @ self.hidden + self.bias, 0)
+        scores: Array = units @ self.output + inputs @ self.direct + self.intercept
+        return scores
+
+    def rows(self, names: Sequence[str], prefix: str = "") -> list[list[Any]]:
+        """Return the rows of the table of weights."""
+        rows = [[name, one, *units] for name, one, units in zip(names, self.direct, self.hidden, strict=True)]
+        rows += [[BIAS, float(self.intercept[0]), *self.bias], [OUTPUT, 0, *self.output]]
+        return [[prefix + name, *weights] for name, *weights in rows]
 
 
 def main(arguments: list[str]) -> int:
@@ -78,8 +100,6 @@ def main(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks fit-extraction", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, nargs="+", default=[SHARED / "html_extraction"], metavar="DIR")
-    crawl = [SHARED / "common_crawl/warc"]
-    parser.add_argument("--crawl", type=Path, nargs="*", default=crawl, metavar="DIR", help="of WARC files")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="SET", help="sets that are not fitted on")
     parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="FILE")
     options = parser.parse_args(arguments)
@@ -87,68 +107,49 @@ def main(arguments: list[str]) -> int:
     if not sets:
         print(f"no NAME.gold.jsonl.gz to fit on in {', '.join(map(str, options.data))}")
         return 1
-    crawled = load_crawl(options.crawl)
-    options.output.write_text(fit_weights([*label_gold(sets), *label_crawl(crawled)]), encoding="utf-8")
-    print(f"fitted on {', '.join(sets)}, and {len(crawled)} crawled pages: {options.output}")
+    options.output.write_text(fit_weights(sets), encoding="utf-8")
+    print(f"fitted on {', '.join(sets)}: {options.output}")
     return 0
 
 
-def load_crawl(folders: Iterable[Path]) -> list[Page]:
-    """Return the HTML pages of the WARC files below some folders, by their address, each body once."""
-    pages: dict[bytes, Page] = {}
-    for path in sorted(path for folder in folders for path in folder.rglob("*.warc*")):
-        with open_stored(path) as stored:
-            for frame in read_frames(stored, Limits(MAX_BODY)):
-                if frame.headers.get("WARC-Type") != "response":
-                    continue
-                try:
-                    response = parse_response(frame.block, MAX_BODY)
-                except HttpError:
-                    continue
-                if is_html(response):
-                    pages.setdefault(response.body, Page(frame.target_uri, response.body, {}))
-    return list(pages.values())
-
-
-def label_gold(sets: dict[str, list[Page]]) -> list[Labelled]:
-    """Return the labelled pages of gold sets."""
-    return [found for pages in sets.values() for page in pages if (found := label_page(page))]
-
-
-def label_crawl(pages: Sequence[Page]) -> list[Labelled]:
-    """Return the labelled pages of a crawl; those of a host weigh as much as the root of their number."""
-    hosts = [urlsplit(page.name).hostname for page in pages]
-    of_host = Counter(hosts)
-    labelled = [(found, of_host[host]) for page, host in zip(pages, hosts, strict=True) if (found := label_page(page))]
-    return [page._replace(weights=page.weights * (CRAWLED / TAUGHT / count**0.5)) for page, count in labelled]
-
-
-def fit_weights(pages: Sequence[Labelled]) -> str:
-    """Return the table of weights, fitted on the blocks of pages."""
-    hidden, bias, output, direct, intercept = fit_pages(pages)
-    inputs = zip([*pages[0].features, *NAMES], direct, hidden, strict=True)
-    rows: list[list[Any]] = [[name, on_score, *on_units] for name, on_score, on_units in inputs]
-    rows += [[BIAS, intercept[0], *bias], [OUTPUT, 0, *output]]
+def fit_weights(sets: dict[str, list[Page]]) -> str:
+    """Return the table of weights, fitted on sets of pages with gold."""
+    pages = [found for name, of_set in sets.items() for page in of_set if (found := label_page(page, name))]
+    names = pages[0].columns
+    first = fit_pages(pages)
+    in_context = []
+    for name in sets:
+        others = [page for page in pages if page.of_set != name]
+        unseen = fit_pages(others) if others else first
+        in_context += [add_context(page, unseen) for page in pages if page.of_set == name]
+    second = fit_pages(in_context)
+    rows = first.rows([*names, *NAMES]) + second.rows(in_context[0].columns, CONTEXT)
     rows += [[name, value, *[0] * UNITS] for name, value in CHOSEN.items()]
     heading = ["input", "direct", *(f"unit {number}" for number in range(1, UNITS + 1))]
     lines = ["\t".join([name, *(f"{weight:.4g}" for weight in weights)]) for name, *weights in rows]
     return "\n".join(["\t".join(heading), *lines, ""])
 
 
-def fit_pages(pages: Sequence[Labelled]) -> list[Floats]:
-    """Return the network that is fitted on the blocks of pages, as `fit_network` does, for inputs as they are."""
+def add_context(page: Labelled, network: Network) -> Labelled:
+    """Return a page with the inputs of the second network, from the scores of the first."""
+    columns = describe_context(network.score(page.inputs), page.blocks)
+    return page._replace(columns=tuple(columns), inputs=np.array(list(columns.values())).T)
+
+
+def fit_pages(pages: Sequence[Labelled]) -> Network:
+    """Return the network that is fitted on the blocks of pages."""
     inputs, labels, weights = (
         np.concatenate([getattr(page, part) for page in pages]).astype(np.float32)
         for part in ("inputs", "labels", "weights")
     )
-    features = len(pages[0].features)
+    features = len(pages[0].columns)
     mean, scale = inputs.mean(axis=0), inputs.std(axis=0) + LEAST_DEVIATION
     mean[features:], scale[features:] = 0, 1
     hidden, bias, output, direct, intercept = fit_network(
         (inputs - mean) / scale, labels, weights / weights.mean(), features
     )
     hidden, direct = hidden / scale[:, None], direct / scale
-    return [hidden, bias - mean @ hidden, output, direct, intercept - mean @ direct]
+    return Network(hidden, bias - mean @ hidden, output, direct, intercept - mean @ direct)
 
 
 def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) -> list[Floats]:
@@ -206,42 +207,27 @@ def compute_gradients(
     return [inputs.T @ on_units, on_units.sum(axis=0), errors @ units, errors @ inputs, errors.sum(keepdims=True)]
 
 
-def label_page(page: Page) -> Labelled | None:
+def label_page(page: Page, of_set: str) -> Labelled | None:
     """Return the blocks of a page with their labels and weights; None if it has no blocks."""
     html = decode(page.body, None)
     tree = HTMLTree.parse(html)
     blocks = parse_blocks(tree.body.html) if tree.body is not None else None
     if blocks is None or not blocks.texts:
         return None
-    texts = blocks.texts
-    features = describe_blocks(blocks)
-    words = np.array([len(WORD.findall(text)) for text in texts], dtype=float)
-    taught, other = (align(texts, teacher(html)) > 0.5 for teacher in find_teachers())
+    features = describe_blocks(blocks, tree.title or "")
+    columns = tuple(features.columns)
+    words = np.array([len(WORD.findall(text)) for text in blocks.texts], dtype=float)
     if "gold_text" in page.gold:
-        labels = align(texts, gold_text(page.gold))
-        refused = (taught == other) & (taught != (labels > 0.5)) | (labels > 0.5) & find_comments(blocks)
-        weights = np.where(refused, 0, share_weight(words, labels))
+        labels = align(blocks.texts, gold_text(page.gold))
+        weights = np.where((labels > 0.5) & find_comments(blocks), 0, share_weight(words, labels))
     else:
-        known = label_by_snippets(texts, page.gold) if "with" in page.gold else label_parts(texts, page.gold)
+        labels, weights = label_by_teachers(blocks.texts, words, html)
+        label = label_by_snippets if "with" in page.gold else label_parts
+        known = label(blocks.texts, page.gold)
         sure = ~np.isnan(known)
-        labels = taught.astype(float)
-        disagreed = DISAGREED if page.gold else 0
-        weights = TAUGHT * share_weight(words, labels) * np.where(taught == other, 1, disagreed)
-        weights[sure] += SNIPPETS / max(1, int(sure.sum()))
+        weights = np.where(sure, weights + SNIPPETS / max(1, int(sure.sum())), TAUGHT * weights)
         labels = np.where(sure, known, labels)
-    return Labelled(tuple(features.columns), collect_inputs(features), labels, weights)
-
-
-def find_teachers() -> list[Extractor]:
-    """Return the extractors that label blocks.
-
-    Raises:
-        SystemExit: trafilatura is not installed.
-    """
-    known = extractors()
-    if TEACHERS[0] not in known:
-        raise SystemExit("blocks are labelled by trafilatura too, which is not installed: run `make peers`")
-    return [known[name] for name in TEACHERS]
+    return Labelled(of_set, blocks, columns, collect_inputs(features, columns), labels, weights)
 
 
 def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
@@ -284,6 +270,20 @@ def align(texts: Sequence[str], gold: str) -> Array:
         if first is not None and labels[index] >= 0.5:
             last = first + len(words)
     return labels
+
+
+def label_by_teachers(texts: Sequence[str], words: Array, html: str) -> tuple[Array, Array]:
+    """Return labels by trafilatura, and weights that are lower where resiliparse disagrees.
+
+    Raises:
+        SystemExit: trafilatura is not installed.
+    """
+    known = extractors()
+    if TEACHERS[0] not in known:
+        raise SystemExit("sets without gold texts are labelled by trafilatura: run `make peers`, or leave them out")
+    first, second = (align(texts, known[name](html)) > 0.5 for name in TEACHERS)
+    labels = first.astype(float)
+    return labels, share_weight(words, labels) * np.where(first == second, 1.0, DISAGREED)
 
 
 def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:

@@ -1,7 +1,8 @@
 """Extract the text of a decoded web page.
 
-The main text is the blocks of a page (filters.html.blocks) that a small network (filters.html.model) takes for main
-text, by evidence from the text and its place in the tree (filters.html.features).
+The main text is the blocks of a page (filters.html.blocks) that two small networks (filters.html.model) take for main
+text, by evidence from the text and its place in the tree (filters.html.features), and by what they make of the blocks
+around (filters.html.context).
 """
 
 import re
@@ -92,7 +93,7 @@ def _extract_own_text(html: str, model: Model | None) -> str:
         return ""
     chosen: Iterable[int] = range(len(page.texts))
     if model:
-        scores = score_blocks(describe_blocks(page), model)
+        scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
         chosen = select_blocks(level_tables(scores, page), model)
     parts: list[str] = []
     last = -1

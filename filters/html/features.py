@@ -3,19 +3,22 @@
 Evidence is of the block itself (its length, its links, how it begins and ends), of its containers (how much prose and
 how many links they hold, how often they are repeated side by side, whether they are named after comments), of its
 neighbours (dates and times that repeat one look among them), and of its place: relative to the container with the most
-prose, to headings, and to the element that the page marks as its article. No phrase of any language is looked for.
+prose, to the title, to headings, to the element that the page marks as its article, and to a line that announces
+comments or other articles. All is independent of the language, but for the labels of names.tsv.
 """
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from filters.html.blocks import Page
-from filters.html.names import BITS
+from filters.html.names import BITS, LABELS
 from filters.html.runs import find_maximal_runs
 
 Column = npt.NDArray[np.float64]
@@ -23,9 +26,11 @@ Column = npt.NDArray[np.float64]
 FIRST_WIDE = "\u2e80"  # the first character of the writing systems (Chinese, Japanese, Korean) that weigh WIDE_WEIGHT
 WIDE_WEIGHT = 3  # letters that one such character is worth, the ratio of their UTF-8 lengths
 PROSE_LENGTH = 80  # letters: a block at least this long, and mostly outside links, is prose
+LABEL_LENGTH = 60  # characters: a longer line that holds a label is a sentence
 ARTICLE_LENGTH = 300  # letters: shorter articles are teasers
 ARTICLE_SHARE = 0.4  # the least share of the page's text that its article has, since teasers are articles too
 LINKED_COST, BLOCK_COST, MOST, HEADING = 4.0, 12.0, 400.0, 36.0  # letters: the score of a block in a run
+LABELS_FROM = 0.1  # the share of a page's prose that comes before any label of comments or other articles
 SMALL_LENGTH = 100  # letters: a container this short is never the text
 WRAPPER_SHARE = 0.3  # a container with a larger share of the page's letters is a wrapper with an unlucky name
 WRAPPER_LENGTH = 3_000  # letters: so is a container with more, except comments
@@ -56,6 +61,7 @@ _ARTICLES = (  # marks of a page's article, by falling trust: HTML and schema.or
 )
 COMMENTS = BITS["word_comments"] | BITS["schema_comment"]
 _ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
+_WORD = re.compile(r"\w+")
 _STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")
 _NO_DIGITS = re.compile(r"[^\d\0]+")
 _REPEATED = frozenset("div article section aside li tr table ul dl td".split())
@@ -101,7 +107,7 @@ class _Names(NamedTuple):
     discussions: list[int]  # the containers named after comments
 
 
-def describe_blocks(page: Page) -> Features:
+def describe_blocks(page: Page, title: str) -> Features:
     """Return the features of a page's blocks, of which there must be some."""
     measures = _measure(page)
     names = _read_names(page, measures)
@@ -118,8 +124,10 @@ def describe_blocks(page: Page) -> Features:
         | _describe_neighbours(measures)
         | _describe_position(measures)
         | _describe_main(page.parents, measures)
+        | _describe_title(page.texts, title, measures)
         | _describe_article(page.tags, measures, junk, article)
         | _describe_runs(measures, junk, article)
+        | _describe_labels(page.texts, measures)
     )
     nearest = [names.own[place] | names.own[max(page.parents[place], 0)] for place in page.places]
     return Features(columns, inside, nearest)
@@ -320,10 +328,17 @@ def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Col
     }
 
 
+def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> dict[str, Column]:
+    at, similar = _find_title(texts, measures.level.tolist(), title)
+    letters = measures.sums[0]
+    before = np.log2(1 + np.maximum(letters[at] - letters[1:], 0)) if at else np.zeros(len(texts))
+    return {"title_words": similar, "before_title": before}
+
+
 def _describe_article(
     tags: Sequence[str], measures: _Measures, junk: Column, article: slice | None
 ) -> dict[str, Column]:
-    """Describe where blocks are relative to the article that the page marks."""
+    """Describe where blocks are relative to the article that the page marks, and which ones names speak against."""
     count, prose = len(junk), np.log2(1 + measures.prose)
     letters = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
     share, after, outside = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -337,6 +352,8 @@ def _describe_article(
         "article_share": share,
         "after_article": after,
         "prose_outside_article": outside,
+        "junk_names": np.minimum(junk, 5),
+        "prose_in_junk": np.where(junk > 0, prose, 0),
     }
 
 
@@ -361,6 +378,38 @@ def _describe_runs(measures: _Measures, junk: Column, article: slice | None) -> 
     return {"run_share": share, "run_score": size}
 
 
+def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
+    """Describe which blocks come after a line that announces comments, or other articles, and at what distance."""
+    short = [text.lower() if len(text) <= LABEL_LENGTH else "" for text in texts]
+    joined, line_ends = "\n".join(short), list(accumulate(len(line) + 1 for line in short))
+    letters = measures.sums[0][:-1]
+    later = measures.sums[2][:-1] > LABELS_FROM * measures.totals[2]
+    columns = {}
+    for group, labels in LABELS.items():
+        last = np.maximum.accumulate(np.where(_find_lines(joined, line_ends, labels) & later, measures.order, -1))
+        distance = np.log2(1 + letters - letters[np.maximum(last, 0)])
+        columns[f"any_label_{group}"] = (last >= 0).astype(float)
+        columns[f"after_label_{group}"] = np.where(last >= 0, 1 + distance, 0)
+    return columns
+
+
+def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tuple[int, Column]:
+    """Return the index of the title among the blocks, 0 without a title, and the share of each heading in its words."""
+    similar = np.zeros(len(texts))
+    wanted = set(_WORD.findall(title.lower()))
+    best, at = 0.0, 0
+    for index, (text, level) in enumerate(zip(texts, levels, strict=True)):
+        if (level and len(text) <= ARTICLE_LENGTH) or (len(text) >= 12 and text in title):
+            words = set(_WORD.findall(text.lower()))
+            both = len(words & wanted)
+            if both:
+                similar[index] = both / len(words) * min(1.0, 2 * both / len(wanted))
+                rank = similar[index] + (0.3 if level == 1 else 0.2 if level else 0.0)
+                if similar[index] >= 0.6 and rank > best:
+                    best, at = rank, index
+    return at or next((index for index, level in enumerate(levels) if level == 1), 0), similar
+
+
 def _find_article(names: _Names, measures: _Measures, junk: Column) -> slice | None:
     """Return the blocks of the largest container with the most trusted mark of an article, if it is large enough."""
     sums = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
@@ -370,6 +419,18 @@ def _find_article(names: _Names, measures: _Measures, junk: Column) -> slice | N
         if largest and letters[largest] >= max(ARTICLE_LENGTH, ARTICLE_SHARE * sums[-1]):
             return slice(int(measures.starts[largest]), int(measures.ends[largest]))
     return None
+
+
+def _find_lines(text: str, ends: Sequence[int], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which lines of a text, given with the offsets behind them, hold one of the labels."""
+    found = np.zeros(len(ends), dtype=bool)
+    for label in labels:
+        at = text.find(label)
+        while at >= 0:
+            line = bisect_right(ends, at)
+            found[line] = True
+            at = text.find(label, ends[line])
+    return found
 
 
 def _count_digits(texts: Sequence[str]) -> list[int]:

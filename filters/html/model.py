@@ -1,8 +1,9 @@
-"""Score blocks by a small neural network: the log-odds that a block is main text.
+"""Score blocks by two small neural networks: the log-odds that a block is main text.
 
-Its inputs are the features of a block (filters.html.features), and for each group of names whether it is among those of
-all containers of the block (`inside`) or of the nearest two (`nearest`). It has one layer of rectified units and a
-direct linear term. `python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
+The inputs of the first are the features of a block (filters.html.features), and for each group of names whether it is
+among those of all containers of the block (`inside`) or of the nearest two (`nearest`). The second sees the scores that
+the first gives to all blocks of the page (filters.html.context). Each has one layer of rectified units and a direct
+linear term. `python -m benchmarks fit-extraction` writes the weights; nothing else in them is set by hand.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,17 @@ import numpy.typing as npt
 
 from filters.data_files import read_rows
 from filters.html.blocks import Page
+from filters.html.context import MOST, describe_context
 from filters.html.features import Column, Features
 from filters.html.names import GROUPS
 
 DATA_FILES = ("weights.tsv",)  # part of the code version of a step
 INSIDE, NEAREST = "inside ", "nearest "
 NAMES = [*(INSIDE + name for name in GROUPS), *(NEAREST + name for name in GROUPS)]  # the inputs that are names
-BIAS, OUTPUT, CUT, CUT_SHARE = "bias", "output", "cut", "cut share"
+CONTEXT = "context "  # before the inputs of the second network
+BIAS, OUTPUT = "bias", "output"
+CUT, CUT_SHARE = "cut", "cut share"
+SETTINGS = (CUT, CUT_SHARE)
 CELLS = ("td", "th", "caption")
 MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
 
@@ -31,41 +36,78 @@ ROWS = 64  # blocks at a time: OpenBLAS starts threads for products of over 2^18
 _SHIFTS = np.arange(len(GROUPS), dtype=np.uint64)
 
 
-class Model(NamedTuple):
-    """The weights of d inputs on u units and on the score, and the threshold for main text."""
+class Network(NamedTuple):
+    """The weights: of d inputs on u units and on the output directly, and of the units on the output."""
 
-    features: tuple[str, ...]  # the first inputs; the others are NAMES
-    weights: Column  # (d, u + 1): on the units, and in the last column on the score
+    inputs: tuple[str, ...]  # d
+    weights: Column  # (d, u + 1): on the units, and in the last column on the output
     bias: Column  # (u + 1,)
-    output: Column  # (u,): of the units on the score
+    output: Column  # (u,)
+
+
+class Model(NamedTuple):
+    """Two networks, and the thresholds for main text on the scores of the second."""
+
+    blocks: Network  # its last inputs are NAMES
+    context: Network
     cut: float  # blocks are main text from this on, plus a share of the highest log-odds of the page
     cut_share: float
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Return the inputs of the first network that are not names."""
+        return self.blocks.inputs[: -len(NAMES)]
+
 
 def read_model(rows: list[list[str]]) -> Model:
-    """Return the model of a table of (input, weight on the score, weights on the units).
+    """Return the model of a table of (input, weight on the output, weights on the units).
 
-    The row `bias` holds what is added to each, the row `output` the weights of the units, the rows of the threshold one
-    number. Names that are not in the table have no weight.
+    The row `bias` holds what is added to each, the row `output` the weights of the units, and the settings one number.
+    Rows of the second network begin with `CONTEXT`. Names that are not in the table have no weight.
     """
     table = {name: _round(np.array(weights, dtype=float), WEIGHT_STEP) for name, *weights in rows}
-    bias, output, cut, cut_share = (table.pop(name) for name in (BIAS, OUTPUT, CUT, CUT_SHARE))
-    of_names = [table.pop(name, np.zeros_like(bias)) for name in NAMES]
-    weights = np.roll([*table.values(), *of_names], -1, axis=1)
-    return Model(tuple(table), weights, np.roll(bias, -1), output[1:], float(cut[0]), float(cut_share[0]))
+    settings = [float(table.pop(name)[0]) for name in SETTINGS]
+    second = {name: table.pop(name) for name in list(table) if name.startswith(CONTEXT)}
+    absent = np.zeros_like(table[BIAS])
+    first = {name: row for name, row in table.items() if name not in NAMES} | {
+        name: table.get(name, absent) for name in NAMES
+    }
+    context = {name.removeprefix(CONTEXT): row for name, row in second.items()}
+    return Model(_read_network(first), _read_network(context), *settings)
 
 
-def score_blocks(features: Features, model: Model) -> Column:
-    """Return the log-odds of each block."""
-    names = model.features
+def _read_network(rows: dict[str, Column]) -> Network:
+    bias, output = rows.pop(BIAS), rows.pop(OUTPUT)
+    return Network(tuple(rows), np.roll(list(rows.values()), -1, axis=1), np.roll(bias, -1), output[1:])
+
+
+def score_blocks(features: Features, page: Page, model: Model) -> Column:
+    """Return the log-odds of each block.
+
+    The second network sees the scores of the first up to `MOST` from even odds. What a block has below that counts as
+    well: on a page of little text, the menus would be as likely as the text.
+    """
+    alone = score_alone(features, model)
+    inputs = describe_context(alone, page)
+    columns = _round(np.array([inputs[name] for name in model.context.inputs]).T, STEP)
+    scores = _score(_multiply(columns, model.context.weights) + model.context.bias, model.context)
+    return scores + np.minimum(alone + MOST, 0)
+
+
+def score_alone(features: Features, model: Model) -> Column:
+    """Return the log-odds of each block by the first network."""
+    network, names = model.blocks, model.features
     kinds: dict[tuple[int, int], int] = {}  # what is due to names is computed once for all blocks of the same
     kind = [kinds.setdefault(masks, len(kinds)) for masks in zip(features.inside, features.nearest, strict=True)]
     inside, nearest = (_unpack(masks) for masks in zip(*kinds, strict=True))
-    of_names = _multiply(np.hstack([inside, nearest]).astype(float), model.weights[len(names) :])
+    of_names = _multiply(np.hstack([inside, nearest]).astype(float), network.weights[len(names) :])
     inputs = _round(np.array([features.columns[name] for name in names]).T, STEP)
-    sums = _multiply(inputs, model.weights[: len(names)]) + (of_names + model.bias)[kind]
+    return _score(_multiply(inputs, network.weights[: len(names)]) + (of_names + network.bias)[kind], network)
+
+
+def _score(sums: Column, network: Network) -> Column:
     units = _round(np.maximum(sums[:, :-1], 0), STEP)
-    scores: Column = np.einsum("bu,u->b", units, model.output) + sums[:, -1]
+    scores: Column = np.einsum("bu,u->b", units, network.output) + sums[:, -1]
     return scores
 
 
@@ -74,9 +116,10 @@ def _multiply(inputs: Column, weights: Column) -> Column:
     return np.concatenate([inputs[at : at + ROWS] @ weights for at in range(0, len(inputs), ROWS)])
 
 
-def collect_inputs(features: Features) -> Column:
-    """Return the inputs of all blocks, a row each: the features, then the names of the containers."""
-    return np.hstack([np.array([*features.columns.values()]).T, _unpack(features.inside), _unpack(features.nearest)])
+def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
+    """Return the inputs of all blocks, a row each: the named features, then the names of its containers."""
+    columns = np.array([features.columns[name] for name in names]).T
+    return np.hstack([columns, _unpack(features.inside), _unpack(features.nearest)])
 
 
 def level_tables(scores: Column, page: Page) -> Column:

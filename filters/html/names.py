@@ -2,7 +2,8 @@
 
 The table names.tsv groups `element` names, `word`s of class names and ids, whole class `name`s that themes use for
 the text, and the values of `schema` (schema.org types and properties, ARIA roles). A group is a bit: the names of an
-element are an integer. What a group is worth as evidence is not said here, but in the weights.
+element are an integer. What a group is worth as evidence is not said here, but in the weights. A `label` is a part of a
+short line that says what follows it.
 """
 
 import re
@@ -12,6 +13,7 @@ from filters.data_files import read_lists
 
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
 _TABLE = read_lists("filters.html", "names.tsv")
+LABELS = _TABLE["label"]
 GROUPS = tuple(
     dict.fromkeys(f"{kind}_{group}" for kind in ("element", "word", "name", "schema") for group in _TABLE[kind])
 )

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from benchmarks.extraction import Page, gold_text, interval, load_sets, overlap,
 from filters.data_files import parse_rows
 from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, NAMES, read_model
+from filters.html.model import MODEL, read_model
 
 SUBJECTS = "rivers hills woods towns roads seas lakes fields".split()
 
@@ -109,21 +108,12 @@ def test_labels_follow_the_gold_text_in_order() -> None:
     assert fit_extraction.align(texts, "The cat sat on the mat today. It slept.").tolist() == [0, 1, 1, 0, 0]
 
 
-@pytest.fixture
-def teachers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two teachers that take all paragraphs for main text."""
-    teacher = lambda html: "\n".join(re.findall("<p>(.*?)</p>", html))  # noqa: E731
-    monkeypatch.setattr(fit_extraction, "extractors", lambda: dict.fromkeys(fit_extraction.TEACHERS, teacher))
-
-
-@pytest.mark.usefixtures("teachers")
 def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same pages give the same file, a left-out set changes it, and a model of it finds the text of new pages."""
     monkeypatch.setattr(fit_extraction, "STEPS", 200)
     files = [tmp_path / f"{number}.tsv" for number in range(3)]
     for file, left_out in zip(files, ([], [], ["two"]), strict=True):
-        options = ["--data", str(folder), "--crawl", "--output", str(file), "--leave-out", *left_out]
-        assert fit_extraction.main(options) == 0
+        assert fit_extraction.main(["--data", str(folder), "--output", str(file), "--leave-out", *left_out]) == 0
     first, again, without = (file.read_text(encoding="utf-8") for file in files)
     assert first == again != without
     model = read_model(parse_rows(without))
@@ -131,47 +121,22 @@ def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path, monke
     assert texts == ["\n\n".join([f"The {subject}", *story(subject)]) for subject in SUBJECTS[4:]]
 
 
-@pytest.mark.usefixtures("teachers")
-def test_crawled_pages_are_labelled_by_teachers_and_a_host_counts_by_its_root(folder: Path) -> None:
-    (folder / "copies.warc.gz").write_bytes((folder / "one.warc.gz").read_bytes())
-    pages = fit_extraction.load_crawl([folder])
-    assert [page.name for page in pages] == [f"http://a.example/{subject}.html" for subject in SUBJECTS]
-    of_one_host = fit_extraction.label_crawl(pages)
-    alone = fit_extraction.label_crawl(pages[:1])
-    assert of_one_host[0].labels.tolist() == [0.0] * 8 + [1.0] * 5
-    assert of_one_host[0].weights == pytest.approx(alone[0].weights / len(SUBJECTS) ** 0.5)
-
-
-@pytest.mark.usefixtures("teachers")
-def test_labels_that_both_teachers_refuse_weigh_nothing() -> None:
-    gold = "\n".join(["All about rivers", *story("woods")])
-    body = f"{page_of('woods')}<p>Quite other words, of which the gold knows nothing.</p>".encode()
-    labelled = fit_extraction.label_page(Page("a", body, {"gold_text": gold}))
-    assert labelled is not None and labelled.labels.tolist() == [1, *[0] * 7, *[1] * 5, 0]
-    assert np.flatnonzero(labelled.weights == 0).tolist() == [0, 13]
-
-
-@pytest.mark.usefixtures("teachers")
 def test_comments_that_a_gold_text_holds_teach_nothing() -> None:
     comments = "".join(f"<div class=comment><p>{line}</p></div>" for line in story("seas"))
-    body = f"{page_of('woods')}<div id=comments>{comments}</div>".encode()
-    labelled = fit_extraction.label_page(Page("a", body, {"gold_text": "\n".join(story("woods") + story("seas"))}))
+    page = Page("a", f"{page_of('woods')}<div id=comments>{comments}</div>".encode(), {})
+    gold = "\n".join(story("woods") + story("seas"))
+    labelled = fit_extraction.label_page(page._replace(gold={"gold_text": gold}), "set")
     assert labelled is not None and labelled.labels[-4:].tolist() == [1.0] * 4
-    assert not labelled.weights[-4:].any() and labelled.weights[-8:-4].all()
+    assert not labelled.weights[-4:].any() and labelled.weights[:-4].all()
 
 
-def test_blocks_on_which_teachers_disagree_weigh_less_or_nothing_and_snippets_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lines = story("hills")
-    teachers = [lambda html: "\n".join(lines), lambda html: "\n".join(["All about woods", *lines])]
-    monkeypatch.setattr(fit_extraction, "find_teachers", lambda: teachers)
-    page = Page("a", page_of("hills").encode(), {"with": [lines[2]], "without": ["All about seas"]})
-    gold, crawled = fit_extraction.label_page(page), fit_extraction.label_page(page._replace(gold={}))
-    assert gold is not None and gold.labels.tolist() == [*[0] * 8, *[1] * 5]
-    assert gold.weights[2] == pytest.approx(fit_extraction.DISAGREED * gold.weights[3])
-    assert gold.weights[11] > gold.weights[10] and gold.weights[5] > gold.weights[6]
-    assert crawled is not None and np.flatnonzero(crawled.weights == 0).tolist() == [2]
+def test_snippets_outweigh_what_other_extractors_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_extraction, "extractors", lambda: dict.fromkeys(fit_extraction.TEACHERS, lambda html: ""))
+    first, _, _, last = story("hills")
+    page = Page("a", page_of("hills").encode(), {"with": [first, last], "without": ["All about seas"]})
+    labelled = fit_extraction.label_page(page, "set")
+    assert labelled is not None and labelled.labels.sum() == 2 and labelled.labels[9] == labelled.labels[12] == 1.0
+    assert min(labelled.weights[9], labelled.weights[12]) > max(labelled.weights[10:12]) > 0
 
 
 def test_gradients_are_those_of_the_loss() -> None:
@@ -196,5 +161,6 @@ def test_gradients_are_those_of_the_loss() -> None:
 def test_the_weights_are_of_each_feature() -> None:
     body = HTMLTree.parse("<p>text").body
     assert body is not None
-    assert set(MODEL.features) == describe_blocks(parse_blocks(body.html)).columns.keys()
-    assert MODEL.weights.shape == (len(MODEL.features) + len(NAMES), len(MODEL.output) + 1)
+    assert set(MODEL.features) == describe_blocks(parse_blocks(body.html), "").columns.keys()
+    for network in (MODEL.blocks, MODEL.context):
+        assert network.weights.shape == (len(network.inputs), len(network.output) + 1)

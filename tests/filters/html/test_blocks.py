@@ -10,8 +10,8 @@ from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import PREFORMATTED, Page, parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, STEP, WEIGHT_STEP, collect_inputs, score_blocks
-from filters.html.names import BITS, GROUPS, read_names
+from filters.html.model import MODEL, STEP, WEIGHT_STEP, collect_inputs, score_alone, score_blocks
+from filters.html.names import BITS, GROUPS, LABELS, read_names
 
 
 def blocks_of(page: str) -> Page:
@@ -181,8 +181,8 @@ def test_any_page_has_blocks_in_order_and_only_code_begins_with_blanks(markup: s
     for index, place in enumerate(page.places):
         assert page.starts[place] <= index < page.ends[place]
     if page.texts:
-        features = describe_blocks(page)
-        scores = score_blocks(features, MODEL)
+        features = describe_blocks(page, "a title")
+        scores = score_blocks(features, page, MODEL)
         assert len(scores) == len(page.texts) and all(abs(score) < 1e3 for score in scores.tolist())
         assert set(MODEL.features) == set(features.columns)
 
@@ -208,11 +208,15 @@ def test_names_say_what_an_element_is(attributes: str, groups: list[str]) -> Non
     assert [group for group in GROUPS if bits & BITS[group]] == sorted(groups, key=GROUPS.index)
 
 
+def test_labels_are_in_lower_case() -> None:
+    assert all(label == label.lower().strip() and len(label) > 3 for labels in LABELS.values() for label in labels)
+
+
 def test_scores_are_exact_so_that_the_order_of_additions_does_not_matter() -> None:
     page = blocks_of("<main><h1>A title</h1><p>A line of 1,234 words, <a>linked</a>.</p></main>" * 30)
-    features = describe_blocks(page)
-    inputs = np.round(collect_inputs(features) / STEP).astype(np.int64)
-    weights, output = ((part / WEIGHT_STEP).astype(np.int64) for part in (MODEL.weights, MODEL.output))
-    sums = (inputs @ weights) * (STEP * WEIGHT_STEP) + MODEL.bias
+    features, network = describe_blocks(page, "A title"), MODEL.blocks
+    inputs = np.round(collect_inputs(features, MODEL.features) / STEP).astype(np.int64)
+    weights, output = ((part / WEIGHT_STEP).astype(np.int64) for part in (network.weights, network.output))
+    sums = (inputs @ weights) * (STEP * WEIGHT_STEP) + network.bias
     exact = np.round(np.maximum(sums[:, :-1], 0) / STEP).astype(np.int64) @ output
-    assert np.array_equal(score_blocks(features, MODEL), exact * (STEP * WEIGHT_STEP) + sums[:, -1])
+    assert np.array_equal(score_alone(features, MODEL), exact * (STEP * WEIGHT_STEP) + sums[:, -1])
