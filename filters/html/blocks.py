@@ -19,7 +19,7 @@ UNSEEN = "template svg select textarea object".split()  # not shown, or no text
 ASIDE = "rp rt rtc".split()  # how characters are read, which would stand among them
 STRUCK = "del s strike".split()  # no longer part of the document, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
 PREFORMATTED = frozenset(["pre", "listing"])
-VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())  # have no end tag
+VOID = "area base col embed img input link meta param source track wbr".split()  # without an end tag, nor text
 CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
     "address article aside blockquote body center details dialog dir div dl fieldset figcaption figure "
     "footer form h1 h2 h3 h4 h5 h6 header hgroup legend listing main menu nav noscript ol optgroup p pre "
@@ -28,14 +28,15 @@ CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
 LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
 MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_OPEN, _CLOSE, _LINK, _LINK_END, _BREAK, _RAW, _UNSEEN, _MATH, _RAISED = range(9)
+_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN = range(10)
 _KINDS = {
     **dict.fromkeys(CONTAINERS + LINES, _OPEN),
     **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
     **dict.fromkeys(RAW, _RAW),
     **dict.fromkeys(UNSEEN + ASIDE + STRUCK, _UNSEEN),
     **dict.fromkeys(["sup", "/sup", "sub", "/sub"], _RAISED),
-    "math": _MATH,
+    **dict.fromkeys(VOID, _VOID),
+    **dict.fromkeys(["math", "m:math", "mml:math"], _MATH),  # with the prefixes of XHTML
     "a": _LINK,
     "/a": _LINK_END,
     "br": _BREAK,
@@ -46,7 +47,8 @@ _GAPS = {  # what separates the blocks before and after a tag; an empty line, if
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
 }
 _ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
-_NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # raised: digits, or an exponent with a sign
+_NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # digits, or an exponent with a sign
+_NUMBERS = {"^": _NUMBER, "_": _NUMBER, " ": re.compile(r"\d")}  # by the mark that comes before them
 _ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060-\u2064\ufeff]")  # U+200C and U+200D join letters
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
@@ -77,7 +79,7 @@ def parse_blocks(body: str) -> Page:
     in_link, preformatted = False, 0
     letters = 0  # of the line, in links
     gap = formula = ""
-    mark = ""  # goes before the number that begins raised or lowered text
+    mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
     unseen, depth = "", 0  # the element that is left out, and how many of its name are open
     kind_of, gaps_of = _KINDS.get, _GAPS.get
     pieces = iter(body.split("<"))
@@ -107,26 +109,15 @@ def parse_blocks(body: str) -> Page:
             if (
                 attributes
                 and ("hidden" in attributes or "display" in attributes)
-                and _is_hidden(name, attributes, behind_formula=bool(parts) and parts[-1] is formula)
+                and _is_hidden(attributes, behind_formula=bool(parts) and parts[-1] is formula)
             ):
                 unseen, depth = name, 1
                 continue
-            in_link = in_link or kind == _LINK
-        elif kind == _UNSEEN:
-            unseen, depth = name, 1
-            continue
-        elif kind == _RAW:
-            text = _read_up_to(f"/{name}", pieces)[1]
+            if kind is not None:
+                in_link = True
         elif kind == _LINK_END:
             in_link = False
-        elif kind == _RAISED:
-            mark = _choose_mark(name, parts)
-        elif kind == _MATH:
-            content, behind = _read_up_to("/math", pieces)
-            text = formula = read_formula(attributes, content) + ("" if unseen else behind)
-        elif kind == _BREAK and preformatted:
-            text = "\n" + text
-        else:
+        elif kind < _BREAK or (kind == _BREAK and not preformatted):
             if parts:
                 line = _tidy("".join(parts), preformatted > 0)
                 if line:
@@ -159,9 +150,21 @@ def parse_blocks(body: str) -> Page:
                 wider = gaps_of(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
                 if gap != "\n" or wider != "\t":
                     gap = wider
+        elif kind == _BREAK:
+            text = "\n" + text
+        elif kind == _RAISED:
+            mark = _choose_mark(name, parts)
+        elif kind == _MATH:
+            content, behind = _read_up_to(f"/{name}", pieces)
+            text = formula = read_formula(attributes, content) + ("" if unseen else behind)
+        elif kind == _RAW:
+            text = _read_up_to(f"/{name}", pieces)[1]
+        elif kind == _UNSEEN:
+            unseen, depth = name, 1
+            continue
         if text and (parts or preformatted or not text.isspace()):
             if mark and not text.isspace():
-                if _NUMBER.match(text):
+                if _NUMBERS[mark].match(text):
                     parts.append(mark)
                     text = text.lstrip()
                 mark = ""
@@ -203,13 +206,13 @@ def _read_up_to(end: str, pieces: Iterator[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _is_hidden(name: str, attributes: str, behind_formula: bool) -> bool:
+def _is_hidden(attributes: str, behind_formula: bool) -> bool:
     """Return True if an inline element is never shown, or is the picture of the formula before it, as KaTeX makes it.
 
     Blocks do not count, because scripts show some later.
     """
     given = dict(_ATTRIBUTE.findall(attributes.lower()))
-    return name not in VOID and (
+    return (
         given.get("hidden", "until-found") != "until-found"
         or "display:none" in given.get("style", "").replace(" ", "")
         or (behind_formula and given.get("aria-hidden") == "true")
@@ -217,12 +220,14 @@ def _is_hidden(name: str, attributes: str, behind_formula: bool) -> bool:
 
 
 def _choose_mark(name: str, parts: list[str]) -> str:
-    """Return what separates a raised or lowered number from the text before it, so that it stays another number.
+    """Return what separates a raised or lowered number from a number before or behind it.
 
     A raised number is an exponent or the mark of a footnote. A lowered one is marked only behind a digit, as the base
     of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a blank.
     """
     last = parts[-1][-1] if parts else ""
+    if name[0] == "/":
+        return " " if last.isdigit() else ""
     if name == "sup" and (last.isalnum() or last in _ENDINGS):
         return "^"
     if name == "sub" and last.isdigit():

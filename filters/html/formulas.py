@@ -3,10 +3,10 @@
 import re
 from itertools import chain
 
-_TEX = re.compile(r'<annotation[^<>]* encoding="[^"<>]*tex"[^<>]*>([^<]*)</annotation>', re.IGNORECASE)
+_TEX = re.compile(r'<(?:\w+:)?annotation[^<>]* encoding="[^"<>]*tex"[^<>]*>([^<]*)<', re.IGNORECASE)
 _ALTERNATIVE = re.compile(r'(?:^| )alttext="([^"]*)"')
 _STYLE = re.compile(r"\s*\\(?:display|text)style(?![A-Za-z])\s*")
-_TOKEN = re.compile(r'<(/?)([a-z-]+)(?:[^<>"]|"[^"]*")*>|([^<]+)')
+_TOKEN = re.compile(r'<(/?)(?:\w+:)?([a-z-]+)(?:[^<>"]|"[^"]*")*>|([^<]+)')
 _SIMPLE = re.compile(r"[-−+]?[\w.,]*|\([^()]*\)|.", re.DOTALL)  # needs no brackets as an exponent or part of a fraction
 _SIGNS = {  # of elements with a fixed number of parts, what comes before each part but the first (MathML 3, chapter 3)
     "msup": "^", "mover": "^", "msub": "_", "munder": "_", "msubsup": "_^", "munderover": "_^", "mfrac": "/",

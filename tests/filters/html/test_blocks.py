@@ -80,6 +80,7 @@ def test_code_keeps_its_blanks(code: str) -> None:
         ),
         ("2<sup>1</sup>/<sub>2</sub> and 2<sup>1</sup>⁄<sub>2</sub>", "2 1/2 and 2 1⁄2"),
         ("a<sup></sup>2 b<sub></sub>3", "a2 b3"),
+        ("log<sub>10</sub>100, 10<sup>6</sup>20, 10<sup>6</sup>-20", "log10 100, 10^6 20, 10^6-20"),
     ],
 )
 def test_raised_and_lowered_numbers_stay_numbers_of_their_own(markup: str, text: str) -> None:
@@ -90,11 +91,12 @@ DIGITS = st.text("0123456789", min_size=1, max_size=4)
 AROUND = st.sampled_from(["{}", "<b>{}</b>", "<a href=x>{}</a>", "<i><b>{}</b></i>", "<!-- c -->{}"])
 
 
-@given(DIGITS, DIGITS, AROUND, AROUND, st.sampled_from(["sup", "sub"]))
-def test_a_raised_number_never_joins_the_one_before(base: str, raised: str, one: str, other: str, name: str) -> None:
-    assert lines_of(f"<p>{one.format(base)}<{name}>{other.format(raised)}</{name}>") == [
-        f"{base}{'^' if name == 'sup' else '_'}{raised}"
-    ]
+@given(st.tuples(DIGITS, DIGITS, DIGITS), st.tuples(AROUND, AROUND, AROUND), st.sampled_from(["sup", "sub"]))
+def test_a_raised_number_never_joins_another(numbers: tuple[str, ...], around: tuple[str, ...], name: str) -> None:
+    base, raised, behind = (each.format(number) for each, number in zip(around, numbers, strict=True))
+    first, *others = numbers
+    mark = "^" if name == "sup" else "_"
+    assert lines_of(f"<p>{base}<{name}>{raised}</{name}>{behind}") == [f"{first}{mark}{' '.join(others)}"]
 
 
 @pytest.mark.parametrize(

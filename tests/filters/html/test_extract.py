@@ -151,6 +151,7 @@ def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
         "('<p ' + ' '.join(f'a{k}=\">\"' for k in range(60)) + '>x') * (n // 60)",
         "'<a href=\"' * n",
         "'<noscript><p>' * (n // 100)",
+        "'1<sup>2</sup><svg><i hidden>x</i></svg><math><mn>1</mn></math><pre> </pre>' * n",
     ],
 )
 def test_time_is_linear_in_the_page(page: str) -> None:

@@ -23,6 +23,7 @@ def text_of(markup: str) -> str:
         '<math alttext="\\displaystyle A^{2}"><mi>A</mi></math>',
         f'<math><semantics>{SQUARE}<annotation encoding="application/x-tex">{{\\displaystyle A^{{2}}}}</annotation>'
         "</semantics></math>",
+        '<m:math><m:semantics><m:mi>A</m:mi><m:annotation encoding="TeX">A^{2}</m:annotation></m:semantics></m:math>',
         # MediaWiki: hidden, beside a picture
         f'<span><span style="display: none;"><math alttext="x"><semantics>{SQUARE}<annotation encoding='
         '"application/x-tex">A^{2}</annotation></semantics></math> </span><img alt="{\\displaystyle A^{2}}"></span>',
@@ -39,6 +40,7 @@ def test_the_tex_of_a_formula_is_read_once(markup: str) -> None:
     "shown, text",
     [
         (SQUARE, "A^2"),
+        ("</math><m:math><m:msup><m:mi>A</m:mi><m:mn>2</m:mn></m:msup></m:math><math>", "A^2"),
         ("<mn>10</mn><mn>16</mn>", "10 16"),
         ("<msup><mn>10</mn><mrow><mo>−</mo><mn>6</mn></mrow></msup>", "10^−6"),
         ("<mfrac><mrow><mi>a</mi><mo>+</mo><mn>1</mn></mrow><mn>2</mn></mfrac>", "(a+1)/2"),
