@@ -281,11 +281,15 @@ def test_rereading_another_file_is_told() -> None:
 
 
 class _RedPajama(html.parser.HTMLParser):
-    """The text that RedPajama makes of a body: list tags become "\\n*", then all tags go."""
+    """The text that RedPajama makes of a body: list tags become "\\n*", then all tags go.
+
+    Struck text goes first: RedPajama keeps it.
+    """
 
     def __init__(self, body: str) -> None:
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
+        body = re.sub(r"<(del|s|strike)>.*?</\1>", "", body, flags=re.DOTALL)
         for tag in ("<li>", "<ol>"):
             body = body.replace(tag, "\n*")
         self.feed(body.replace("</li>", "").replace("</ol>", ""))
