@@ -78,45 +78,12 @@ def parse_blocks(body: str) -> Page:
     parts: list[str] = []  # of the line
     in_link, preformatted = False, 0
     letters = 0  # of the line, in links
-    gap = formula = ""
+    gap = ""
     mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
-    unseen, depth = "", 0  # the element that is left out, and how many of its name are open
-    kind_of, gaps_of = _KINDS.get, _GAPS.get
-    pieces = iter(body.split("<"))
-    for piece in pieces:
-        head, _, text = piece.partition(">")
-        name, _, attributes = head.partition(" ")
-        kind = kind_of(name)
-        if kind is None and name[:3] == "!--":
-            while "-->" not in piece:
-                piece = next(pieces, "-->")
-            attributes, text = "", piece.partition("-->")[2]
-        elif attributes and attributes.count('"') & 1:
-            name, attributes, text = _join_torn(piece, pieces)
-            kind = kind_of(name)
-        if unseen:
-            if kind == _RAW:
-                _read_up_to(f"/{name}", pieces)
-            elif name == unseen:
-                depth += 1
-            elif name == "/" + unseen:
-                depth -= 1
-                if not depth:
-                    unseen = ""
-            if unseen and (kind != _MATH or unseen in _KINDS):
-                continue  # MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read
-        if kind is None or kind == _LINK:
-            if (
-                attributes
-                and ("hidden" in attributes or "display" in attributes)
-                and _is_hidden(attributes, behind_formula=bool(parts) and parts[-1] is formula)
-            ):
-                unseen, depth = name, 1
-                continue
-            if kind is not None:
-                in_link = True
-        elif kind == _LINK_END:
-            in_link = False
+    gaps_of = _GAPS.get
+    for kind, name, attributes, text in _read_shown(body):
+        if kind is None:
+            pass
         elif kind < _BREAK or (kind == _BREAK and not preformatted):
             if parts:
                 line = _tidy("".join(parts), preformatted > 0)
@@ -152,16 +119,10 @@ def parse_blocks(body: str) -> Page:
                     gap = wider
         elif kind == _BREAK:
             text = "\n" + text
+        elif kind == _LINK or kind == _LINK_END:
+            in_link = kind == _LINK
         elif kind == _RAISED:
             mark = _choose_mark(name, parts)
-        elif kind == _MATH:
-            content, behind = _read_up_to(f"/{name}", pieces)
-            text = formula = read_formula(attributes, content) + ("" if unseen else behind)
-        elif kind == _RAW:
-            text = _read_up_to(f"/{name}", pieces)[1]
-        elif kind == _UNSEEN:
-            unseen, depth = name, 1
-            continue
         if text and (parts or preformatted or not text.isspace()):
             if mark and not text.isspace():
                 if _NUMBERS[mark].match(text):
@@ -171,15 +132,64 @@ def parse_blocks(body: str) -> Page:
             parts.append(text)
             if in_link:
                 letters += len(text)
-    if parts and (line := _tidy("".join(parts), preformatted > 0)):
-        texts.append(line)
-        linked.append(min(letters, len(line)))
-        places.append(current)
-        gaps.append(gap)
     while current >= 0:
         ends[current] = len(texts)
         current = parents[current]
     return page
+
+
+def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
+    """Yield the tags of what is shown, in order: the kind, name and attributes of each, and the text behind it.
+
+    A formula is the text of its tag. The end of the body comes as the end of an element.
+    """
+    kind_of = _KINDS.get
+    unseen, depth = "", 0  # the element that is left out, and how many of its name are open
+    behind_formula = False
+    pieces = iter(body.split("<"))
+    for piece in pieces:
+        head, _, text = piece.partition(">")
+        name, _, attributes = head.partition(" ")
+        kind = kind_of(name)
+        if kind is None and name[:3] == "!--":
+            while "-->" not in piece:
+                piece = next(pieces, "-->")
+            attributes, text = "", piece.partition("-->")[2]
+        elif attributes and attributes.count('"') & 1:
+            name, attributes, text = _join_torn(piece, pieces)
+            kind = kind_of(name)
+        if unseen:
+            if kind == _RAW:
+                _read_up_to(f"/{name}", pieces)
+            elif name == unseen:
+                depth += 1
+            elif name == "/" + unseen:
+                depth -= 1
+                if not depth:
+                    unseen = ""
+            if unseen and (kind != _MATH or unseen in _KINDS):
+                continue  # MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read
+        if kind == _MATH:
+            content, behind = _read_up_to(f"/{name}", pieces)
+            text = read_formula(attributes, content) + ("" if unseen else behind)
+            behind_formula = True
+        elif kind == _RAW:
+            text = _read_up_to(f"/{name}", pieces)[1]
+        elif kind == _UNSEEN:
+            unseen, depth = name, 1
+            continue
+        elif (
+            attributes
+            and (kind is None or kind == _LINK)
+            and ("hidden" in attributes or "display" in attributes)
+            and _is_hidden(attributes, behind_formula)
+        ):
+            unseen, depth = name, 1
+            continue
+        elif text:
+            behind_formula = False
+        yield kind, name, attributes, text
+    yield _CLOSE, "", "", ""
 
 
 def _join_torn(piece: str, pieces: Iterator[str]) -> tuple[str, str, str]:
