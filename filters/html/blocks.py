@@ -119,8 +119,10 @@ def parse_blocks(body: str) -> Page:
                     gap = wider
         elif kind == _BREAK:
             text = "\n" + text
-        elif kind == _LINK or kind == _LINK_END:
-            in_link = kind == _LINK
+        elif kind == _LINK:
+            in_link = True
+        elif kind == _LINK_END:
+            in_link = False
         elif kind == _RAISED:
             mark = _choose_mark(name, parts)
         if text and (parts or preformatted or not text.isspace()):
@@ -175,10 +177,7 @@ def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
             behind_formula = True
         elif kind == _RAW:
             text = _read_up_to(f"/{name}", pieces)[1]
-        elif kind == _UNSEEN:
-            unseen, depth = name, 1
-            continue
-        elif (
+        elif kind == _UNSEEN or (
             attributes
             and (kind is None or kind == _LINK)
             and ("hidden" in attributes or "display" in attributes)
