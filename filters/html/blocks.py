@@ -84,6 +84,10 @@ def parse_blocks(body: str) -> Page:
     for kind, name, attributes, text in _read_shown(body):
         if kind is None:
             pass
+        elif kind == _LINK:
+            in_link = True
+        elif kind == _LINK_END:
+            in_link = False
         elif kind < _BREAK or (kind == _BREAK and not preformatted):
             if parts:
                 line = _tidy("".join(parts), preformatted > 0)
@@ -119,10 +123,6 @@ def parse_blocks(body: str) -> Page:
                     gap = wider
         elif kind == _BREAK:
             text = "\n" + text
-        elif kind == _LINK:
-            in_link = True
-        elif kind == _LINK_END:
-            in_link = False
         elif kind == _RAISED:
             mark = _choose_mark(name, parts)
         if text and (parts or preformatted or not text.isspace()):
@@ -171,21 +171,25 @@ def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
                     unseen = ""
             if unseen and (kind != _MATH or unseen in _KINDS):
                 continue  # MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read
-        if kind == _MATH:
-            content, behind = _read_up_to(f"/{name}", pieces)
-            text = read_formula(attributes, content) + ("" if unseen else behind)
-            behind_formula = True
-        elif kind == _RAW:
-            text = _read_up_to(f"/{name}", pieces)[1]
-        elif kind == _UNSEEN or (
-            attributes
-            and (kind is None or kind == _LINK)
-            and ("hidden" in attributes or "display" in attributes)
-            and _is_hidden(attributes, behind_formula)
-        ):
+        if kind is None or kind == _LINK:
+            if (
+                attributes
+                and ("hidden" in attributes or "display" in attributes)
+                and _is_hidden(attributes, behind_formula)
+            ):
+                unseen, depth = name, 1
+                continue
+        elif kind == _UNSEEN:
             unseen, depth = name, 1
             continue
-        elif text:
+        elif kind == _RAW:
+            text = _read_up_to(f"/{name}", pieces)[1]
+        elif kind == _MATH:
+            content, behind = _read_up_to(f"/{name}", pieces)
+            yield kind, name, attributes, read_formula(attributes, content) + ("" if unseen else behind)
+            behind_formula = True
+            continue
+        if text:
             behind_formula = False
         yield kind, name, attributes, text
     yield _CLOSE, "", "", ""
