@@ -140,7 +140,11 @@ class Planner:
             groups = max(1, GROUPS // max(1, len(turn)))
             planned.append([self.plan_part(part, begins, groups) for part in turn])
             begins = max([begins, *(part.shared.ends + 1 for part in planned[-1] if part.waiting)])
-            self.known.update((one.step.name, one.fingerprints) for part in planned[-1] for one in part.steps)
+            for one in (one for part in planned[-1] for one in part.steps):
+                before = self.known.get(
+                    one.step.name
+                )  # of a search with other settings, whose steps have the same name
+                self.known[one.step.name] = {**before, **one.fingerprints} if before else one.fingerprints
         return planned
 
     def plan_part(self, part: Part, begins: int, groups: int) -> PlannedPart:
