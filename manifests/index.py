@@ -23,7 +23,7 @@ from filters.errors import UserError
 from filters.hashing import Keys, mix
 from manifests.document import ID_BYTES
 from manifests.files import atomic_path, unreadable
-from manifests.mirror import fetch
+from manifests.mirror import fetch, place_of
 from manifests.shard import Shard, open_shard_of, view_column
 
 FORMAT = "teratoken-index-1"
@@ -227,7 +227,7 @@ class Index:
         return self._shard(self.corpus, path)
 
     def _damaged(self, name: PartName, why: object) -> UserError:
-        return unreadable(f"{FOLDER}/{name}", why, f"run `python -m manifests verify {self.corpus}`")
+        return unreadable(f"{FOLDER}/{name}", why, f"run `python -m manifests verify {place_of(self.corpus)}`")
 
     def _checked(self, kind: str, low: int, high: int, meant: Callable[[Shard, int], bool]) -> Iterator[Place]:
         for place in self.candidates(kind, low, high):

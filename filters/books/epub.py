@@ -163,7 +163,8 @@ def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str)
     listed, nav, pages = {}, set(), []
     for name, given, _ in elements:
         if name == "item":
-            listed[given.get("id", "")] = given.get("href", ""), given.get("media-type", DOCUMENTS[0])
+            kind = given.get("media-type", DOCUMENTS[0]).partition(";")[0].strip().lower()
+            listed[given.get("id", "")] = given.get("href", ""), kind
             if "nav" in given.get("properties", "").split():
                 nav.add(given.get("href", ""))
         elif name == "reference" and given.get("type", "").lower() == "toc":
@@ -177,7 +178,7 @@ def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str)
         href, kind = listed[page]
         if kind.startswith("image/") or href in nav:
             continue
-        if kind not in DOCUMENTS:
+        if kind not in DOCUMENTS and "xhtml" not in kind:
             raise _BadError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
         kept.append(href)
     if not kept:

@@ -19,7 +19,9 @@ UNSEEN = "template svg select textarea object".split()  # not shown, or no text
 ASIDE = "rp rt rtc".split()  # how characters are read, which would stand among them
 STRUCK = "del s strike".split()  # no longer part of the document, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
 PREFORMATTED = frozenset(["pre", "listing"])
-VOID = "area base col embed img input link meta param source track wbr".split()  # without an end tag, nor text
+VOID = (  # serialised without an end tag (WHATWG HTML 13.3), beside br and hr
+    "area base basefont bgsound col embed frame img input keygen link meta param source track wbr"
+).split()
 CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
     "address article aside blockquote body center details dialog dir div dl fieldset figcaption figure "
     "footer form h1 h2 h3 h4 h5 h6 header hgroup legend listing main menu nav noscript ol optgroup p pre "

@@ -108,6 +108,7 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
         },
         {"OEBPS/text/2 b.xhtml": page("<body><h1>Two</h1><p>Été.</p></body>").encode("utf-16")},
         {"OEBPS/content.opf": package(ITEMS.replace("application/xhtml+xml", "text/html"), SPINE)},
+        {"OEBPS/content.opf": package(ITEMS.replace("application/xhtml+xml", "Application/XHTML; charset=x"), SPINE)},
         {
             "OEBPS/content.opf": package(
                 f'{ITEMS}<item id="cover" href="a.jpg" media-type="image/jpeg"/>', f'<itemref idref="cover"/>{SPINE}'
@@ -120,7 +121,19 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
             )
         },
     ],
-    ids=["guide", "type", "linear", "fonts", "fonts, Adobe", "latin-1", "UTF-16", "media type", "image", "page breaks"],
+    ids=[
+        "guide",
+        "type",
+        "linear",
+        "fonts",
+        "fonts, Adobe",
+        "latin-1",
+        "UTF-16",
+        "media type",
+        "media type with parameters",
+        "image",
+        "page breaks",
+    ],
 )
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)

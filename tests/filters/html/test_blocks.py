@@ -116,6 +116,7 @@ def test_what_is_left_out_of_a_line_leaves_no_trace(left_out: str) -> None:
 @pytest.mark.parametrize(
     "shown",
     ["<span hidden=until-found>a</span>", "<span class=hidden>a</span>", "<b title=' hidden='>a</b>", "<br hidden>a",
+     "<keygen hidden>a",
      '<!--b hidden="" x-->a',
      "<ins>a</ins>", "<img style='display:none'>a", "<i aria-hidden=true>a</i>", "<ruby>a<rt>b</rt></ruby>"],
 )  # fmt: skip
