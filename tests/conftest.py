@@ -23,8 +23,12 @@ _TERMINALS = ("FORCE_COLOR", "PYTHON_COLORS", "CLICOLOR_FORCE", "TTY_COMPATIBLE"
 for _name in _TERMINALS:
     os.environ.pop(_name, None)
 
-# An example may take as long as a slow or busy machine needs for it, and so may the drawing of examples.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# An example may take as long as a slow or busy machine needs for it, and so may the drawing of examples. Where CI is
+# set, the examples are the same in each run, so that a change is judged by itself and not by a draw; elsewhere each run
+# looks at new ones.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("any machine")
 settings.register_profile("quick", settings.get_profile("any machine"))  # of `make test-fast`: a fifth of the examples
 

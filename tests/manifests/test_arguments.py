@@ -28,7 +28,7 @@ def test_a_number_is_in_range_or_refused_in_words(name: str, text: str) -> None:
     except argparse.ArgumentTypeError as error:
         assert str(error).startswith("must be ") and str(error).endswith(f", not {text!r}")
         return
-    assert ALLOWED[name](number) and number == float(text)
+    assert ALLOWED[name](number) and number == type(number)(text)
 
 
 def test_edges_of_the_ranges() -> None:
