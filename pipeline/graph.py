@@ -145,7 +145,7 @@ class StageGraph:
         self.extract_arguments = step.by_source
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
         self.extracted = {**extracted, **joined} if joined else extracted
-        self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
+        self.ledger["extract"] = manifest.sum_tallies(extracted, joined, dropped_rows)
         sweep(self.corpus, step, self.extracted)
         self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 
@@ -185,7 +185,7 @@ class StageGraph:
         """Filter the documents, and begin to compare what is left."""
         made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
-        self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
+        self.ledger["filter"] = manifest.sum_tallies(self.filtered)
         self.verdicts.clear()
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
@@ -219,7 +219,7 @@ class StageGraph:
         self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.clean = survivors.survivor_units(self.filtered, self.survivors)
-        self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
+        self.ledger["neardup"] = manifest.sum_tallies(chosen)
         self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
 
     def connect(self) -> Work[Part]:
@@ -258,7 +258,7 @@ class StageGraph:
             [(parts, shards)],
             [index, (statistics.shard_step(shards),)],
         ]
-        self.ledger["tokenize"] = manifest.sum_tallies(tokenized.values())
+        self.ledger["tokenize"] = manifest.sum_tallies(tokenized)
 
     def split_statistics(self) -> Work[None]:
         """Describe the documents of each split."""

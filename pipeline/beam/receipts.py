@@ -118,13 +118,13 @@ class Listing:
         cells = receipt.cells
         if cells[0] != fingerprint:
             return False
-        paths = cells[4::3]
+        left, paths = self.left, cells[4::3]
         if self.mirror is None:
             is_whole = all(_holds(self.corpus, output, written) for output in receipt.outputs)
         else:
             is_whole = all(map(self._stores, paths, map(int, cells[5::3])))
         for path in paths if is_whole else ():
-            self.left.pop(path, None)
+            left.pop(path, None)
         return is_whole
 
     def _stores(self, path: str, size: int) -> bool:

@@ -65,7 +65,7 @@ class Receipt:
     between. A part is read from it whenever it is asked for.
     """
 
-    __slots__ = ("_row",)
+    __slots__ = ("row",)
 
     def __init__(
         self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
@@ -75,19 +75,14 @@ class Receipt:
         counts = {source: tally.as_dict() for source, tally in tallies.items()}
         cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
         cells += [str(cell) for output in outputs for cell in output]
-        self._row = "\0".join(cells).encode("utf-8", "surrogatepass")
+        self.row = "\0".join(cells).encode("utf-8", "surrogatepass")
 
     @classmethod
     def of_row(cls, row: bytes) -> "Receipt":
         """Return the receipt of a `row`."""
         made = Receipt.__new__(Receipt)
-        made._row = row
+        made.row = row
         return made
-
-    @property
-    def row(self) -> bytes:
-        """All parts."""
-        return self._row
 
     def __reduce__(self) -> Any:
         return Receipt.of_row, (self.row,)
@@ -150,48 +145,53 @@ class Receipt:
 
     def below(self, place: str) -> list[Output]:
         """Return the outputs below a folder of the corpus, or the one of that path; all for an empty name."""
-        cells, prefix = self.cells, place and f"{place}/"
+        cells, prefix = self.cells, f"{place}/"
         files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
-        return [Output(path, int(size), sha256) for path, size, sha256 in files if f"{path}/".startswith(prefix)]
+        return [
+            Output(path, int(size), sha256)
+            for path, size, sha256 in files
+            if not place or path.startswith(prefix) or path == place
+        ]
 
     def files(self, place: str = "") -> list[File]:
         """Return path and hash of the outputs below a folder, or of the one of that path; of all for an empty name."""
-        cells, prefix = self.cells, place and f"{place}/"
+        cells, prefix = self.cells, f"{place}/"
         files = zip(cells[4::3], cells[6::3], strict=True)
-        return [file for file in files if f"{file[0]}/".startswith(prefix)]
+        return [file for file in files if file[0].startswith(prefix) or file[0] == place] if place else list(files)
 
 
 Receipts = Mapping[str, Receipt]  # by the names of their tasks
 
 
 class PackedReceipts(Mapping[str, Receipt]):
-    """Receipts whose rows lie in a temporary file: a driver has millions of them, and asks for each now and then.
+    """Receipts whose rows lie in a temporary file: a driver has millions of them, and reads each now and then.
 
     Attributes:
-        whole: the sum of all their tallies.
+        tallies: the sums of their tallies, by source.
     """
 
     def __init__(self, names: Iterable[str], found: Iterable[tuple[str, Receipt]]) -> None:
         """Take receipts, each with the name of its task, in any order; they get that of the names."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it ends with the object
-        self._ends, numbers = array("Q", [0]), dict[str, int]()
-        self.whole = Tally()
+        self._ends, self.tallies = array("Q", [0]), dict[str, Tally]()
+        numbers: dict[str, int] = dict.fromkeys(names, -1)
+        write, end = self._file.write, 0
         for number, (name, receipt) in enumerate(found):
             numbers[name] = number
-            self._ends.append(self._ends[-1] + self._file.write(receipt.row))
-            for plain in receipt.counts.values():
-                self.whole.add_plain(plain)
+            end += write(receipt.row)
+            self._ends.append(end)
+            for source, plain in receipt.counts.items():
+                self.tallies.setdefault(source, Tally()).add_plain(plain)
         self._file.flush()
         self._descriptor = self._file.fileno()
-        self._numbers = {name: numbers[name] for name in names if name in numbers}
-
-    def read(self, number: int) -> bytes:
-        """Return a row, by its number in the file."""
-        start = self._ends[number]
-        return os.pread(self._descriptor, self._ends[number + 1] - start, start)
+        if len(self._ends) <= len(numbers):
+            numbers = {name: number for name, number in numbers.items() if number >= 0}
+        self._numbers = numbers
 
     def __getitem__(self, name: str) -> Receipt:
-        return PackedReceipt(self, self._numbers[name])
+        number = self._numbers[name]
+        start = self._ends[number]
+        return Receipt.of_row(os.pread(self._descriptor, self._ends[number + 1] - start, start))
 
     def __contains__(self, name: object) -> bool:
         return name in self._numbers
@@ -203,27 +203,25 @@ class PackedReceipts(Mapping[str, Receipt]):
         return len(self._numbers)
 
 
-class PackedReceipt(Receipt):
-    """A receipt whose row is read whenever it is asked for."""
-
-    __slots__ = ("_number", "_rows")
-
-    def __init__(self, rows: PackedReceipts, number: int) -> None:
-        """Take the place of the row."""
-        self._rows, self._number = rows, number
-
-    @property
-    def row(self) -> bytes:
-        """All parts."""
-        return self._rows.read(self._number)
+def sum_by_source(found: Receipts) -> Mapping[str, Tally]:
+    """Return the sums of the tallies of receipts, by source."""
+    return found.tallies if isinstance(found, PackedReceipts) else PackedReceipts(found, found.items()).tallies
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Files:
-    """The outputs of a receipt below a folder, as units read them: a driver holds many, so they are not listed here."""
+    """What a unit reads of a finished task: the outputs below a folder, or all of its result for an empty name.
 
-    receipt: Receipt
-    folder: str
+    It holds the place of the receipt, not the receipt: a driver has many units.
+    """
+
+    receipts: Receipts
+    name: str
+    folder: str = ""
+
+    def list(self) -> list[File]:
+        """Return path and hash of these outputs."""
+        return self.receipts[self.name].files(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,19 +355,27 @@ class Step:
             made[name] = hash_key([*parts, reads, quarantine])
         return made
 
-    def task(self, unit: Unit, fingerprint: str) -> Task:
-        """Return the task of a unit, without the files that it reads."""
-        return Task(self.name, unit.name, fingerprint, unit.size, unit.source, unit.arguments, unit.quarantine)
+    def task(
+        self, unit: Unit, fingerprint: str, files: tuple[File, ...] = (), awaited: tuple[tuple[Task, str], ...] = ()
+    ) -> Task:
+        """Return the task of a unit; without the files that it reads where they are not given."""
+        name, arguments, _, size, source, _, quarantine, _ = unit
+        return Task(self.name, name, fingerprint, size, source, arguments, quarantine, files, awaited)
 
-    def completer(self, known: Known = NOTHING) -> Callable[[Task, Unit], Task]:
-        """Return a function that adds the files that it reads to the task of a unit. `known`: as for `fingerprints`."""
+    def completer(self, known: Known = NOTHING) -> Callable[[Unit, str], Task]:
+        """Return a function that returns the task of a unit with a fingerprint, and with the files that it reads.
+
+        `known`: as for `fingerprints`.
+        """
         common = files_in(self.settings)
-        of_source = {name: files_in(values) for name, values in self.by_source.items()}
+        of_source = {name: [*files_in(values), *common] for name, values in self.by_source.items()}
 
-        def complete(task: Task, unit: Unit) -> Task:
-            files = dict.fromkeys([*files_in((unit.reads, unit.arguments)), *of_source.get(unit.source, ()), *common])
+        def complete(unit: Unit, fingerprint: str) -> Task:
+            files = files_in(unit.reads) if unit.reads else []
+            files += files_in(unit.arguments) if unit.arguments else []
+            files += of_source.get(unit.source, common)
             awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
-            return task._replace(files=tuple(files), awaited=awaited)
+            return self.task(unit, fingerprint, tuple(dict.fromkeys(files)), awaited)
 
         return complete
 
@@ -392,20 +398,24 @@ def files_in(value: Any) -> list[File]:
     left = [value]
     while left:
         one = left.pop()
-        if type(one) is str or type(one) is int:  # most are
+        kind = type(one)
+        if kind is str or kind is int:  # most are
             continue
-        if isinstance(one, Output):
-            found += [(one.path, one.sha256)] if one.sha256 else []
-        elif isinstance(one, list | tuple):
+        if kind is Files:
+            found += one.list()
+        elif kind is Output:
+            if one.sha256:
+                found.append((one.path, one.sha256))
+        elif kind is list or kind is tuple:
             left += one
-        elif isinstance(one, Files):
-            found += one.receipt.files(one.folder)
-        elif isinstance(one, Receipt):
-            found += one.files()
-        elif isinstance(one, Keyed):
+        elif kind is Keyed:
             left.append(one.key)
+        elif kind is Receipt:
+            found += one.files()
         elif isinstance(one, Mapping):
             left += one.values()
+        elif isinstance(one, tuple):
+            left += one
     return found
 
 
@@ -422,10 +432,10 @@ def hash_key(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Keyed):
         return value.key
+    if isinstance(value, Files):
+        return value.list() if value.folder else value.receipts[value.name].sha
     if isinstance(value, Receipt):
         return value.sha
-    if isinstance(value, Files):
-        return value.receipt.files(value.folder)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()
@@ -438,4 +448,6 @@ def _read_json(cell: bytes) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder()
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain, check_circular=False
+)

@@ -338,11 +338,12 @@ def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean"
         folder: of clean documents or of signatures.
     """
     found, units = verdicts_of(survivors), []
-    for split, receipt in sorted(filtered.items()):
-        verdicts = found.get(split)
-        reads = [Files(receipt, folder), verdicts]
+    for split in sorted(filtered):
+        verdicts, (clean,) = found.get(split), filtered[split].below("clean")
         path = verdicts.path if verdicts is not None else ""
-        units.append(Unit(split, {"verdicts": path}, reads, receipt.below("clean")[0].bytes, source_of(split)))
+        units.append(
+            Unit(split, {"verdicts": path}, [Files(filtered, split, folder), verdicts], clean.bytes, source_of(split))
+        )
     return units
 
 

@@ -58,15 +58,16 @@ Plain = dict[str, Any]
 def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters: Receipt) -> Step:
     """Return the step with a unit per split."""
     verdicts, units = verdicts_of(clusters), []
-    for split, receipt in sorted(filtered.items()):
-        letters = [Files(extracted[split], folder) for folder in ("deadletters", "skipped")]
-        dropped, (clean,), on_clean = Files(receipt, "dropped"), receipt.below("clean"), verdicts.get(split)
+    for split in sorted(filtered):
+        receipt, on_clean = filtered[split], verdicts.get(split)
+        letters = [Files(extracted, split, folder) for folder in ("deadletters", "skipped")]
         arguments = {
-            "letters": [path for files in letters for path, _ in files.receipt.files(files.folder)],
-            "dropped": "".join(path for path, _ in receipt.files(dropped.folder)),
+            "letters": [path for files in letters for path, _ in files.list()],
+            "dropped": "".join(path for path, _ in receipt.files("dropped")),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
-        units.append(Unit(split, arguments, [letters, dropped, Files(receipt, "clean"), on_clean], clean.bytes))
+        reads = [letters, Files(filtered, split, "dropped"), Files(filtered, split, "clean"), on_clean]
+        units.append(Unit(split, arguments, reads, receipt.below("clean")[0].bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -92,7 +93,7 @@ def merge_step(
         "shards": sorted(shards),
         "clusters": [output.path for output in clusters.below("duplicates")],
     }
-    reads = [[[name, receipt] for name, receipt in sorted(part.items())] for part in (splits, shards)]
+    reads = [[[name, Files(part, name)] for name in sorted(part)] for part in (splits, shards)]
     return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters.below("duplicates"), measured])], settings, owns=())
 
 
