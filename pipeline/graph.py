@@ -16,7 +16,7 @@ from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import collecting_garbage, run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, source_of
+from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, pack_together, source_of
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
@@ -144,8 +144,8 @@ class StageGraph:
         step = extract.extract_step(*given)
         self.extract_arguments = step.by_source
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
-        self.extracted = {**extracted, **joined} if joined else extracted
-        self.ledger["extract"] = manifest.sum_tallies(extracted, joined, dropped_rows)
+        self.extracted = pack_together(extracted, joined) if joined else extracted
+        self.ledger["extract"] = manifest.sum_tallies(self.extracted, dropped_rows)
         sweep(self.corpus, step, self.extracted)
         self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 

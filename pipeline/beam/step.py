@@ -6,6 +6,7 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -203,9 +204,15 @@ class PackedReceipts(Mapping[str, Receipt]):
         return len(self._numbers)
 
 
+def pack_together(*parts: Receipts) -> PackedReceipts:
+    """Return the receipts of tasks of several steps, which have names of their own."""
+    names = itertools.chain.from_iterable(parts)
+    return PackedReceipts(names, itertools.chain.from_iterable(part.items() for part in parts))
+
+
 def sum_by_source(found: Receipts) -> Mapping[str, Tally]:
     """Return the sums of the tallies of receipts, by source."""
-    return found.tallies if isinstance(found, PackedReceipts) else PackedReceipts(found, found.items()).tallies
+    return (found if isinstance(found, PackedReceipts) else pack_together(found)).tallies
 
 
 @dataclass(slots=True)
