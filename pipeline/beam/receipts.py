@@ -120,19 +120,18 @@ class Listing:
             return False
         left, paths = self.left, cells[4::3]
         if self.mirror is None:
-            is_whole = all(_holds(self.corpus, output, written) for output in receipt.outputs)
+            if not all(_holds(self.corpus, output, written) for output in receipt.outputs):
+                return False
         else:
-            is_whole = all(map(self._stores, paths, map(int, cells[5::3])))
-        for path in paths if is_whole else ():
+            for path, size in zip(paths, cells[5::3], strict=True):
+                stored = left.get(path, -1)
+                if stored < 0 and (entry := self.mirror.storage.find(path)) is not None:
+                    stored = entry.bytes  # in a folder of no step
+                if stored != int(size):
+                    return False
+        for path in paths:
             left.pop(path, None)
-        return is_whole
-
-    def _stores(self, path: str, size: int) -> bool:
-        """Return True if the object store has a file of that size."""
-        found = self.left.get(path, -1)
-        if found < 0 and self.mirror is not None and (entry := self.mirror.storage.find(path)) is not None:
-            found = entry.bytes  # in a folder of no step
-        return found == size
+        return True
 
 
 def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple[PackedReceipts, Listing]:

@@ -154,11 +154,11 @@ class Receipt:
             if not place or path.startswith(prefix) or path == place
         ]
 
-    def files(self, place: str = "") -> list[File]:
-        """Return path and hash of the outputs below a folder, or of the one of that path; of all for an empty name."""
-        cells, prefix = self.cells, f"{place}/"
+    def files(self, folders: tuple[str, ...] = ()) -> list[File]:
+        """Return path and hash of the outputs below folders, each with a slash at its end; of all without folders."""
+        cells = self.cells
         files = zip(cells[4::3], cells[6::3], strict=True)
-        return [file for file in files if file[0].startswith(prefix) or file[0] == place] if place else list(files)
+        return [file for file in files if file[0].startswith(folders)] if folders else list(files)
 
 
 Receipts = Mapping[str, Receipt]  # by the names of their tasks
@@ -217,18 +217,27 @@ def sum_by_source(found: Receipts) -> Mapping[str, Tally]:
 
 @dataclass(slots=True)
 class Files:
-    """What a unit reads of a finished task: the outputs below a folder, or all of its result for an empty name.
+    """What a unit reads of a finished task: its outputs below some folders, or all of its result.
 
-    It holds the place of the receipt, not the receipt: a driver has many units.
+    It holds the place of the receipt, not the receipt: a driver has many units. As an argument, it stands for the
+    paths: functions get the list of them.
+
+    Attributes:
+        receipts: of the task's step.
+        name: of the task.
+        folders: each with a slash at its end; none for all of the result.
     """
 
     receipts: Receipts
     name: str
-    folder: str = ""
+    folders: tuple[str, ...] = ()
 
     def list(self) -> list[File]:
         """Return path and hash of these outputs."""
-        return self.receipts[self.name].files(self.folder)
+        return self.receipts[self.name].files(self.folders)
+
+    def __reduce__(self) -> Any:
+        return list, ([path for path, _ in self.list()],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,7 +449,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Keyed):
         return value.key
     if isinstance(value, Files):
-        return value.list() if value.folder else value.receipts[value.name].sha
+        return value.list() if value.folders else value.receipts[value.name].sha
     if isinstance(value, Receipt):
         return value.sha
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

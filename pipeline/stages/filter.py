@@ -113,7 +113,7 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
     for split in sorted(extracted):
         source = source_of(split)
         if found[source][1] is not None or not stage:
-            reads = [Files(extracted, split, "documents")]
+            reads = [Files(extracted, split, ("documents/",))]
             reads += [Files(known, split) for known in needed[source] if split in known]
             units.append(Unit(split, {}, reads, extracted[split].bytes, source, calls[source]))
     return units

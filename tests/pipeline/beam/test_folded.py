@@ -69,9 +69,10 @@ def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
     outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
     receipt = Receipt("f", outputs, {}, {"rows": 1})
     found = PackedReceipts(["00"], [("00", receipt)])
-    clean, whole = Files(found, "00", "clean"), Files(found, "00")
-    assert hash_key([clean]) == hash_key([receipt.files("clean")]) == hash_key([[("clean/a", "x")]])
+    clean, whole = Files(found, "00", ("clean/",)), Files(found, "00")
+    assert hash_key([clean]) == hash_key([receipt.files(("clean/",))]) == hash_key([[("clean/a", "x")]])
     assert hash_key([whole]) == hash_key([receipt]) and whole.list() == receipt.files()
+    assert pickle.loads(pickle.dumps(clean)) == ["clean/a"]
     step = Step("toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [clean, [outputs[1]]])])
     [task] = tasks_of(step)
     complete = step.completer()(step.units[0], task.fingerprint)
