@@ -15,7 +15,7 @@ import time
 import urllib.parse
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
@@ -144,15 +144,23 @@ class Storage:
 
     def list_files(self, folder: str = "") -> list[Entry]:
         """Return all files below a folder, sorted by path."""
-        root = f"{self.root}/{folder}".rstrip("/")
+        root = f"{self.root}/"
+        return sorted(Entry(info.path.removeprefix(root), info.size, info.mtime_ns or 0) for info in self._list(folder))
 
-        def entries() -> list[Entry]:
-            selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
-            found = self._count("list").get_file_info(selector)
-            files = [info for info in found if info.size is not None]  # to ask for the type takes far longer
-            return [Entry(info.path.removeprefix(f"{self.root}/"), info.size, info.mtime_ns or 0) for info in files]
+    def list_sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes of all files below a folder, by path."""
+        root = f"{self.root}/"
+        return {info.path.removeprefix(root): info.size for info in self._list(folder)}
 
-        return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
+    def _list(self, folder: str) -> Iterator[fs.FileInfo]:
+        """Yield the files below a folder. Of a large one, what pyarrow found takes more memory than all else here."""
+        selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
+        found = self._retry(lambda: self._count("list").get_file_info(selector), folder)
+        found.reverse()
+        while found:
+            info = found.pop()
+            if info.size is not None:  # to ask for the type takes far longer
+                yield info
 
     def is_empty(self) -> bool:
         """Return True if there is no file below the URL."""

@@ -146,7 +146,8 @@ class StageGraph:
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
         self.extracted = pack_together(extracted, joined) if joined else extracted
         self.ledger["extract"] = manifest.sum_tallies(self.extracted, dropped_rows)
-        sweep(self.corpus, step, self.extracted)
+        if step.shared:
+            sweep(self.corpus, step, self.extracted)
         self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 
     def url_dedup(self) -> Work[None]:
@@ -203,7 +204,8 @@ class StageGraph:
         works = (search.verify(found) for search, found in zip(searches, self.candidates, strict=True))
         found = yield from together(*works)
         done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
-        neardup.sweep_searches(self.corpus, done)
+        if len(searches) != 1:
+            neardup.sweep_searches(self.corpus, done)
         if searches:
             self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
         near = done[neardup.EDGES].values()

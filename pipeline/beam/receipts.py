@@ -110,7 +110,7 @@ class Listing:
         for folder in self.folders:
             found.update((f"{folder}/{file}", -1) for file in relative_files(self.corpus / folder))
             if self.mirror is not None:
-                found.update((file.path, file.bytes) for file in self.mirror.storage.list_files(folder))
+                found.update(self.mirror.storage.list_sizes(folder))
         return found
 
     def take(self, receipt: Receipt, fingerprint: str | None, written: int | None) -> bool:

@@ -35,6 +35,7 @@ class Output(NamedTuple):
 
 
 File = tuple[str, str]  # path and hash of an output
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def planned(path: str, size: int) -> Output:
@@ -102,7 +103,7 @@ class Receipt:
     @property
     def fingerprint(self) -> str:
         """The task's fingerprint."""
-        return self.row.partition(b"\0")[0].decode()
+        return self.row[: self.row.index(0)].decode()
 
     @property
     def sha(self) -> str:
@@ -115,10 +116,10 @@ class Receipt:
         return _read_json(self.row.split(b"\0", 3)[2])
 
     @property
-    def counts(self) -> dict[str, dict[str, Any]]:
+    def counts(self) -> Mapping[str, dict[str, Any]]:
         """The tallies by source, as plain values."""
         cell = self.row.split(b"\0", 4)[3]
-        return _read_json(cell) if cell != b"{}" else {}
+        return NOTHING if cell == b"{}" else _read_json(cell)
 
     @property
     def tallies(self) -> dict[str, Tally]:
@@ -176,11 +177,11 @@ class PackedReceipts(Mapping[str, Receipt]):
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it ends with the object
         self._ends, self.tallies = array("Q", [0]), dict[str, Tally]()
         numbers: dict[str, int] = dict.fromkeys(names, -1)
-        write, end = self._file.write, 0
+        write, append, end = self._file.write, self._ends.append, 0
         for number, (name, receipt) in enumerate(found):
             numbers[name] = number
             end += write(receipt.row)
-            self._ends.append(end)
+            append(end)
             for source, plain in receipt.counts.items():
                 self.tallies.setdefault(source, Tally()).add_plain(plain)
         self._file.flush()
@@ -269,7 +270,6 @@ class Awaited(NamedTuple):
 
 Fingerprints = Mapping[str, str]  # of the tasks of a step, by name
 Known = Mapping[str, Fingerprints]  # of the tasks of earlier turns, by step
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Unit(NamedTuple):
@@ -362,13 +362,14 @@ class Step:
             known: of tasks that units await.
         """
         common = hash_key([self.settings, [] if self.any_way else list(upstream.items())])
-        of_source = {name: hash_key(values) for name, values in self.by_source.items()}
-        versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
+        shared = {
+            (calls, source): hash_key([code_version(self.function, *calls), common, self.by_source.get(source, {})])
+            for calls, source in {(unit.calls, unit.source) for unit in self.units}
+        }
         made = {}
         for name, arguments, reads, _, source, calls, quarantine, awaits in self.units:
-            parts: list[Any] = [versions[calls], common, of_source.get(source, ""), name, arguments]
-            parts += [[one, known[one.step][one.name]] for one in awaits]
-            made[name] = hash_key([*parts, reads, quarantine])
+            awaited = [[one, known[one.step][one.name]] for one in awaits] if awaits else ()
+            made[name] = hash_key([shared[calls, source], name, arguments, awaited, reads, quarantine])
         return made
 
     def task(
