@@ -116,10 +116,10 @@ class Receipt:
         return _read_json(self.row.split(b"\0", 3)[2])
 
     @property
-    def counts(self) -> Mapping[str, dict[str, Any]]:
+    def counts(self) -> dict[str, dict[str, Any]]:
         """The tallies by source, as plain values."""
         cell = self.row.split(b"\0", 4)[3]
-        return NOTHING if cell == b"{}" else _read_json(cell)
+        return _read_json(cell) if cell != b"{}" else {}
 
     @property
     def tallies(self) -> dict[str, Tally]:
