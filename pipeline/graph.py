@@ -203,8 +203,10 @@ class StageGraph:
         searches = neardup.near_searches(self.splits)
         works = (search.verify(found) for search, found in zip(searches, self.candidates, strict=True))
         found = yield from together(*works)
-        done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
-        if len(searches) != 1:
+        if len(searches) == 1:
+            (done,) = found
+        else:
+            done = {name: pack_together(*(one[name] for one in found)) for name in neardup.SEARCH}
             neardup.sweep_searches(self.corpus, done)
         if searches:
             self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
