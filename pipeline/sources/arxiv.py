@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from filters.formats.characters import normalise_text
 from filters.formats.stream import (
     GZIP,
     ChunkReader,
@@ -202,6 +203,7 @@ def _convert_submission(
     text = restore_literals(body, project.literals, limit)
     if text is None:
         return Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"over {limit} characters")
+    text = normalise_text(text)
     if not text or is_notice(text):
         return Outcome(place, size, reason=Reason.NO_BODY_TEXT)
     if damage := check_length(text, recipe):
