@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from filters.data_files import merge_items
-from filters.formats.stream import ChunkReader, StoredView, decode_stored
+from filters.formats.stored import StoredView
+from filters.formats.stream import ChunkReader, decode_stored
 from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import is_macro_file
@@ -108,7 +109,9 @@ def read_submission(stored: StoredView, text_bytes: int, archive_bytes: int) -> 
     if packed := next((name for magic, name in _UNREAD.items() if opening.startswith(magic)), ""):
         return Submission({}, problem=Reason.UNSUPPORTED_FORMAT, detail=packed)
     source = ChunkReader(decode_stored(stored), archive_bytes)
-    is_tar = parse_header(source.peek(BLOCK)) is not None
+    first = source.take(BLOCK)
+    source.put_back(first)
+    is_tar = parse_header(first) is not None
     found = _read_tar(source, text_bytes) if is_tar else _read_single(source, text_bytes)
     if found.problem is None:
         source.skip_to(archive_bytes + 1)

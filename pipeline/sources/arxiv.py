@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from filters.formats.stream import Stored, buffer_of, is_compressed
+from filters.formats.stored import Stored, buffer_of
+from filters.formats.stream import is_compressed
 from filters.formats.tar import BLOCK, parse_header, read_entries
 from filters.reasons import Reason
 from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents

@@ -10,7 +10,8 @@ import urllib.parse
 from collections.abc import Iterator
 
 from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames
-from filters.formats.stream import Damage, Stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
