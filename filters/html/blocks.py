@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
+from filters.formats.characters import INVISIBLE
 from filters.html.formulas import read_formula
 from filters.html.names import ELEMENTS, read_names
 
@@ -52,7 +53,6 @@ _ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
 _NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # digits, or an exponent with a sign
 _NUMBERS = {"^": _NUMBER, "_": _NUMBER, " ": re.compile(r"\d")}  # by the mark that comes before them
 _ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
-INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060-\u2064\ufeff]")  # U+200C and U+200D join letters
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 

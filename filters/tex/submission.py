@@ -29,6 +29,7 @@ from filters.tex.source import (
     find_first,
     find_group_end,
     strip_comments,
+    transcode_utf16,
 )
 
 MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at most
@@ -140,7 +141,7 @@ def is_hidden(path: str) -> bool:
 
 
 def _read_single(source: ChunkReader, text_bytes: int) -> Submission:
-    data = source.take(text_bytes + 1)
+    data = transcode_utf16(source.take(text_bytes + 1))
     if not is_text(data) or not (b"\\" in data or data.lstrip().startswith(b"%")):
         return Submission({}, problem=Reason.NO_TEX)
     if len(data) > text_bytes:
@@ -165,7 +166,7 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
         elif _is_wanted(entry, path):
             if entry.size > left:
                 return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
-            data = source.take(entry.size)
+            data = transcode_utf16(source.take(entry.size))
             if is_text(data):
                 files[path] = data  # of two members of one name the later one counts
                 left -= len(data)
