@@ -300,6 +300,12 @@ class ChunkReader:
         self.damage, self.chunks = chunk or self.damage, iter(())
         return False
 
+    def peek(self, count: int) -> bytes:
+        """Return the first `count` bytes without moving. Call it before anything else is read."""
+        first = self.take(count)
+        self.put_back(first)
+        return first
+
     def put_back(self, data: bytes) -> None:
         """Return the bytes that were taken last, so that they are read again."""
         self.held, self.used, self.position = data + self.held[self.used :], 0, self.position - len(data)

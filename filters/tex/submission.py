@@ -110,9 +110,7 @@ def read_submission(stored: StoredView, text_bytes: int, archive_bytes: int) -> 
     if packed := next((name for magic, name in _UNREAD.items() if opening.startswith(magic)), ""):
         return Submission({}, problem=Reason.UNSUPPORTED_FORMAT, detail=packed)
     source = ChunkReader(decode_stored(stored), archive_bytes)
-    first = source.take(BLOCK)
-    source.put_back(first)
-    is_tar = parse_header(first) is not None
+    is_tar = parse_header(source.peek(BLOCK)) is not None
     found = _read_tar(source, text_bytes) if is_tar else _read_single(source, text_bytes)
     if found.problem is None:
         source.skip_to(archive_bytes + 1)
