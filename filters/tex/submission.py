@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from filters.data_files import merge_items
-from filters.formats.stream import ChunkReader, StoredView, decode_stored
+from filters.formats.stored import StoredView
+from filters.formats.stream import ChunkReader, decode_stored
 from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import is_macro_file

@@ -14,16 +14,8 @@ from itertools import islice
 from typing import Any
 
 from filters.formats.characters import normalise_text
-from filters.formats.stream import (
-    GZIP,
-    ChunkReader,
-    Stored,
-    StoredView,
-    buffer_of,
-    decode_stored,
-    is_compressed,
-    read_ranges,
-)
+from filters.formats.stored import Stored, StoredView, buffer_of
+from filters.formats.stream import GZIP, ChunkReader, decode_stored, is_compressed, read_ranges
 from filters.formats.tar import BLOCK, parse_header, read_entries, read_members, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from filters.books import epub, gutenberg
 from filters.formats.characters import normalise_text
 from filters.formats.charset import decode
-from filters.formats.stream import GZIP, Damage, Stored, read_decoded
+from filters.formats.stored import Stored
+from filters.formats.stream import GZIP, Damage, read_decoded
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source

@@ -12,7 +12,7 @@ from filters.formats.characters import normalise_text
 from filters.formats.charset import decode, replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.records import check_block_digest
-from filters.formats.stream import Stored
+from filters.formats.stored import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason

@@ -28,7 +28,8 @@ from filters.formats.posts_xml import (
     read_tables,
     scan_rows,
 )
-from filters.formats.stream import OPENING, Damage, Stored, read_ranges, slice_stored
+from filters.formats.stored import Stored, slice_stored
+from filters.formats.stream import OPENING, Damage, read_ranges
 from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from filters.formats.characters import normalise_text
 from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames
-from filters.formats.stream import Damage, Stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
