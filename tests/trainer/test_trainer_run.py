@@ -127,6 +127,18 @@ def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, w
     assert final_weights(run) == final_weights(whole)
 
 
+def test_a_run_goes_on_on_ranks_of_which_the_last_hold_no_rows(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--model", "dim=4,layers=1,heads=1", "--sequence-length", "32", "--batch-tokens", "96"]
+    command = ["train", str(corpus), "--output", str(run), "--steps", "3", *small]
+    assert main([*command, "--stop-after", "1"]) == 0
+    for more in (["--stop-after", "2"], []):  # 4 rows over 3 ranks: 2, 2 and none
+        assert join_ranks(start_ranks(3, tmp_path / "stderr", main, [*command, *more])) == 0
+    through = [*command[:3], str(tmp_path / "through"), *command[4:]]
+    assert main(through) == 0
+    same_batches_and_near_losses(run, tmp_path / "through")
+
+
 def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_last_whole_one(
     corpus: Path, whole: Path, tmp_path: Path
 ) -> None:
