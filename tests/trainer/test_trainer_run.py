@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from processes import join_ranks, start_ranks
 from trainer_corpus import VOCABULARY, write_corpus
 from trainer_ranks import weights_sha
 
+import trainer.train
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
@@ -198,6 +200,30 @@ def test_validation_is_written_for_each_source(whole: Path) -> None:
         found = list(csv.DictReader(file))
     assert {row["source"] for row in found} == {"books", "web"}
     assert all(row["step"] == str(STEPS) and 0 < float(row["loss"]) < 5 for row in found)
+
+
+def test_a_run_killed_before_a_validation_has_it_when_it_goes_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, through = tmp_path / "run", tmp_path / "through"
+    often, validate = ["--checkpoint-every", "12", "--validate-every", "12"], trainer.train.validate
+    for kill in (12, STEPS):
+
+        def killed(*given: Any, kill: int = kill) -> None:
+            if given[4] == kill:
+                raise RuntimeError("killed")
+            validate(*given)
+
+        monkeypatch.setattr(trainer.train, "validate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            alone(corpus, run, *often)
+        assert checkpoint.list_checkpoints(run)[-1][0] == kill
+    monkeypatch.undo()
+    capsys.readouterr()
+    for said in ("run: finished", "is finished"):
+        assert alone(corpus, run, *often) == 0 and said in capsys.readouterr().out
+    assert alone(corpus, through, *often) == 0
+    assert (run / "validation.csv").read_bytes() == (through / "validation.csv").read_bytes()
 
 
 def test_trace_names_the_documents_of_a_step(corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
