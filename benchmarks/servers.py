@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.data import ROOT
+from pipeline.choices import JAR_CACHE
 
 START_SECONDS = 120.0  # for a process to listen; a machine may be busy
 
@@ -81,6 +83,12 @@ def prism(program: str, folder: Path) -> Iterator[list[str]]:
     port = free_port()
     with serving([program, f"--job_port={port}", "--serve_http=false"], port, folder):
         yield [f"--job_endpoint=localhost:{port}"]
+
+
+def flink_jar() -> Path | None:
+    """Return the jar of Beam's job server for Flink from the folder where Beam keeps it; None without one or Java."""
+    jars = JAR_CACHE.expanduser().glob("beam-runners-flink-*-job-server-*.jar")
+    return max(jars, default=None) if shutil.which("java") else None
 
 
 def dask_scheduler(port: int) -> list[str]:
