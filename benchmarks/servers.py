@@ -91,6 +91,16 @@ def flink_jar() -> Path | None:
     return max(jars, default=None) if shutil.which("java") else None
 
 
+@contextlib.contextmanager
+def flink_cluster(jar: Path, folder: Path) -> Iterator[list[str]]:
+    """Yield Beam options for a Flink in a process of its own, with a task manager of two slots, and a job server."""
+    port = free_port()
+    command = ["java", "-cp", str(jar), "org.apache.beam.runners.flink.FlinkMiniClusterEntryPoint"]
+    options = [f"--rest-port={port}", "--rest-bind-address=localhost", "--num-task-slots-per-taskmanager=2"]
+    with serving([*command, *options], port, folder):
+        yield [f"--flink_master=localhost:{port}", f"--flink_job_server_jar={jar}"]
+
+
 def dask_scheduler(port: int) -> list[str]:
     """Return the command of a Dask scheduler."""
     return [sys.executable, "-m", "distributed.cli.dask_scheduler", f"--port={port}", "--no-dashboard"]

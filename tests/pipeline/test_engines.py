@@ -64,12 +64,24 @@ def test_prism_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_p
         assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
 
 
-def test_flink_in_its_job_server(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+@pytest.fixture
+def flink_jar() -> Path:
     jar = servers.flink_jar()
     if jar is None:
         pytest.skip("Flink needs Java, and the jar of Beam's job server in ~/.apache_beam/cache/jars")
-    arguments = ["--flink_master=[local]", f"--flink_job_server_jar={jar}"]
+    return jar
+
+
+def test_flink_in_its_job_server(recipe: Recipe, expected: str, flink_jar: Path, tmp_path: Path) -> None:
+    arguments = ["--flink_master=[local]", f"--flink_job_server_jar={flink_jar}"]
     assert build(recipe, tmp_path / "corpus", "flink", *arguments) == expected
+
+
+def test_a_flink_cluster_with_an_external_worker_pool(
+    recipe: Recipe, expected: str, flink_jar: Path, tmp_path: Path
+) -> None:
+    with servers.flink_cluster(flink_jar, tmp_path / "flink") as flink, servers.worker_pool(tmp_path / "pool") as pool:
+        assert build(recipe, tmp_path / "corpus", "flink", *flink, *pool) == expected
 
 
 def java_that(does: str, folder: Path) -> tuple[str, ...]:
@@ -93,6 +105,7 @@ def test_one_job_server_serves_a_whole_run(tmp_path: Path) -> None:
         os.kill(int(process), 0)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # gRPC's, of a closed channel
 def test_a_job_server_that_does_not_start_is_told_in_a_sentence(tmp_path: Path) -> None:
     engine = choose("flink", Engine(1, java_that("exit 3", tmp_path), tmp_path / "runs", quiet=True))
     said = r"FlinkRunner does not start its job server \(RuntimeError: .* error 3\): see"
