@@ -13,7 +13,8 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from filters.formats.charset import decode, replace_c1
-from filters.formats.stream import Damage, Stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage
 from filters.formats.tar import resolve_path
 from filters.formats.zip import ZIP_ERRORS
 from filters.html.extract import ExtractionError, extract_text
