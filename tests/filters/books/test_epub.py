@@ -168,7 +168,7 @@ def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     "body",
     [
         '<p>See <a href="1.xhtml">the first</a> and <a href="#x">the same</a> and <a href="#y">this</a>, he said.</p>',
-        '<p><a href="http://a.example/1">A</a> <a href="http://a.example/2">B</a> <a href="mailto:a@b.example">C</a></p>',
+        '<p><a href="http://a.example/1">A</a> <a href="http://a.example/2">B</a> <a href="mailto:a@b.c">C</a></p>',
         "<p>10<sup>6</sup> <a href='#a'>words</a><sup>2</sup></p>",
         '<section epub:type="chapter" class="index toc"><p>The index finger.</p></section>',
     ],
