@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.dedup.minhash import shingle_hashes, signature
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.rule import Found, Page, apply_rules
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine

@@ -71,6 +71,10 @@ class Shard:
             raise IndexError(f"the shard holds tokens 0 to {len(self.tokens) - 1}")
         return int(np.searchsorted(self.offsets, token, side="right")) - 1
 
+    def count_tokens(self, rows: npt.NDArray[np.int64]) -> int:
+        """Return the number of tokens of some documents, by their rows."""
+        return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
+
     def row(self, index: int) -> dict[str, Any]:
         """Return the columns of one document, without its tokens."""
         row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]

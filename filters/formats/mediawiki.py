@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from filters.formats.charset import is_utf8_xml, transcode_xml
+from filters.formats.stored import Stored, buffer_of, open_stored
 from filters.formats.stream import (
     BZIP2,
     BZIP2_STREAM,
@@ -26,11 +27,8 @@ from filters.formats.stream import (
     OPENING,
     Chunk,
     Damage,
-    Stored,
-    buffer_of,
     decode_chunks,
     is_compressed,
-    open_stored,
     read_ranges,
 )
 from filters.reasons import Reason

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from filters.formats import sevenzip
 from filters.formats.charset import is_utf8_xml, transcode_xml
-from filters.formats.stream import BZIP2, GZIP, OPENING, Damage, Stored, decode_stored, slice_stored
+from filters.formats.stored import Stored, slice_stored
+from filters.formats.stream import BZIP2, GZIP, OPENING, Damage, decode_stored
 from filters.reasons import Reason
 
 TABLE = "Posts.xml"

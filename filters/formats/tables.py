@@ -12,17 +12,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from filters.formats.stream import (
-    Chunk,
-    Damage,
-    FetchedFile,
-    Stored,
-    StoredFile,
-    StoredView,
-    decode_chunks,
-    decode_stored,
-    is_compressed,
-)
+from filters.formats.stored import FetchedFile, Stored, StoredFile, StoredView
+from filters.formats.stream import Chunk, Damage, decode_chunks, decode_stored, is_compressed
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"

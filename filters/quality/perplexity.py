@@ -7,12 +7,13 @@ percentiles.
 
 import csv
 import io
+import itertools
 import math
 import re
 import shutil
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
@@ -435,10 +436,14 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
     """
     import sentencepiece
 
+    remaining = iter(lines)
+    first = next(remaining, None)
+    if first is None:
+        raise UserError("There is no text to train pieces on: give texts with at least one line.")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_require_lines(lines),
+            sentence_iterator=itertools.chain([first], remaining),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocabulary,
@@ -456,16 +461,6 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
             ) from error
         raise UserError(f"No pieces could be trained from this text (vocabulary {vocabulary:,}): {error}.") from error
     return model.getvalue()
-
-
-def _require_lines(lines: Iterable[str]) -> Iterator[str]:
-    """Yield the lines. Raises UserError if there is no line."""
-    empty = True
-    for line in lines:
-        empty = False
-        yield line
-    if empty:
-        raise UserError("There is no text to train pieces on: give texts with at least one line.")
 
 
 def _segments_words(model: Any) -> bool:

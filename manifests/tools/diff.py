@@ -151,10 +151,9 @@ def _count_entries(index: Index, part: Part, entries: npt.NDArray[np.int64], cou
     """Add entries of a file, and the tokens of their documents, to the counts of their shards."""
     for number in np.unique(part.shards[entries]).tolist():
         rows = part.rows[entries[part.shards[entries] == number]].astype(np.int64)
-        offsets = index.shard(part.paths[number]).offsets
         count = counts.setdefault(part.paths[number], dict.fromkeys(UNITS, 0))
         count["documents"] += len(rows)
-        count["tokens"] += int((offsets[rows + 1] - offsets[rows]).sum())
+        count["tokens"] += index.shard(part.paths[number]).count_tokens(rows)
 
 
 def _documents(

@@ -220,12 +220,8 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
         rows, source = np.unique(np.concatenate(chosen)), path.partition("/")[0]
         removed.rows[path] = rows
         removed.documents[source] += len(rows)
-        removed.tokens[source] += _count_tokens(index.shard(path).offsets, rows)
+        removed.tokens[source] += index.shard(path).count_tokens(rows)
     return removed
-
-
-def _count_tokens(offsets: Rows, rows: Rows) -> int:
-    return int((offsets[rows + 1] - offsets[rows]).sum())
 
 
 def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Iterator[tuple[Mask, set[Entry]]]:
@@ -303,7 +299,7 @@ class _Writer:
             path=entry.path,
             sha256=sha256_file(self.new / name),
             bytes=(self.new / name).stat().st_size,
-            tokens=entry.tokens - _count_tokens(shard.offsets, rows),
+            tokens=entry.tokens - shard.count_tokens(rows),
             documents=entry.documents - len(rows),
         )
 

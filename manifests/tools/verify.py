@@ -9,7 +9,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,8 +104,7 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     done = _run_parallel(work, progress)
     problems += [problem for checked in done for problem in checked.problems]
     if manifest.index and not fast and not any(checked.problems for checked in done):
-        parts = done[-len(manifest.index) :]
-        problems += _compare_index(corpus, manifest, done[: -len(manifest.index)], parts)
+        problems += _compare_index(corpus, manifest, done[: -len(manifest.index)], done[-len(manifest.index) :])
     return problems
 
 
@@ -127,21 +126,20 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
         parts: number of processes.
     """
     entries = manifest.shards()
-    whole = {entry.path for entry in entries} if mode == "full" else set()
-    whole = _draw_shards(manifest, entries) if mode == "auto" else whole
+    whole = _draw_shards(manifest, entries) if mode == "auto" else {e.path for e in entries if mode == "full"}
     remote = mirror_of(corpus) is not None
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
         path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"
         if remote and not path.exists():
             continue
         opened = _open_file(path, name, entry, entry.path not in whole, Path if mode == "fast" else open_shard)
-        problems = opened if isinstance(opened, list) else []
+        problem = opened if isinstance(opened, str) else ""
         if isinstance(opened, Shard):
-            problems = [f"{name}: {problem}" for problem in _check_counts(opened, entry)]
-        if problems and remote:
+            problem = next((f"{name}: {one}" for one in _check_counts(opened, entry)), "")
+        if problem and remote:
             path.unlink(missing_ok=True)
-        elif problems:
-            return f"{problems[0]}: run `python -m manifests verify {corpus}`"
+        elif problem:
+            return f"{problem}: run `python -m manifests verify {corpus}`"
     return ""
 
 
@@ -159,12 +157,9 @@ def _draw_shards(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
 
 def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Callable[[int], None]) -> list[FileCheck]:
     """Return the results of all calls, in order; the largest begin first."""
-    workers = usable_cores()
-    pool: concurrent.futures.Executor
+    pool: concurrent.futures.Executor = concurrent.futures.ThreadPoolExecutor(usable_cores())
     if sum(size for size, _ in work) >= LARGE_BYTES:
-        pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    else:
-        pool = concurrent.futures.ThreadPoolExecutor(workers)
+        pool = concurrent.futures.ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn"))
     with pool:
         order = sorted(range(len(work)), key=lambda number: -work[number][0])
         futures = {pool.submit(work[number][1]): number for number in order}
@@ -321,34 +316,34 @@ def _check_tokenizer(corpus: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{FILE}: tokenizer.{key} is {given}, {tokenizer.FILE} has {value}"
 
 
-def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fast: bool = False) -> list[str]:
-    """Check that a file exists and has the size and, unless `fast`, the hash that the manifest says."""
+def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fast: bool = False) -> str:
+    """Return how a file differs from its size and, unless `fast`, its hash in the manifest, or ""."""
     try:
         held = path.stat().st_size if path.is_file() else None
         if held is None:
-            return [f"{name}: missing"]
+            return f"{name}: missing"
         if size is not None and held != size:
-            return [f"{name}: {held} bytes, the manifest says {size}"]
-        return [] if fast or sha256_file(path) == sha256 else [f"{name}: its bytes have changed (sha256)"]
+            return f"{name}: {held} bytes, the manifest says {size}"
+        return "" if fast or sha256_file(path) == sha256 else f"{name}: its bytes have changed (sha256)"
     except OSError as error:
-        return [f"{name}: cannot be read ({error.strerror})"]
+        return f"{name}: cannot be read ({error.strerror})"
 
 
 def _open_file(
     path: Path, name: str, entry: ShardEntry | IndexEntry, fast: bool, opener: Callable[[Path], Opened]
-) -> Opened | list[str]:
-    """Return an opened file, or the findings about one that differs from its entry or cannot be opened."""
-    if problems := _check_file(path, name, entry.sha256, entry.bytes, fast):
-        return problems
+) -> Opened | str:
+    """Return an opened file, or how it differs from its entry, or why it cannot be opened."""
+    if problem := _check_file(path, name, entry.sha256, entry.bytes, fast):
+        return problem
     try:
         return opener(path)
     except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-        return [f"{name}: not readable ({' '.join(str(error).split())})"]
+        return f"{name}: not readable ({' '.join(str(error).split())})"
 
 
 def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
     with stored_copy(corpus, name) as path:
-        return FileCheck(_check_file(path, name, sha256))
+        return FileCheck(list(filter(None, [_check_file(path, name, sha256)])))
 
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
@@ -362,17 +357,16 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
     name = f"shards/{entry.path}"
     with stored_copy(corpus, name, token_bytes if fast else None) as path:
         shard = _open_file(path, name, entry, fast, open_valid)
-    if isinstance(shard, list):
-        return FileCheck(shard)
+    if isinstance(shard, str):
+        return FileCheck([shard])
     found = [*_check_counts(shard, entry)]
     found = found or [*_check_metadata(shard, manifest, recipes, entry), *_check_columns(shard, manifest)]
     if not fast or mirror_of(corpus) is None:  # else tokens have not been read
-        found = found or _check_frames(shard, manifest)
-    found = found or _check_ids(shard, entry.path.partition("/")[0], fast)
-    if found or fast:
-        return FileCheck([f"{name}: {what}" for what in found])
-    found = _check_vocabulary(shard, manifest)
-    sums = {(kind, entry.path): _checksum_shard(shard, kind) for kind in KINDS}
+        found = found or [*_check_frames(shard, manifest)]
+    found = found or [*_check_ids(shard, entry.path.partition("/")[0], fast)]
+    if not fast:
+        found = found or [*_check_vocabulary(shard, manifest)]
+    sums = {} if found or fast else {(kind, entry.path): _checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 
 
@@ -411,18 +405,18 @@ def _check_columns(shard: Shard, manifest: Manifest) -> Iterator[str]:
         yield "a document that stands for none, not even itself: its cluster_size is 0"
 
 
-def _check_frames(shard: Shard, manifest: Manifest) -> list[str]:
+def _check_frames(shard: Shard, manifest: Manifest) -> Iterator[str]:
     """Check that every document is framed by BOS and EOS."""
-    tokens, offsets = shard.tokens, shard.offsets
-    if shard.batch.num_rows == 0:
-        return []
-    if (np.diff(offsets) < 2).any() or offsets[-1] != len(tokens):
-        return ["a document without tokens"]
-    framed = (tokens[offsets[:-1]] == manifest.tokenizer.bos) & (tokens[offsets[1:] - 1] == manifest.tokenizer.eos)
-    return [] if framed.all() else [f"document {int(np.argmin(framed))} is not framed by BOS and EOS"]
+    tokens, offsets, entry = shard.tokens, shard.offsets, manifest.tokenizer
+    if shard.batch.num_rows and ((np.diff(offsets) < 2).any() or offsets[-1] != len(tokens)):
+        yield "a document without tokens"
+    elif shard.batch.num_rows:
+        framed = (tokens[offsets[:-1]] == entry.bos) & (tokens[offsets[1:] - 1] == entry.eos)
+        if not framed.all():
+            yield f"document {int(np.argmin(framed))} is not framed by BOS and EOS"
 
 
-def _check_ids(shard: Shard, source: str, fast: bool) -> list[str]:
+def _check_ids(shard: Shard, source: str, fast: bool) -> Iterator[str]:
     """Check that rows are of the source that the folder names, with the ids that their locators give."""
     import pyarrow.compute as pc
 
@@ -431,19 +425,19 @@ def _check_ids(shard: Shard, source: str, fast: bool) -> list[str]:
     for start in range(0, count, step):
         rows = shard.batch.slice(start, 1 if fast else ROWS_AT_ONCE)
         if pc.unique(rows.column("source")).to_pylist() != [source]:
-            return ["a document of another source"]
+            yield "a document of another source"
+            return
         held = rows.column("document").to_pylist()
         for row, derived in enumerate(document_ids(source, rows)):
             if derived != held[row]:
-                return [f"document {start + row}: its id is not the one that its source and locator give"]
-    return []
+                yield f"document {start + row}: its id is not the one that its source and locator give"
+                return
 
 
-def _check_vocabulary(shard: Shard, manifest: Manifest) -> list[str]:
-    for start in range(0, len(shard.tokens), IDS_AT_ONCE):
-        if int(shard.tokens[start : start + IDS_AT_ONCE].max()) >= manifest.tokenizer.vocabulary:
-            return ["a token id outside the vocabulary"]
-    return []
+def _check_vocabulary(shard: Shard, manifest: Manifest) -> Iterator[str]:
+    parts = (shard.tokens[start : start + IDS_AT_ONCE] for start in range(0, len(shard.tokens), IDS_AT_ONCE))
+    if any(int(part.max()) >= manifest.tokenizer.vocabulary for part in parts):
+        yield "a token id outside the vocabulary"
 
 
 def _index_keys(shard: Shard, kind: str) -> Iterator[tuple[Keys, npt.NDArray[np.uint32]]]:
@@ -470,8 +464,8 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
     ends_only = (lambda path: (0, path.stat().st_size)) if fast else None  # which tell the number of entries
     with stored_copy(corpus, name, ends_only) as path:
         part = _open_file(path, name, entry, fast, open_part)
-    if isinstance(part, list):
-        return FileCheck(part)
+    if isinstance(part, str):
+        return FileCheck([part])
     if len(part.keys) != entry.rows:
         return FileCheck([f"{name}: {len(part.keys)} entries, the manifest says {entry.rows}"])
     if fast:
@@ -524,14 +518,14 @@ def _check_index_names(manifest: Manifest) -> list[str]:
 
 def _compare_index(corpus: Path, manifest: Manifest, shards: list[FileCheck], parts: list[FileCheck]) -> Iterator[str]:
     """Compare the checksums of the shards with those of the index; where they differ, name the entry."""
-    held: Sums = {}
+    held: Sums = defaultdict(lambda: np.zeros(2, np.uint64))
     for checked in parts:
         for key, total in checked.sums.items():
-            held[key] = held.get(key, np.zeros(2, np.uint64)) + total
+            held[key] += total
     index = Index(corpus, [entry.path for entry in manifest.index])
     wanted = {key: total for checked in shards for key, total in checked.sums.items()}
     for kind, path in sorted(wanted):
-        if (held.get((kind, path), np.zeros(2, np.uint64)) != wanted[kind, path]).any():
+        if (held[kind, path] != wanted[kind, path]).any():
             try:
                 yield _find_difference(index, kind, path)
             except UserError as error:

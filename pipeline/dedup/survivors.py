@@ -300,19 +300,15 @@ def join_contained(
     ranked = np.lexsort([contained[0], -contained[2]])
     columns = (column[ranked].tolist() for column in (inner, outer, contained[2]))
     for place, other, share in zip(*columns, strict=True):
-        own, target = int(number[place]), _follow(into, int(number[other]))
+        own, target = int(number[place]), int(number[other])
+        while into[target] != target:
+            target = int(into[target])
         if removable[place] and into[own] == own and own != target:
             into[own] = target
             removed.append((place, share))
     while (into[into] != into).any():
         into = into[into]
     return into, removed
-
-
-def _follow(into: npt.NDArray[np.int64], cluster: int) -> int:
-    while into[cluster] != cluster:
-        cluster = int(into[cluster])
-    return cluster
 
 
 def findings(survivors: Receipt) -> dict[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, read_frames
 from manifests.files import write_atomic
 from pipeline.download.http import lock

@@ -18,7 +18,8 @@ import pyarrow as pa
 from filters.errors import UserError
 from filters.formats.charset import decode
 from filters.formats.mediawiki import Page, read_dump
-from filters.formats.stream import Damage, open_stored, read_decoded
+from filters.formats.stored import open_stored
+from filters.formats.stream import Damage, read_decoded
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
 from filters.quality.perplexity import (

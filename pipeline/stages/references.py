@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.errors import UserError
-from filters.formats.stream import Damage, open_stored
+from filters.formats.stored import open_stored
+from filters.formats.stream import Damage
 from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
