@@ -40,25 +40,6 @@ BLOCK_NAMES = {  # below `blocks.N.` and `model.layers.N.`; several of Hugging F
     "feed_forward.down.weight": ("mlp.down_proj.weight",),
 }
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
-_CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-license: other
----
-A LLaMA of the size `{model}`, trained with Teratoken
-for {step:,} of {steps:,} steps, {tokens:,} tokens.
-
-- corpus: manifest_sha `{manifest_sha}`
-- tokenizer: SentencePiece, sha256 `{tokenizer}`
-- seed {seed}, sequences of {sequence_length:,} tokens, {global_batch:,} a step
-
-| source | weight | unique tokens |
-|---|---|---|
-{rows}
-
-The training code is under the Apache License 2.0. The weights were made from the texts of these sources, whose own
-licences say what may be done with them; the corpus's recipe names those it knows.
-"""
 
 
 def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", file_bytes: int = FILE_BYTES) -> str:
@@ -172,7 +153,7 @@ def _card(saved: SavedModel, manifest: Manifest) -> str:
         "tokenizer": manifest.tokenizer.sha256,
         "rows": "\n".join(f"| {name} | {source.weight:g} | {source.unique_tokens:,} |" for name, source in sources),
     }
-    return _CARD.format(**plan, **facts)
+    return Path(__file__).with_name("model_card.md").read_text("utf-8").format(**plan, **facts)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from filters.formats.stream import (
     decode_chunks,
     is_compressed,
     read_ranges,
+    settle,
 )
 from filters.reasons import Reason
 
@@ -259,7 +260,7 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
         frames = _read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening))
     else:
         frames = _read_plain(stored, start, end, limit, complete)
-    yield from _settle(frames, end - start)
+    yield from settle(frames, end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
@@ -393,7 +394,7 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
         if not unit.ended:
             yield from held
             return  # a bomb: the last frame accounts for what is left
-        yield from (frame._replace(length=unit.stop - begun) for frame in _settle(iter(held), unit.stop - begun))
+        yield from (frame._replace(length=unit.stop - begun) for frame in settle(held, unit.stop - begun))
     if complete and not unit.damaged and b"</mediawiki" not in unit.tail:
         yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
@@ -412,15 +413,3 @@ def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         assert isinstance(text, bytes)
         yield last._replace(data=text)
         last = Chunk(b"", last.stop, last.fed)
-
-
-def _settle(items: Iterator[Frame], size: int) -> Iterator[Frame]:
-    """Yield the frames; the last one accounts for all stored bytes that are left of `size`."""
-    held: Frame | None = None
-    for item in items:
-        if held is not None:
-            size -= held.stored
-            yield held
-        held = item
-    if held is not None:
-        yield held._replace(stored=size)
