@@ -75,6 +75,11 @@ class Part:
     rows: Numbers
     paths: tuple[str, ...]
 
+    def between(self, low: int, high: int) -> slice:
+        """Return the range of the entries with keys from `low` to `high` inclusive."""
+        start = int(np.searchsorted(self.keys, np.uint64(low)))
+        return slice(start, int(np.searchsorted(self.keys, np.uint64(high), side="right")))
+
     def place(self, entry: int) -> Place:
         """Return the place that an entry points to."""
         return Place(self.paths[int(self.shards[entry])], int(self.rows[entry]))
@@ -201,9 +206,8 @@ class Index:
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
         for part in self.parts(kind, low, high):
-            for entry in range(int(np.searchsorted(part.keys, np.uint64(low))), len(part.keys)):
-                if part.keys[entry] > high:
-                    break
+            found = part.between(low, high)
+            for entry in range(found.start, found.stop):
                 if part.shards[entry] >= len(part.paths):
                     raise self._damaged(part.name, "it points to no shard")
                 yield part.place(entry)

@@ -45,7 +45,7 @@ def write_manifest_of(
 ) -> Manifest:
     """Write the ledger, the tallies by stage and source, and the manifest. Raises LedgerError."""
     problems = imbalances(ledger)
-    sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
+    sources = {name: _make_source_entry(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():
         counted = tally_from(ledger["tokenize"][name]).out
         written = {"records": entry.documents, "tokens": sum(shard.tokens for shard in entry.shards())}
@@ -75,7 +75,7 @@ def write_manifest_of(
     return write_manifest(corpus, manifest)
 
 
-def _source(recipe: Recipe, name: str, shards: Receipts) -> SourceEntry:
+def _make_source_entry(recipe: Recipe, name: str, shards: Receipts) -> SourceEntry:
     sides: dict[str, list[ShardEntry]] = {"train": [], "validation": []}
     for task, receipt in sorted(shards.items()):
         if source_of(task) != name:

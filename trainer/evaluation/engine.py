@@ -5,7 +5,6 @@ beginning that all questions share, such as examples, is computed once and kept 
 only where a token is scored.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manifests.order import hash_text
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
@@ -402,5 +402,4 @@ class Answer:
 
 def draw_uniform(name: str, count: int) -> Tensor:
     """Return random numbers from 0 to below 1 that depend on a name only."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(count, generator=torch.Generator().manual_seed(hash_text(name) >> 1))

@@ -294,7 +294,7 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
 
 def format_table(results: Mapping[str, Any]) -> str:
     """Return results as a Markdown table in percent, with what to know about each row below it."""
-    rows = [row for run in results["runs"] for row in _rows(run)]
+    rows = [row for run in results["runs"] for row in _make_rows(run)]
     widths = [max(map(len, column)) for column in zip(TABLE_HEAD, *rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
@@ -302,23 +302,25 @@ def format_table(results: Mapping[str, Any]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     lines += ["", "Scores in percent, LLaMA's as its paper prints them (docs/evaluation.md)."]
-    lines += [f"- {note}" for run in results["runs"] for note in _notes(run)]
+    lines += [f"- {note}" for run in results["runs"] for note in _list_notes(run)]
     lines += [f"- {name} is not scored: {reason}" for name, reason in results["not_scored"].items()]
     return "\n".join(lines)
 
 
-def _rows(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _make_rows(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
     metric, paper = run["metric"], run["paper"]
-    bits = _bits(run["metrics"].get(BITS))
+    bits = _format_bits(run["metrics"].get(BITS))
     scores = paper.get(f"{run['shots']} shots", paper.get("", {}))
-    rows = [_row(run, run["name"], metric, run["metrics"][metric], bits, scores, str(run["questions"]))]
+    rows = [_make_row(run, run["name"], metric, run["metrics"][metric], bits, scores, str(run["questions"]))]
     further = [name for name in run["metrics"] if name in paper or name == "stereotype by sum"]
-    rows += [_row(run, "", name, run["metrics"][name], "", paper.get(name, {}), "") for name in further]
+    rows += [_make_row(run, "", name, run["metrics"][name], "", paper.get(name, {}), "") for name in further]
     shown = [(name, group) for name, group in run["groups"].items() if name in paper]
-    return rows + [_row(run, f"  {name}", metric, group, "", paper[name], str(group["count"])) for name, group in shown]
+    return rows + [
+        _make_row(run, f"  {name}", metric, group, "", paper[name], str(group["count"])) for name, group in shown
+    ]
 
 
-def _row(
+def _make_row(
     run: Mapping[str, Any],
     name: str,
     metric: str,
@@ -333,11 +335,11 @@ def _row(
     return (name, metric, f"{100 * found['value']:.1f}", interval, chance, bits, *published, count)
 
 
-def _bits(found: Mapping[str, float] | None) -> str:
+def _format_bits(found: Mapping[str, float] | None) -> str:
     return f"{found['value']:.3f} ± {found['high'] - found['value']:.3f}" if found else ""
 
 
-def _notes(run: Mapping[str, Any]) -> list[str]:
+def _list_notes(run: Mapping[str, Any]) -> list[str]:
     found, notes = run["metrics"][run["metric"]], []
     if run["questions"] != run["published_questions"]:
         notes.append(f"{run['questions']} of the {run['published_questions']:,} published questions")
@@ -394,7 +396,7 @@ def evaluate_step(
     engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
     source = Source(run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, length))
     records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
-    found = {(one.name, metric): each for one in runs for metric, each in _means(one, records).items()}
+    found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
     lines = [
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
@@ -403,7 +405,7 @@ def evaluate_step(
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
-def _means(run: Run, records: Records) -> dict[str, score.Mean]:
+def _average(run: Run, records: Records) -> dict[str, score.Mean]:
     scores = [records[key]["scores"] for key in run.keys]
     wanted = (run.task.metric, BITS)
     return {metric: score.mean([one[metric] for one in scores]) for metric in wanted if metric in scores[0]}
