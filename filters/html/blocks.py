@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from filters.formats.characters import INVISIBLE
-from filters.html.formulas import read_formula
+from filters.html.formulas import is_rendering, read_formula, read_picture, read_script
 from filters.html.names import ELEMENTS, read_names
 
 RAW = "script style iframe noembed noframes xmp".split()  # not shown; they end at the first end tag of their name
@@ -150,6 +150,7 @@ def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
     kind_of = _KINDS.get
     unseen, depth = "", 0  # the element that is left out, and how many of its name are open
     behind_formula = False
+    has_scripts = 'type="math/tex' in body
     pieces = iter(body.split("<"))
     for piece in pieces:
         head, _, text = piece.partition(">")
@@ -176,8 +177,8 @@ def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
         if kind is None or kind == _LINK:
             if (
                 attributes
-                and ("hidden" in attributes or "display" in attributes)
-                and _is_hidden(attributes, behind_formula)
+                and ("hidden" in attributes or "display" in attributes or has_scripts)
+                and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
             ):
                 unseen, depth = name, 1
                 continue
@@ -185,7 +186,13 @@ def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
             unseen, depth = name, 1
             continue
         elif kind == _RAW:
-            text = _read_up_to(f"/{name}", pieces)[1]
+            content, behind = _read_up_to(f"/{name}", pieces)
+            if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
+                yield _MATH, name, attributes, formula + behind
+                continue
+            text = behind
+        elif kind == _VOID and not behind_formula and "tex" in attributes and (formula := read_picture(attributes)):
+            text = formula + text
         elif kind == _MATH:
             content, behind = _read_up_to(f"/{name}", pieces)
             yield kind, name, attributes, read_formula(attributes, content) + ("" if unseen else behind)
@@ -229,7 +236,7 @@ def _is_hidden(attributes: str, behind_formula: bool) -> bool:
     given = dict(_ATTRIBUTE.findall(attributes.lower()))
     return (
         given.get("hidden", "until-found") != "until-found"
-        or "display:none" in given.get("style", "").replace(" ", "")
+        or any(style in given.get("style", "").replace(" ", "") for style in ("display:none", "visibility:hidden"))
         or (behind_formula and given.get("aria-hidden") == "true")
     )
 

@@ -156,7 +156,7 @@ def test_a_file_elsewhere_is_sliced_and_searched_as_bytes_are(data: bytes, start
         assert (len(far.stored), far.stored[start:stop]) == (len(data), data[start:stop])
         if place < len(data):
             assert far.stored[place] == data[place]
-        for part in (data[place : place + 5], data[-3:], b"\xaa" * 4):
+        for part in filter(None, (data[place : place + 5], data[-3:], b"\xaa" * 4)):
             assert far.stored.find(part, start % 950) == data.find(part, start % 950)
         assert bytes(far.stored) == data
 
