@@ -139,27 +139,24 @@ def scan_pages(
         buffer += chunk
         tail = (tail + chunk[-64:])[-64:]
         while tag := _PAGE.search(buffer, searched - base):
-            at, before, searched = base + tag.start(), searched, base + tag.end()
-            if begin < 0:
-                outside = _extend(outside, buffer[before - base : at - base])
-                if tag[1]:
-                    detail = "a page whose first tag is damaged"
-                    yield RawPage(start, searched, start, problem=Reason.CORRUPT_RECORD, detail=detail)
-                    start = searched
-                elif outside:
-                    yield _frame_outside(start, at, outside)
-                    start = at
-                begin, outside, first = -1 if tag[1] else at, b"", False
-            elif searched - begin > limit:
-                stop = searched if tag[1] else at
-                yield RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
-                start, begin = stop, -1 if tag[1] else at
-            elif tag[1]:
-                yield RawPage(start, searched, begin, bytes(buffer[begin - base : searched - base]))
-                start, begin = searched, -1
-            else:
-                yield RawPage(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
-                start = begin = at
+            at, before, searched, ending = base + tag.start(), searched, base + tag.end(), bool(tag[1])
+            stop = searched if ending else at
+            found: RawPage | None = None  # blanks before a page belong to it
+            if begin >= 0 and searched - begin > limit:
+                found = RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
+            elif begin >= 0 and ending:
+                found = RawPage(start, stop, begin, bytes(buffer[begin - base : stop - base]))
+            elif begin >= 0:
+                found = RawPage(start, stop, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
+            elif ending:
+                detail = "a page whose first tag is damaged"
+                found = RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail=detail)
+            elif outside := _extend(outside, buffer[before - base : at - base]):
+                found = _frame_outside(start, stop, outside)
+            if found:
+                yield found
+                start = stop
+            begin, outside, first = -1 if ending else at, b"", False
         length = base + len(buffer)
         if length - max(start, begin) > HOPELESS:
             detail = f"over {HOPELESS} bytes without a page"
