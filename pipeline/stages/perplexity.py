@@ -22,16 +22,8 @@ from filters.formats.stored import open_stored
 from filters.formats.stream import Damage, read_decoded
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
-from filters.quality.perplexity import (
-    Cuts,
-    LanguageModelText,
-    Perplexity,
-    PieceEncoder,
-    find_lmplz,
-    lm_lines,
-    number_pieces,
-    train_pieces,
-)
+from filters.quality.perplexity import Cuts, LanguageModelText, Perplexity, find_lmplz
+from filters.quality.pieces import PieceEncoder, lm_lines, number_pieces, train_pieces
 from filters.reasons import Reason
 from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
