@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from filters.dedup.settings import Comparison, Deduplication
 from filters.errors import UserError
-from filters.rule import name_of
+from filters.rule_list import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.files import sha256_json
 from manifests.mirror import fetch, fetch_folder

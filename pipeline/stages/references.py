@@ -24,7 +24,8 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, apply_rules, page_of
+from filters.rule import Found, page_of
+from filters.rule_list import apply_rules
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic

@@ -19,7 +19,7 @@ from warcio.warcwriter import WARCWriter
 from filters.errors import UserError
 from filters.quality.references import References
 from filters.quality.urls import url_hash
-from filters.rule import name_of
+from filters.rule_list import name_of
 from manifests.recipe import Recipe, load_recipe
 from manifests.source import Source
 from pipeline.beam.engines import Engine
