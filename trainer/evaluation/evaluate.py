@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+import xxhash
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
@@ -36,13 +37,14 @@ from trainer.evaluation.tasks import Task, choose_shots, format_item, select_tas
 from trainer.events import read_lines, write_rows
 from trainer.model import Llama, allocate
 from trainer.parallel import reshard
+from trainer.train import EVALUATION_FILE
 
 ITEMS = "items.jsonl"
 RESULTS = "results.json"
 SIZES = ("7B", "13B", "33B", "65B")
 BITS = "bits per byte"
 TABLE_HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {n}" for n in SIZES), "questions")
-CSV, CSV_HEAD = "evaluation.csv", "step,task,metric,mean,low,high,questions"  # in the folder of a run in training
+CSV_HEAD = "step,task,metric,mean,low,high,questions"
 ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
 JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # judges that a rule needs
 PORTION = 2_048  # questions encoded at once
@@ -360,6 +362,14 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
     return runs
 
 
+def hash_weights(model: nn.Module) -> str:
+    """Return a hash of all weights, 32 hexadecimal digits."""
+    total = xxhash.xxh3_128()
+    for parameter in model.parameters():
+        total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
 @torch.no_grad()
 def gather_model(model: nn.Module, first: bool) -> Llama | None:
     """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
@@ -394,14 +404,15 @@ def evaluate_step(
     if whole is None:
         return {}
     engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
-    source = Source(run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, length))
+    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
+    source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
     records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
     found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
     lines = [
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
     ]
-    write_rows(run / CSV, CSV_HEAD, step - 1, lines)
+    write_rows(run / EVALUATION_FILE, CSV_HEAD, step - 1, lines)
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
