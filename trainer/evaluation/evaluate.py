@@ -34,10 +34,9 @@ from trainer.evaluation.models import Source, read_pieces
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Task, choose_shots, format_item, select_tasks
-from trainer.events import read_lines, write_rows
+from trainer.events import EVALUATION, read_lines, write_rows
 from trainer.model import Llama, allocate
 from trainer.parallel import reshard
-from trainer.train import EVALUATION_FILE
 
 ITEMS = "items.jsonl"
 RESULTS = "results.json"
@@ -412,7 +411,7 @@ def evaluate_step(
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
     ]
-    write_rows(run / EVALUATION_FILE, CSV_HEAD, step - 1, lines)
+    write_rows(run / EVALUATION, CSV_HEAD, step - 1, lines)
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
