@@ -275,7 +275,7 @@ class CheckpointReader:
         return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
 
     def rows(self, key: str, begin: int, end: int) -> Tensor:
-        """Read rows `begin` to `end` of a tensor, or a scalar whole."""
+        """Read rows `begin` to `end` of a tensor, which may be none, or a scalar whole."""
         found, first = [], 0
         for file, shape in self.parts[key]:
             if not shape:
@@ -284,7 +284,7 @@ class CheckpointReader:
             if low < high:
                 found.append(file.get_slice(key)[low:high])
             first += shape[0]
-        return torch.cat(found) if found else torch.empty(0)
+        return torch.cat(found) if found else torch.empty(0, *self.shape(key)[1:])
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,12 @@ def write_rows(path: Path, head: str, trained: int, rows: Sequence[str] = ()) ->
     write_atomic(path, ("\n".join([head, *kept, *rows]) + "\n").encode())
 
 
+def has_rows(path: Path, step: int) -> bool:
+    """Return True if a CSV file has rows of a step."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return any(line.startswith(f"{step},") for line in lines)
+
+
 def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:
     """Return the ranges of steps to skip: those requested now, which are logged, and those logged before.
 

@@ -200,7 +200,7 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
         UserError: There is no checkpoint, or its corpus has moved.
     """
     saved, path = open_checkpoint(run), run / FILE
-    facts = {"held_out": held_out.sha256, "step": saved.state["step"], "plan": saved.state["plan"]["manifest_sha"]}
+    facts = {"held_out": held_out.sha256, "checkpoint": saved.state["sha256"]}
     before = json.loads(path.read_bytes()) if path.exists() else {}
     if {name: before.get(name) for name in facts} == facts:
         return np.array(before["bits"], np.float64)

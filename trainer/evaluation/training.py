@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import xxhash
 from torch import nn
 from torch.distributed.tensor import DTensor
 
@@ -17,8 +18,8 @@ from trainer.evaluation.tasks import select_tasks
 from trainer.events import write_rows
 from trainer.model import Llama, allocate
 from trainer.parallel import reshard
+from trainer.train import EVALUATION_FILE
 
-FILE = "evaluation.csv"
 HEAD = "step,task,metric,mean,low,high,questions"
 
 
@@ -28,6 +29,14 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
     if refused or not runs:
         raise UserError("; ".join(dict.fromkeys(refused.values())) or "give --evaluate-tasks")
     return runs
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Return a hash of all weights, 32 hexadecimal digits."""
+    total = xxhash.xxh3_128()
+    for parameter in model.parameters():
+        total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 @torch.no_grad()
@@ -64,14 +73,15 @@ def evaluate_step(
     if whole is None:
         return {}
     engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
-    source = Source(run, f"step {step}", "", step, lambda: (whole, engine.vocabulary, length))
+    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
+    source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
     records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
     found = {(one.name, metric): each for one in runs for metric, each in _means(one, records).items()}
     lines = [
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
     ]
-    write_rows(run / FILE, HEAD, step - 1, lines)
+    write_rows(run / EVALUATION_FILE, HEAD, step - 1, lines)
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
