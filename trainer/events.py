@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
+VALIDATION, EVALUATION = "validation.csv", "evaluation.csv"  # of a run: losses and scores after some steps
 FOLDER = "spikes"
 SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
 
