@@ -248,7 +248,8 @@ def _choose_mark(name: str, parts: list[str]) -> str:
     """Return what separates a raised or lowered number from a number before or behind it.
 
     A raised number or variable is an exponent or the mark of a footnote. A lowered number is marked only behind a
-    digit, as the base of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a blank.
+    digit, as the base of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a
+    blank.
     """
     last = parts[-1][-1] if parts else ""
     if name[0] == "/":
