@@ -43,9 +43,9 @@ _KINDS = {
     "/a": _LINK_END,
     "br": _BREAK,
     "hr": _BREAK,
-    "/": _CLOSE,  # no page has it: the end of the body comes as the end of an element
+    "<": _CLOSE,
 }
-_BODY_END = "/>"
+_BODY_END = "<"  # comes as the end of an element; no piece of a body that is split at "<" is the same
 _GAPS = {  # what separates the blocks before and after a tag; an empty line, if it is not named here
     **{name: "\n" for line in LINES for name in (line, f"/{line}")},
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
