@@ -24,7 +24,7 @@ from benchmarks import stages
 from benchmarks.data import ABSENT, ROOT, archives, table
 from benchmarks.measure import anonymous_bytes, format_spread
 from filters.formats.http import HttpError, is_html, parse_response
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.quality.language import bundled_model_path
 from filters.quality.perplexity import Perplexity

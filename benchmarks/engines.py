@@ -96,12 +96,19 @@ def _dask(folder: Path) -> Iterator[list[str]]:
         yield ["--engine=dask", "--", *options]
 
 
+@contextmanager
+def _flink(folder: Path) -> Iterator[list[str]]:
+    jar = f"--flink_job_server_jar={servers.flink_jar()}"
+    yield ["--engine=flink", "--workers=2", "--", "--flink_master=[local]", jar]
+
+
 ENGINES: dict[str, tuple[Started, Callable[[], bool]]] = {  # by name: how it is started, and whether it is here
     "local, one process": (_alone, lambda: True),
     "local, two processes": (_in_two, lambda: True),
     "job service of Beam's Python package": (_job_service, lambda: True),
     "Prism": (_prism, lambda: prism_path() is not None),
     "Dask, two workers": (_dask, lambda: find_spec("distributed") is not None),
+    "Flink in its job server": (_flink, lambda: servers.flink_jar() is not None),
 }
 
 

@@ -30,7 +30,7 @@ from benchmarks.data import ABSENT, SHARED, table
 from filters.data_files import parse_rows
 from filters.formats.charset import decode
 from filters.formats.http import parse_response
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.html.model import MODEL, Model, read_model

@@ -20,7 +20,7 @@ from unittest import mock
 from benchmarks import servers
 from benchmarks.data import ROOT, table
 from benchmarks.measure import cpu_seconds
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, find_boundaries, read_frames
 from manifests.mirror import StoredDump, open_range
 from manifests.storage import Storage, connect

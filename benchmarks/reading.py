@@ -21,7 +21,7 @@ from warcio.archiveiterator import ArchiveIterator
 from benchmarks.data import ABSENT, SHARED, archives, table
 from benchmarks.measure import alternate, format_ratios
 from filters.formats.http import HttpError, parse_response
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, read_frames
 
 ROUNDS = 7

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.data import ROOT
+from pipeline.choices import JAR_CACHE
 
 START_SECONDS = 120.0  # for a process to listen; a machine may be busy
 
@@ -81,6 +83,22 @@ def prism(program: str, folder: Path) -> Iterator[list[str]]:
     port = free_port()
     with serving([program, f"--job_port={port}", "--serve_http=false"], port, folder):
         yield [f"--job_endpoint=localhost:{port}"]
+
+
+def flink_jar() -> Path | None:
+    """Return the jar of Beam's job server for Flink from the folder where Beam keeps it; None without one or Java."""
+    jars = JAR_CACHE.expanduser().glob("beam-runners-flink-*-job-server-*.jar")
+    return max(jars, default=None) if shutil.which("java") else None
+
+
+@contextlib.contextmanager
+def flink_cluster(jar: Path, folder: Path) -> Iterator[list[str]]:
+    """Yield Beam options for a Flink in a process of its own, with a task manager of two slots, and a job server."""
+    port = free_port()
+    command = ["java", "-cp", str(jar), "org.apache.beam.runners.flink.FlinkMiniClusterEntryPoint"]
+    options = [f"--rest-port={port}", "--rest-bind-address=localhost", "--num-task-slots-per-taskmanager=2"]
+    with serving([*command, *options], port, folder):
+        yield [f"--flink_master=localhost:{port}", f"--flink_job_server_jar={jar}"]
 
 
 def dask_scheduler(port: int) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filters.errors import UserError
-from filters.formats.stream import FetchedFile, Stored, open_stored
+from filters.formats.stored import FetchedFile, Stored, open_stored
 from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
 from manifests.storage import Storage, StorageError, connect, storage_error
 
@@ -82,25 +82,25 @@ class Mirror:
 
     def pull(self, folder: str) -> None:
         """Make a folder here hold exactly what it holds in the store."""
-        stored = {entry.path for entry in self.storage.list_files(folder)}
+        stored = [entry.path for entry in self.storage.list_files(folder)]
         for relative in relative_files(self.folder / folder):
             (self.folder / folder / relative).unlink()
-        self.fetch_all(sorted(stored))
+        self.fetch_all(stored)
 
     def fetch_all(self, paths: Iterable[str]) -> None:
         """Download those of the named files that are not here. Files that do not exist are left out."""
+
+        def fetch(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self.fetch_anew(path)
+
         missing = [path for path in paths if not (self.folder / path).is_file()]
         with ThreadPoolExecutor(THREADS) as pool:
-            for _ in pool.map(self._fetch_existing, missing):
-                pass
+            list(pool.map(fetch, missing))
 
     def fetch_anew(self, path: str) -> None:
         """Download a file in place of what is here. Raises FileNotFoundError, StorageError."""
         self.storage.download(path, self.folder / path)
-
-    def _fetch_existing(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.fetch_anew(path)
 
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins with `sha256`."""
@@ -248,7 +248,7 @@ def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
     """
     mirror = mirror_of(corpus)
     if mirror is not None:
-        paths = [entry.path for entry in mirror.storage.list_files(folder)]
+        paths = (entry.path for entry in mirror.storage.list_files(folder))
         mirror.fetch_all(path for path in paths if path.endswith(suffix))
     return corpus / folder
 
@@ -299,22 +299,26 @@ class StoredDump(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_range(dump: StoredDump, corpus: Path, start: int, end: int) -> Iterator[Stored]:
+def open_range(dump: StoredDump | Path | str, corpus: Path, start: int, end: int) -> Iterator[Stored]:
     """Yield the stored bytes of a dump of which the part from `start` to `end` is read.
 
     If this machine has no copy, that part is downloaded now, and other bytes when they are read. They lie in a file
     without a name, which is gone when the block or the process ends.
 
     Args:
-        dump: in an object store.
+        dump: in an object store, or a path of this machine.
         corpus: that is built from the dump.
         start: of the part, in stored bytes.
         end: of the part.
 
     Raises:
-        OSError: the copy cannot be opened.
+        OSError: the file cannot be opened.
         StorageError: the dump cannot be read, is gone, or is another than when the run began.
     """
+    if not isinstance(dump, StoredDump):
+        with open_stored(Path(dump)) as stored:
+            yield stored
+        return
     folder, path = _place_copy(dump.url, dump.version, corpus)
     if is_recorded(folder, path, dump.version):
         mark_used(folder, path)

@@ -221,8 +221,7 @@ class Storage:
             retry_storage(lambda: _write_at(descriptor, data, start), f"a copy of {self.url}/{path}")
 
         with ThreadPoolExecutor(RANGES) as pool:
-            for _ in pool.map(copy, parts):
-                pass
+            list(pool.map(copy, parts))
 
     def publish(self, source: Path, path: str) -> None:
         """Copy a file of this machine to the store by one upload. Raises StorageError."""
@@ -264,8 +263,7 @@ class Storage:
     def remove_all(self, paths: Iterable[str]) -> None:
         """Remove files, several at once, as `remove` does."""
         with ThreadPoolExecutor(REMOVALS) as pool:
-            for _ in pool.map(self.remove, paths):
-                pass
+            list(pool.map(self.remove, paths))
 
     def _put(self, path: str, data: Any) -> None:
         """Write a file by one call, so that no error of ours can end an upload halfway."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import os
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Bea
 JAR_CACHE = Path("~/.apache_beam/cache/jars")
 TESTED = 64  # elements of the self-test, enough for every worker to get some
 SELF_TEST = "selftest"
+OTHER_SERVERS = {"--job_endpoint", "--flink_submit_uber_jar"}  # with these options Beam starts no job server
 DATAFLOW_OPTIONS = {  # that must be given, and what each is
     "project": "the project that pays",
     "region": "where workers run: that of the bucket",
@@ -69,7 +69,10 @@ def _portable(arguments: Sequence[str]) -> str:
 
 def _flink(arguments: Sequence[str]) -> str:
     version = option(arguments, "flink_version") or FLINK
-    return _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    missing = _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    if missing or is_embedded(option(arguments, "flink_master")) or option(arguments, "parallelism"):
+        return missing
+    return "the number of tasks that run at once, 1 by default: -- --parallelism=N, such as the cluster's slots"
 
 
 def _spark(arguments: Sequence[str]) -> str:
@@ -79,7 +82,7 @@ def _spark(arguments: Sequence[str]) -> str:
 def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
     """Return what is missing to use a cluster, whose address an option gives, through a job server that runs here."""
     address = option(arguments, name)
-    if missing := _java():
+    if missing := _java(arguments):
         return missing
     if not address:
         return f"the address of the cluster: -- --{name}={example}"
@@ -139,6 +142,8 @@ def choose(name: str, engine: Engine) -> Engine:
     defaults = dict(choice.defaults)
     if name == "flink" and is_embedded(option(engine.arguments, "flink_master")):
         defaults["parallelism"] = str(engine.workers)  # of a Flink inside the job server: as many threads as workers
+    elif name in ("flink", "spark") and option(engine.arguments, "environment_type"):
+        defaults["sdk_worker_parallelism"] = "0"  # Python processes on a machine: its cores less one, instead of one
     added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
              if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
@@ -157,7 +162,34 @@ def running(engine: Engine) -> Iterator[Engine]:
             )
             address = f"--dask_client_address={cluster.scheduler_address}"
             engine = replace(engine, arguments=(*engine.arguments, address))
+        given = {argument.partition("=")[0] for argument in engine.arguments}
+        if engine.runner == "FlinkRunner" and given.isdisjoint(OTHER_SERVERS):
+            engine = stack.enter_context(_with_job_server(engine))
         yield engine
+
+
+@contextlib.contextmanager
+def _with_job_server(engine: Engine) -> Iterator[Engine]:
+    """Yield the engine with one job server of Flink for all jobs. Raises UserError if it does not start.
+
+    Beam itself starts a server for each job, and stops none of them before this process ends.
+    """
+    from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions
+    from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+    from apache_beam.utils.subprocess_server import pick_port
+
+    options = PipelineOptions(list(engine.arguments))
+    (port,) = pick_port(options.view_as(JobServerOptions).job_port)
+    options.view_as(JobServerOptions).job_port = port
+    server = FlinkJarJobServer(options)
+    try:
+        server.start()
+    except Exception as error:  # Java is too old, the jar is another's or cannot be fetched
+        raise _refusal(engine, "does not start its job server", error) from error
+    try:
+        yield replace(engine, arguments=(*engine.arguments, f"--job_endpoint=localhost:{port}"))
+    finally:
+        server.stop()
 
 
 def check_engine(engine: Engine) -> None:
@@ -175,11 +207,7 @@ def check_engine(engine: Engine) -> None:
         with engine.pipeline() as pipeline:
             _self_test(pipeline, place)
     except Exception as error:  # engines fail in ways of their own: a jar or a credential is missing, no one answers
-        lines = str(error).strip().splitlines()
-        raise UserError(
-            f"{engine.runner} does not run a test job ({type(error).__name__}: {lines[-1] if lines else ''}): see "
-            "docs/engines.md for what it needs"
-        ) from error
+        raise _refusal(engine, "does not run a test job", error) from error
     found = connect(place).list_files()
     for entry in found:
         connect(place).remove(entry.path)
@@ -189,6 +217,12 @@ def check_engine(engine: Engine) -> None:
             f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {place}: its workers "
             "must run this version and write to this folder"
         )
+
+
+def _refusal(engine: Engine, what: str, error: Exception) -> UserError:
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[-1] if lines else ''}"
+    return UserError(f"{engine.runner} {what} ({reason}): see docs/engines.md for what it needs")
 
 
 def _self_test(pipeline: "beam.Pipeline", place: str) -> None:
@@ -237,10 +271,10 @@ def _credentials() -> str:
     return ""
 
 
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java") or (home and (Path(home) / "bin/java").is_file())
-    return "" if found else "Java 11 or newer on the PATH or under JAVA_HOME"
+def _java(arguments: Sequence[str]) -> str:
+    """Return what is missing to start a job server: Beam takes `java` from the PATH, wherever JAVA_HOME points."""
+    found = shutil.which(option(arguments, "job_server_java_launcher") or "java")
+    return "" if found else "Java 11 or newer on the PATH, or given as -- --job_server_java_launcher=FILE"
 
 
 def is_embedded(address: str) -> bool:

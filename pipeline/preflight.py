@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from filters.errors import UserError
-from filters.rule import load_class, name_of
+from filters.rule_list import load_class, name_of
 from manifests.files import write_atomic
 from manifests.recipe import CODE, Recipe
 from pipeline.beam.quarantine import Place

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from filters.errors import UserError
-from filters.formats.stream import Stored, open_stored
+from filters.formats.stored import Stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, apply_rules, page_of
+from filters.rule import Found, page_of
+from filters.rule_list import Filtered, apply_rules
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
@@ -100,10 +101,7 @@ class Rederiver:
             for file, dump in dumps.items():
                 start = min(part.offset for part in ranges if part.file == file)
                 end = max(part.offset + part.length for part in ranges if part.file == file)
-                opened = (
-                    open_range(dump, self.corpus, start, end) if isinstance(dump, StoredDump) else open_stored(dump)
-                )
-                stored[file] = files.enter_context(opened)
+                stored[file] = files.enter_context(open_range(dump, self.corpus, start, end))
             for part in ranges:
                 if part.offset + part.length > len(stored[part.file]):
                     return False, f"{dumps[part.file]} ends before the record: the file has changed"

@@ -16,7 +16,7 @@ from pipeline.beam import task
 from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
 
 # Functions that move bytes and make none, in modules that do both.
-MOVING = {("pipeline.beam.exchange", "write_blocks"), ("filters.formats.stream", "open_stored")}
+MOVING = {("pipeline.beam.exchange", "write_blocks"), ("filters.formats.stored", "open_stored")}
 SAMPLES = 3  # tasks of each step and source that are traced
 Traced = dict[tuple[str, str], set[tuple[str, str]]]
 functions: dict[tuple[str, str], set[Callable[..., Any]]] = {}  # by step and function: it and those it looks up

@@ -7,7 +7,7 @@ Lines: `house H yes|no`, `work H T`, `text T words`.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from filters.formats.stream import Stored
+from filters.formats.stored import Stored
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source

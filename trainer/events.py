@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
+VALIDATION, EVALUATION = "validation.csv", "evaluation.csv"  # of a run: losses and scores after some steps
 FOLDER = "spikes"
 SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
 
@@ -58,6 +59,12 @@ def write_rows(path: Path, head: str, trained: int, rows: Sequence[str] = ()) ->
     steps = (line.partition(",")[0] for line in before)
     kept = [line for line, step in zip(before, steps, strict=True) if step.isdigit() and int(step) <= trained]
     write_atomic(path, ("\n".join([head, *kept, *rows]) + "\n").encode())
+
+
+def has_rows(path: Path, step: int) -> bool:
+    """Return True if a CSV file has rows of a step."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return any(line.startswith(f"{step},") for line in lines)
 
 
 def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:

@@ -20,7 +20,7 @@ from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
 from manifests.sizes import Preset
 from trainer.data import BatchReader, hash_batch
-from trainer.events import find_corpus, log, read_run, record_spike, write_rows
+from trainer.events import VALIDATION, find_corpus, log, read_run, record_spike, write_rows
 from trainer.parallel import Ranks, peak_memory
 from trainer.step import StepMetrics
 
@@ -260,7 +260,7 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
         run: The run's folder.
         levels: Losses by source to draw as dashed levels.
     """
-    rows, held_out = _read_rows(run / FILE), _read_rows(run / "validation.csv")
+    rows, held_out = _read_rows(run / FILE), _read_rows(run / VALIDATION)
     if not rows:
         raise UserError(f"{run} has no metrics yet: train first")
     sources = sorted(name[5:] for name in rows[0] if name.startswith("loss_"))

@@ -18,7 +18,7 @@ from torch import nn
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
-from manifests.order import Plan
+from manifests.order import Plan, windows_of
 from manifests.sizes import Preset, get_preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
@@ -43,7 +43,6 @@ from trainer.watchdog import watch
 
 COLLECT_STEPS = 500  # steps between two garbage collections, the same on every rank
 LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
-VALIDATION_FILE = "validation.csv"
 VALIDATION_WINDOWS = 64  # windows of each source
 
 
@@ -92,7 +91,8 @@ def train(setup: RunSetup) -> str:
     state = json.loads(canonical_json({"plan": plan.as_dict(), "training": asdict(config)}))
     if saved:
         checkpoint.check_same(before, state, run)
-    if resumed >= plan.steps:
+    late = tuple(bool(share(reason)) for reason in _find_late(setup, resumed)) if saved else (False, False)
+    if resumed >= plan.steps and not any(late):
         return f"{run} is finished: {plan.steps} steps"
     run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
@@ -105,12 +105,32 @@ def train(setup: RunSetup) -> str:
     if ranks.first:
         loop.start_metrics(state, resumed, last)
         save_config(run, setup.given)
-    step, stop = loop.train(state, resumed, last, skips)
+    step, stop = loop.train(state, resumed, last, skips, late)
     if ranks.first:
         events.log(run, "end", step=step, told_to_stop=stop)
         if stop and step < plan.steps:
             write_atomic(run / STOPPED, canonical_json({"step": step}))
     return f"{run}: " + ("finished" if step == plan.steps else f"stopped after step {step} of {plan.steps}")
+
+
+def _find_late(setup: RunSetup, step: int) -> tuple[str, str]:
+    """Return why validation and evaluation after a step are to be made now, each "" if it is not.
+
+    A run that was killed when the step's checkpoint was written, and they were not, has them when it goes on.
+    """
+    options, ends = setup.options, step == setup.plan.steps
+    due = {events.VALIDATION: options.validate_every}
+    due[events.EVALUATION] = options.evaluate_every if setup.evaluate else -1
+    held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
+    if not any(windows_of(entry.tokens, setup.plan.sequence_length) for entry in held):
+        due[events.VALIDATION] = -1
+    validates, evaluates = (
+        f"{name} lacks step {step}"
+        if every >= 0 and (ends or _is_due(step, every)) and not events.has_rows(setup.run / name, step)
+        else ""
+        for name, every in due.items()
+    )
+    return validates, evaluates
 
 
 def _set_norm_epsilon(config: TrainConfig, before: dict[str, Any], manifest: Manifest) -> TrainConfig:
@@ -189,7 +209,9 @@ class TrainingLoop(RunSetup):
         record = {**state, "corpus": str(self.corpus.resolve()), "parameters": parameters, "peak_flops": peak}
         write_atomic(self.run / "run.json", canonical_json(record))
 
-    def train(self, state: dict[str, Any], step: int, last: int, skips: list[events.Range]) -> tuple[int, bool]:
+    def train(
+        self, state: dict[str, Any], step: int, last: int, skips: list[events.Range], late: tuple[bool, ...]
+    ) -> tuple[int, bool]:
         """Train from after `step` to `last`, or until a rank receives SIGTERM.
 
         Args:
@@ -197,6 +219,7 @@ class TrainingLoop(RunSetup):
             step: The step resumed from.
             last: The last step.
             skips: Ranges of steps to skip, counted from 1.
+            late: Validate and evaluate after `step` first.
 
         Returns:
             The step reached, and True if a rank was asked to stop.
@@ -213,6 +236,7 @@ class TrainingLoop(RunSetup):
         requests = 0
         attention = prefer_fast_attention(ranks.device)
         with self.dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
+            self._report(step, *late)
             while step < last and not requests & STOP:
                 self.dog.tick()
                 step += 1
@@ -245,16 +269,20 @@ class TrainingLoop(RunSetup):
         if saves or requests:
             windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
             writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
+        self._report(step, validates, ends or _is_due(step, options.evaluate_every))
+        return requests
+
+    def _report(self, step: int, validates: bool, evaluates: bool) -> None:
+        """Validate and evaluate after a step."""
         if validates:
             validate(self.corpus, self.manifest, self.plan.sequence_length, self.run, step, self.stepper)
             self.dog.tick()
-        if self.evaluate and (ends or _is_due(step, options.evaluate_every)):
+        if self.evaluate and evaluates:
             self.drain(0)
             scores = self.evaluate(self.stepper.model, step)
             for logger in self.metrics.loggers if self.metrics else ():
                 logger(step, scores)
             self.dog.tick()
-        return requests
 
     def drain(self, limit: int) -> int:
         """Read and write the metrics of steps until `limit` are pending; return the requests of all ranks.
@@ -305,7 +333,7 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
     if ranks.first and lines:
-        events.write_rows(run / VALIDATION_FILE, "step,source,loss,bits_per_byte,windows", step - 1, lines)
+        events.write_rows(run / events.VALIDATION, "step,source,loss,bits_per_byte,windows", step - 1, lines)
 
 
 @contextmanager

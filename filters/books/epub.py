@@ -13,7 +13,8 @@ from typing import NamedTuple
 from xml.parsers import expat
 
 from filters.formats.charset import decode, replace_c1
-from filters.formats.stream import Damage, Stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage
 from filters.formats.tar import resolve_path
 from filters.formats.zip import ZIP_ERRORS
 from filters.html.extract import ExtractionError, extract_text
@@ -39,7 +40,23 @@ _SELF_CLOSED = re.compile(
 _PAGE_BREAK = re.compile(
     r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak[\"'][^<>]{0,400}>[^<>]{0,40}</\1\s*>"
 )
-_CONTENTS = re.compile(r"<body\b[^<>]{0,400}?epub:type\s*=\s*[\"'][^\"']{0,100}\b(?:toc|landmarks)\b")
+# The number of a note, which stands behind a word, and the sign that leads back from it: declared, or a raised link.
+_TO_NOTE = r"<a\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?(?:noteref|backlink)[\"'][^<>]{0,400}>"
+_TO_PLACE = r"<a\b[^<>]{0,400}?href\s*=\s*[\"'][^\"'<>]{0,200}#[^<>]{0,400}>"
+_SUP, _END = r"<sup\b[^<>]{0,200}>\s{0,9}", r"\s{0,9}</sup\s*>"
+_NOTE_MARK = re.compile(
+    rf"(?:{_SUP})?{_TO_NOTE}(?:<(?:sup|span)\b[^<>]{{0,200}}>)?[^<>]{{0,20}}(?:</(?:sup|span)\s*>)?</a\s*>(?:{_END})?"
+    rf"|{_SUP}{_TO_PLACE}[^<>]{{1,8}}</a\s*>{_END}|{_TO_PLACE}\s{{0,9}}{_SUP}[^<>]{{1,8}}{_END}\s{{0,9}}</a\s*>"
+)
+# The elements that hold a whole document, and what they say that is no text of the book.
+_OUTER = re.compile(r"<body\b[^<>]{0,400}>(?:\s{0,99}<(?:section|div|nav)\b[^<>]{0,400}>){0,3}")
+_APPARATUS = re.compile(
+    r"\b(?:epub:type|role)\s*=\s*[\"'][^\"']{0,100}\b(?:toc|landmarks|page-?list|index|copyright-page|lo[aitv])(?![\w-])"
+)
+_GUIDE_APPARATUS = frozenset(["toc", "index", "copyright-page", "loi", "lot"])
+_LINK = re.compile(r"<a\b[^<>]{0,400}?href\s*=\s*[\"'](?!\w{1,20}:)[^<>]{0,400}>(.{0,400}?)</a\s*>", re.DOTALL)
+_TAGS = re.compile(r"<[^<>]*>")
+LEAST_LINKS = 3  # of a table of contents that does not say what it is
 
 
 class Epub(NamedTuple):
@@ -106,11 +123,29 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
         body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
         page = decode(body, None)
-        if not _CONTENTS.search(page):
-            page = _PAGE_BREAK.sub("", _SELF_CLOSED.sub(r"<\1\2></\1>", page))
+        if not _is_apparatus(page):
+            page = _NOTE_MARK.sub("", _PAGE_BREAK.sub("", _SELF_CLOSED.sub(r"<\1\2></\1>", page)))
             text = replace_c1(extract_text(page, max_depth, "all"))
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
+
+
+def _is_apparatus(page: str) -> bool:
+    """Return True for a table of contents, an index or a copyright page.
+
+    A document says so (EPUB 3 Structural Semantics, DPUB-ARIA), or two thirds of its letters lead to other places of
+    the book.
+    """
+    if (outer := _OUTER.search(page)) and _APPARATUS.search(outer[0]):
+        return True
+    links = _LINK.findall(page)
+    return len(links) >= LEAST_LINKS and 3 * _count_letters("".join(links)) >= 2 * _count_letters(
+        page[outer.end() :] if outer else page
+    )
+
+
+def _count_letters(markup: str) -> int:
+    return sum(map(str.isalpha, _TAGS.sub("", markup)))
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
@@ -167,7 +202,7 @@ def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str)
             listed[given.get("id", "")] = given.get("href", ""), kind
             if "nav" in given.get("properties", "").split():
                 nav.add(given.get("href", ""))
-        elif name == "reference" and given.get("type", "").lower() == "toc":
+        elif name == "reference" and given.get("type", "").lower() in _GUIDE_APPARATUS:
             nav.add(given.get("href", "").partition("#")[0])
         elif name == "itemref" and given.get("linear", "yes") != "no":
             pages.append(given.get("idref", ""))

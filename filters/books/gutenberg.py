@@ -6,6 +6,8 @@ A text is cut only at explicit marks, and no mark is trusted that would remove m
 - 1993 to 2003: the small print ends in "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*". It
   precedes the book in older files and follows it in younger ones: the larger side is the book;
 - ends without asterisks: "End of Project Gutenberg's …", "Ende dieses Project Gutenberg …", "Fin de Project …";
+- headers of the projects in Australia and Canada (Faded Page, Distributed Proofreaders Canada), which have no mark at
+  their end: their first line, then the paragraphs of fields, terms and credits behind it; "[The end of …]" at the end;
 - before the book, paragraphs that begin as credits do ("Produced by") or name those who made the file (Distributed
   Proofreaders, an address of an e-text), and an older header inside the new one; such paragraphs behind the book, too;
 - notes of transcribers, redactors, preparers: boxed, in brackets, as a paragraph or under a heading, wherever they are;
@@ -64,11 +66,13 @@ _LIKELY_END = re.compile(
     rf"[\s*]*(?:the {_BOOK} of|this file should be named|start\W{{0,4}}(?:the )?small print|the legal small print)", _I
 )
 _TITLE_LINE = re.compile(
-    rf"\W{{0,12}}(?:(?:this is|beginning of) )?(?:(?:the|this|a) )?{_BOOK}(?:\W{{1,4}}(?:of|in)\b|,)(.{{0,300}})", _I
+    rf"\W{{0,12}}(?:(?:this is|beginning of) )?(?:(?:the|this|a) )?{_BOOK}"
+    r"(?:\W{1,4}(?:of|in)\b|[,:]|(?=\W{0,4}\Z))(.{0,300})",
+    _I,
 )
 _OF_BY = re.compile(r"\W*(.+?)(?:,? by (.+?))?(?:\s\(?#\d.*)?[\s*,]{0,12}\Z", _I)
 _NUMBER = re.compile(r"\[\s?e-?(?:text|book)s?\s?#\s?(\d{1,7})", _I)
-_FIELD = re.compile(rf"({_PATTERNS['field']})\s{{0,4}}:\s{{0,40}}(.{{0,300}})", _I)
+_FIELD = re.compile(rf"_?({_PATTERNS['field']})\s{{0,4}}:_?\s{{0,40}}(.{{0,300}})", _I)
 _LEAVE = re.compile(r"this e-?(?:book|text) is for the use of anyone", _I)
 _CREDIT = re.compile(rf"\W{{0,12}}{_PATTERNS['credit']}", _I | re.DOTALL)
 # What those who make an e-text call their notes; the notes of editors and publishers are the book's.
@@ -80,6 +84,7 @@ _VERSION = re.compile(r"version électronique|fichier électronique|texte élect
 # Words of those who make e-texts, which no book of Project Gutenberg's begins or ends with.
 _MADE = re.compile(_PATTERNS["made"], _I)
 _RULE = re.compile(r"[\s*=_~.+#-]{3,}")
+_LAST = re.compile(r"\s*\[(?:the )?end of .{1,300}\]\s*", _I)  # the last line of a book of the Canadian projects
 _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
 
@@ -272,11 +277,14 @@ def _find_closing(lines: list[str]) -> int:
     """Return where the book ends before rules, and a note or a list of corrections under a heading."""
     stop = len(lines)
     for number in range(max(stop - TAIL_NOTE_LINES, stop // 2), stop):
-        if _NOTE.match(lines[number]) and (not number or not lines[number - 1].strip()):
+        reader = _READER.match(lines[number]) and _VERSION.search(" ".join(lines[number : number + 6]))
+        if (reader or _NOTE.match(lines[number])) and (not number or not lines[number - 1].strip()):
             stop = number
             break
     while True:
-        while stop and (not lines[stop - 1].strip() or _RULE.fullmatch(lines[stop - 1])):
+        while stop and (
+            not lines[stop - 1].strip() or _RULE.fullmatch(lines[stop - 1]) or _LAST.fullmatch(lines[stop - 1])
+        ):
             stop -= 1
         begin = stop
         while begin and stop - begin <= CREDIT_LINES and lines[begin - 1].strip():
@@ -312,7 +320,7 @@ def _parse_header(lines: list[str], titled: int) -> tuple[dict[str, str], int]:
             " ".join(line.strip() for line in lines[titled : _find_paragraph_end(lines, titled, len(lines))])
         )
         parts = _OF_BY.match(rest[1].strip()) if rest else None
-        if parts:
+        if parts and any(map(str.isalnum, parts[1])):
             about["title"] = parts[1]
             if parts[2]:
                 about.setdefault("author", parts[2])

@@ -13,7 +13,8 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from filters.formats import arc
-from filters.formats.stream import NEWLINE_LIMIT, Window, buffer_of
+from filters.formats.stored import buffer_of
+from filters.formats.stream import NEWLINE_LIMIT, Window
 from filters.reasons import Reason
 
 HEADER_LIMIT = 1 << 16  # bytes of a record's header; a longer one is damage

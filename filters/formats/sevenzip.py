@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from filters.formats.stream import CompressedStream, Damage, Decoder, Stored, StoredFile
+from filters.formats.stored import Stored, StoredFile
+from filters.formats.stream import CompressedStream, Damage, Decoder
 from filters.reasons import Reason
 
 MAGIC = b"7z\xbc\xaf\x27\x1c"

@@ -9,7 +9,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from filters.formats.stream import ChunkReader, Damage, Stored, StoredView
+from filters.formats.stored import Stored, StoredView
+from filters.formats.stream import ChunkReader, Damage
 from filters.reasons import Reason
 
 BLOCK = 512

@@ -22,6 +22,7 @@ from filters.formats.records import (
     parse_single_record,
     read_records,
 )
+from filters.formats.stored import Stored, buffer_of
 from filters.formats.stream import (
     GZIP,
     GZIP_MEMBER,
@@ -31,10 +32,8 @@ from filters.formats.stream import (
     CompressedStream,
     Damage,
     GzipMember,
-    Stored,
     Window,
     ZstdMember,
-    buffer_of,
     read_dictionary,
 )
 from filters.reasons import Reason

@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
-from filters.formats.stream import Stored, StoredFile
+from filters.formats.stored import Stored, StoredFile
 from filters.formats.tar import ArchiveMember, is_safe_path
 from filters.reasons import Reason
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from filters.html.formulas import read_formula
+from filters.formats.characters import INVISIBLE
+from filters.html.formulas import is_rendering, read_formula, read_picture, read_script
 from filters.html.names import ELEMENTS, read_names
 
 RAW = "script style iframe noembed noframes xmp".split()  # not shown; they end at the first end tag of their name
@@ -54,7 +55,6 @@ _ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
 _NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # digits, or an exponent with a sign
 _NUMBERS = {"^": _NUMBER, "_": _NUMBER, " ": re.compile(r"\d")}  # by the mark that comes before them
 _ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
-INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060-\u2064\ufeff]")  # U+200C and U+200D join letters
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
@@ -84,6 +84,7 @@ def parse_blocks(body: str) -> Page:
     gap = ""
     mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
     behind_formula = False
+    has_scripts = 'type="math/tex' in body
     kind_of, gaps_of = _KINDS.get, _GAPS.get
     pieces = iter(body.split("<"))
     for piece in chain(pieces, [_BODY_END]):
@@ -101,8 +102,8 @@ def parse_blocks(body: str) -> Page:
                     kind = kind_of(name)
                 if (
                     (kind is None or kind == _LINK)
-                    and ("hidden" in attributes or "display" in attributes)
-                    and _is_hidden(attributes, behind_formula)
+                    and ("hidden" in attributes or "display" in attributes or has_scripts)
+                    and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
                 ):
                     kind = _UNSEEN
         if kind is None:
@@ -141,8 +142,14 @@ def parse_blocks(body: str) -> Page:
             text = "\n" + text
         elif kind == _RAISED:
             mark = _choose_mark(name, parts)
+        elif kind == _VOID:
+            if "tex" in attributes and not behind_formula and (formula := read_picture(attributes)):
+                text = formula + text
         elif kind == _RAW:
-            text = _read_up_to(f"/{name}", pieces)[1]
+            content, behind = _read_up_to(f"/{name}", pieces)
+            if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
+                behind = formula + behind
+            text = behind
         elif kind == _MATH:
             content, behind = _read_up_to(f"/{name}", pieces)
             text = read_formula(attributes, content) + behind
@@ -250,7 +257,7 @@ def _is_hidden(attributes: str, behind_formula: bool) -> bool:
     given = dict(_ATTRIBUTE.findall(attributes.lower()))
     return (
         given.get("hidden", "until-found") != "until-found"
-        or "display:none" in given.get("style", "").replace(" ", "")
+        or any(style in given.get("style", "").replace(" ", "") for style in ("display:none", "visibility:hidden"))
         or (behind_formula and given.get("aria-hidden") == "true")
     )
 

@@ -6,14 +6,14 @@ around (filters.html.context).
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from filters.html.blocks import INVISIBLE, parse_blocks
+from filters.formats.characters import INVISIBLE, compose
+from filters.html.blocks import parse_blocks
 from filters.html.features import describe_blocks
 from filters.html.model import MODEL, Model, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
@@ -42,7 +42,6 @@ _MANY = re.compile(
     rf"(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}"
 )
 _BLANK_LINES = re.compile(r"\n{3,}")
-_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # sorting combining marks takes quadratic time in such a run
 
 
 class ExtractionError(Exception):
@@ -75,8 +74,8 @@ def extract_text(html: str, max_depth: int = 2_000, extractor: str = "main", mod
         raise ExtractionError(Reason.TOO_LARGE, f"a tag of over {MAX_ATTRIBUTES} attributes")
     try:
         if extractor == "resiliparse":
-            return _compose(_extract_peer_text(html))
-        return _compose(_extract_own_text(html, model if extractor == "main" else None))
+            return compose(_extract_peer_text(html))
+        return compose(_extract_own_text(html, model if extractor == "main" else None))
     except (TypeError, ValueError, RuntimeError) as error:
         raise ExtractionError(Reason.EXTRACTION_FAILED, type(error).__name__) from error
 
@@ -104,11 +103,6 @@ def _extract_own_text(html: str, model: Model | None) -> str:
         parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])
-
-
-def _compose(text: str) -> str:
-    """Return a text in normalisation form C, or unchanged if it stacks marks beyond those of any language."""
-    return text if text.isascii() or _STACKED.search(text) else unicodedata.normalize("NFC", text)
 
 
 def _has_crowded_tag(html: str) -> bool:

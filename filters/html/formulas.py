@@ -1,5 +1,10 @@
-"""Read the formulas of a page (MathML): as TeX if the page states it, else from what is shown."""
+"""Read the formulas of a page: as TeX if the page states it, else from what is shown.
 
+They are in MathML, in the scripts that MathJax 2 replaces (which some programs write into their pages), or in pictures
+whose alternative text is TeX (WordPress, older MediaWiki).
+"""
+
+import html
 import re
 from itertools import chain
 
@@ -11,6 +16,12 @@ _SIMPLE = re.compile(r"[-−+]?[\w.,]*|\([^()]*\)|.", re.DOTALL)  # needs no bra
 _SIGNS = {  # of elements with a fixed number of parts, what comes before each part but the first (MathML 3, chapter 3)
     "msup": "^", "mover": "^", "msub": "_", "munder": "_", "msubsup": "_^", "munderover": "_^", "mfrac": "/",
 }  # fmt: skip
+_SCRIPT = re.compile(r'(?:^| )type="math/tex')
+_CDATA = re.compile(r"%?\s{0,9}(?:<!\[CDATA\[|\]\]>)")  # hides "<" and "&" in a script of a page in XHTML
+_RENDERING = re.compile(r'(?:^| )class="(?:[^"]* )?MathJax(?:_Preview|_SVG|_CHTML)?[ "]')
+_PICTURE = re.compile(r'(?:^| )class="(?:[^"]* )?(?:latex|tex)[ "]')
+_TEXT_OF_PICTURE = re.compile(r'(?:^| )alt="([^"]+)"')
+_WORDPRESS = re.compile(r"\$latex (.*)\$\Z", re.DOTALL)
 _ANNOTATIONS = ("annotation", "annotation-xml")
 
 
@@ -26,6 +37,25 @@ def read_formula(attributes: str, content: str) -> str:
         inner = tex[1:-1] if tex.startswith("{\\displaystyle") and tex.endswith("}") else tex  # MediaWiki's group
         return _STYLE.sub("", inner, count=1) if _STYLE.match(inner) else inner
     return _read_shown(content)
+
+
+def is_rendering(attributes: str) -> bool:
+    """Return True for an inline element that shows the formula of the MathJax script behind it."""
+    return _RENDERING.search(attributes) is not None
+
+
+def read_script(attributes: str, content: str) -> str:
+    """Return the formula of a MathJax script with its characters escaped, "" for any other script."""
+    if not _SCRIPT.search(attributes):
+        return ""
+    tex = " ".join(_CDATA.sub("", content).rstrip("<").split())  # the parser's "<" before the end tag
+    return html.escape(tex, quote=False)
+
+
+def read_picture(attributes: str) -> str:
+    """Return the TeX of a formula's picture; character references stay. It is "" for any other picture."""
+    stated = _PICTURE.search(attributes) and _TEXT_OF_PICTURE.search(attributes)
+    return _WORDPRESS.sub(r"\1", stated[1].strip()) if stated else ""
 
 
 def _read_shown(content: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from filters.formats.characters import normalise_text
 from filters.formats.charset import unescape
 
 QUOTE_DEPTH = 8  # levels of quotations that are marked; deeper ones look like this one
@@ -18,8 +19,8 @@ _TAG = re.compile(
     r"<(?:!--|(/?)([a-zA-Z][a-zA-Z0-9]*+)"
     r"((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+'|\"(?![^\"<]*+\")|'(?![^'<]*+'))*)>)"
 )
-_BLANKS = re.compile(r"[ \t\n\r\f]+")
-_FEW_BLANKS = re.compile(r"[\t\n\r\f]|  ")  # finds text that `_BLANKS` would change, in a quarter of its time
+_BLANKS = re.compile(r"[ \t\n\r\f\xa0\u202f]+")
+_FEW_BLANKS = re.compile(r"[\t\n\r\f\xa0\u202f]|  ")  # finds text that `_BLANKS` would change, in a quarter of its time
 _START = re.compile(r"\bstart\s*=\s*[\"']?([0-9]{1,9})")
 _BLOCKS = frozenset(  # elements that begin and end a block of text
     "p h1 h2 h3 h4 h5 h6 div hr table thead tbody tfoot tr caption dl dt dd section article details summary".split()
@@ -175,7 +176,7 @@ def render_post(body: str) -> str:
     elif not silent:
         out.parts.append(body[end:])
         out.flush()
-    return "\n".join(out.lines)
+    return normalise_text("\n".join(out.lines))
 
 
 def join_thread(title: str, question: str, answers: Sequence[str], layout: Literal["qa", "plain"]) -> str:

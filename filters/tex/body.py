@@ -26,8 +26,9 @@ STUB_CHARACTERS = 1_000  # a shorter paper that says it was withdrawn is a notic
 
 _BLANKS = r"[ \t\n]{0,9}"
 _OPTION = rf"(?:\[[^\]]{{0,500}}\]{_BLANKS})?"
+# A \paragraph is no section: letters have its run-in headings behind paragraphs of text, and abstracts "Keywords".
 _SECTION = compile_control(
-    r"(?:(?:chapter|part|section|subsection|subsubsection|paragraph|subparagraph|newsec|subsec|subsubsec|sectionhead"
+    r"(?:(?:chapter|part|section|subsection|subsubsection|newsec|subsec|subsubsec|sectionhead"
     rf"|subheading)(?![a-zA-Z@])\*?{_BLANKS}{_OPTION}\{{|beginsection(?![a-zA-Z@])"
     rf"|(?:head|heading|subhead|subsubhead|specialhead)(?![a-zA-Z@])(?=[^{{}}]{{0,300}}?\\end\w{{0,10}}head)"
     rf"){_BLANKS}([^{{}}\n]{{0,40}})"
@@ -42,6 +43,10 @@ _END = compile_control(r"end[ \t]{0,9}\{document\}|(?:enddocument|bye)(?![a-zA-Z
 _PLAIN_END = compile_control(rf"end(?![a-zA-Z@])(?!{_BLANKS}\{{)")
 _FRONT = compile_control(
     r"(?:maketitle|endtopmatter|endabstract)(?![a-zA-Z@])|end[ \t]{0,9}\{(?:abstract|frontmatter)\}"
+)
+_KEYWORDS = re.compile(
+    rf"\s*+(?:\\(?:keywords?|pacs|PACS|subjclass|amsclass)(?![a-zA-Z@])\*?{_BLANKS}{_OPTION}\{{[^{{}}]{{0,1000}}\}}"
+    r"|\\begin\{(keywords?|IEEEkeywords|pacs|PACS)\}(?s:.){0,1000}?\\end\{\1\})"
 )
 _LIST = compile_control(
     r"begin[ \t]{0,9}\{((?:the|num|chapthe)?bibliography|(?:the)?references|REFERENCES|reflist|bibdiv|biblist)\}"
@@ -160,11 +165,11 @@ _MESSAGE = compile_control(
 def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
     r"""Return the body of a paper, "" without one.
 
-    It begins with the first section of the document (\chapter to \subparagraph with a title in braces, plain TeX's
+    It begins with the first section of the document (\chapter to \subsubsection with a title in braces, plain TeX's
     \beginsection, AMS-TeX's \head, harvmac's \newsec), the headings of acknowledgements and references aside. A paper
-    without one, such as a letter, begins after its abstract, \maketitle or title page, whichever comes last, else with
-    the document, which in plain TeX is behind its settings. It ends with the document; bibliographies are removed
-    wherever they are, and the text after one stays. `appendix` tells if it stays.
+    without one, such as a letter, begins after its abstract, \maketitle or title page, whichever comes last, and the
+    keywords behind it, else with the document, which in plain TeX is behind its settings. It ends with the document;
+    bibliographies are removed wherever they are, and the text after one stays. `appendix` tells if it stays.
     """
     begin, stop = _find_document(text)
     if appendix == "drop" and (mark := find_first(_APPENDIX, text, begin, stop)):
@@ -174,6 +179,8 @@ def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
     if first is None:
         first = max((mark.end() for mark in find_all(_FRONT, text, begin, stop)), default=begin)
         first = max(first, find_title_page(text, begin, stop))
+        while keywords := _KEYWORDS.match(text, first, stop):
+            first = keywords.end()
         latex = find_first(_BEGIN, text)
         if not (latex and latex[0].startswith("\\begin")):
             first = min(skip_preamble(text, first), stop)

@@ -7,9 +7,9 @@ a program (conditions, \csname, names with @, definitions within), calls itself,
 document's structure. Definitions are removed from the text either way. Groups are ignored: a definition holds from its
 position to the end.
 
-Definitions are \newcommand and its like, \def with its parameters, \let, \DeclareMathOperator (LaTeX's source2e,
-section ltdefns; The TeXbook, chapter 20; amsopn). Arguments are read as TeX reads them (The TeXbook, chapter 20): one
-token or group, or the text before a delimiter.
+Definitions are \newcommand and its like, \NewDocumentCommand and its like, \def with its parameters, \let,
+\DeclareMathOperator (LaTeX's source2e, section ltdefns; usrguide, section 2; The TeXbook, chapter 20; amsopn).
+Arguments are read as TeX reads them (The TeXbook, chapter 20): one token or group, or the text before a delimiter.
 """
 
 import io
@@ -48,11 +48,14 @@ _STAR = re.compile(r"\s{0,9}\*")
 _PARAMETERS = re.compile(r"([^{}]{0,200})\{")
 _LET = re.compile(r"\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}=?\s{0,9}(\\(?:[a-zA-Z@]+|[^a-zA-Z@\s])|[^\\\s])")
 _PROGRAM = re.compile(
-    r"""\\(?:[a-zA-Z]*@|(?:if(?!f(?![a-zA-Z]))[a-zA-Z]*|else|fi|or|expandafter|csname|futurelet|catcode|global|def
+    r"""\\(?:[a-zA-Z]+@|@[a-zA-Z]  # not \@ alone, which sets the blank behind a full stop
+    |(?:if(?!f(?![a-zA-Z]))[a-zA-Z]*|else|fi|or|expandafter|csname|futurelet|catcode|global|def
     |[egx]def|let|newcommand|renewcommand|providecommand|afterassignment|aftergroup|advance|loop|repeat|noexpand|the
     |number|begingroup|endgroup|bgroup|egroup|write|read|immediate|uppercase|lowercase)(?![a-zA-Z]))|\#\#""",
     re.VERBOSE,
 )
+# Arguments of \NewDocumentCommand that a template can have: mandatory ones, behind an optional one with a default.
+_DOCUMENT_ARGUMENTS = re.compile(r"\s*(?:O\s*\{([^{}]*)\}\s*)?((?:\+?m\s*)*)\Z")
 _HOLE = re.compile(r"\\.|#([1-9])", re.DOTALL)
 
 
@@ -364,6 +367,12 @@ def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[s
         body = _read_group(frame, position)
         operator = "\\operatorname*" if star else "\\operatorname"
         return Definition(name, _create_macro(f"{operator}{{{body[0]}}}", ("",), None), body[1]) if body else None
+    if command.endswith("DocumentCommand"):
+        stated = _read_group(frame, position)
+        body = _read_group(frame, stated[1]) if stated else None
+        if stated is None or body is None:
+            return None
+        return Definition(name, _create_document_command(stated[0], body[0]), body[1])
     if command.endswith("def"):
         parameters = _PARAMETERS.match(frame.text, position)
         body = _read_group(frame, parameters.end() - 1) if parameters else None
@@ -413,6 +422,15 @@ def _split_parameters(parameters: str) -> tuple[str, ...] | None:
     if any(piece[:1] != str(number) for number, piece in enumerate(rest, 1)):
         return None
     return (first.lstrip(), *(piece[1:] for piece in rest))
+
+
+def _create_document_command(arguments: str, body: str) -> Macro | None:
+    r"""Return the macro that \NewDocumentCommand defines; None if an argument is a star, a token or may be missing."""
+    found = _DOCUMENT_ARGUMENTS.match(arguments)
+    if found is None:
+        return None
+    count = found[2].count("m") + (found[1] is not None)
+    return _create_macro(body, ("",) * (count + 1), found[1])
 
 
 def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:

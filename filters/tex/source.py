@@ -23,6 +23,10 @@ VERB_CHARACTERS = 1_000  # of \verb|…| and the like, on one line
 URL_CHARACTERS = 2_000  # of an argument in which % is an ordinary character
 # Marks around the number of a literal that was set aside: noncharacters (Unicode, section 23.7), which no text holds.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
+_UTF16 = {  # by the first bytes of a file
+    (codecs.BOM_UTF16_LE, b"\\\0", b"%\0"): "utf-16-le",
+    (codecs.BOM_UTF16_BE, b"\0\\", b"\0%"): "utf-16-be",
+}
 DECLARED_BYTES = 1 << 16  # in which a file names its encoding
 
 # Names of encodings in \usepackage[…]{inputenc} and \begin{CJK}{…}, and Python's for them.
@@ -62,14 +66,17 @@ def decode(data: bytes, declared: str = "") -> str:
     UTF-8 if its bytes are, else the encoding declared (by the file, or `declared`, Python's name of one), else one that
     is detected by its Cyrillic words, else windows-1252, whose letters are those of latin-1.
     """
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", "replace")
-    else:
-        text = _decode(data.removeprefix(codecs.BOM_UTF8), declared)
+    text = _decode(transcode_utf16(data).removeprefix(codecs.BOM_UTF8), declared)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     for mark in ("\0", OPEN, CLOSE):
         text = text.replace(mark, "\ufffd")
     return text
+
+
+def transcode_utf16(data: bytes) -> bytes:
+    r"""Return a file in UTF-16, by its byte order mark or a first \ or %, in UTF-8; any other file unchanged."""
+    encoding = next((name for marks, name in _UTF16.items() if data.startswith(marks)), "")
+    return data.decode(encoding, "replace").removeprefix("\ufeff").encode() if encoding else data
 
 
 def _decode(data: bytes, declared: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from filters.data_files import merge_items
-from filters.formats.stream import ChunkReader, StoredView, decode_stored
+from filters.formats.stored import StoredView
+from filters.formats.stream import ChunkReader, decode_stored
 from filters.formats.tar import BLOCK, TarEntry, parse_header, resolve_path, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import is_macro_file
@@ -28,6 +29,7 @@ from filters.tex.source import (
     find_first,
     find_group_end,
     strip_comments,
+    transcode_utf16,
 )
 
 MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at most
@@ -137,7 +139,7 @@ def is_hidden(path: str) -> bool:
 
 
 def _read_single(source: ChunkReader, text_bytes: int) -> Submission:
-    data = source.take(text_bytes + 1)
+    data = transcode_utf16(source.take(text_bytes + 1))
     if not is_text(data) or not (b"\\" in data or data.lstrip().startswith(b"%")):
         return Submission({}, problem=Reason.NO_TEX)
     if len(data) > text_bytes:
@@ -162,7 +164,7 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
         elif _is_wanted(entry, path):
             if entry.size > left:
                 return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
-            data = source.take(entry.size)
+            data = transcode_utf16(source.take(entry.size))
             if is_text(data):
                 files[path] = data  # of two members of one name the later one counts
                 left -= len(data)

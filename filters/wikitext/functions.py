@@ -30,6 +30,8 @@ def _load_table(name: str) -> dict[str, str]:
 
 _MONTHS = {language: names.split() for language, names in _load_table("month").items()}
 # The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
+# What stands between day, month and year, where it is no blank.
+_DATE_WORDS = _load_table("date word")
 _WORDS = {language: words.split() for language, words in _load_table("range word").items()}
 _SIGNS = _load_table("range sign")
 _UNITS = _load_table("unit")  # {{convert}} spells these otherwise when it shows them
@@ -105,24 +107,30 @@ def _render_iso_date(call: Call) -> str:
     return _format_date("en", parts)
 
 
-def _render_french_date(call: Call) -> str:
-    """Return the date of {{date|3|mai|1990}} or {{date|29 9 2019}}."""
+def _render_date(call: Call) -> str:
+    """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, and its like in other languages."""
     parts = [call.arguments.get(number, "") for number in "123"]
-    return _format_date("fr", parts if any(parts[1:]) else parts[0].split())
+    return _format_date(call.language, parts if any(parts[1:]) else parts[0].split())
+
+
+def _render_old_style_date(call: Call) -> str:
+    """Return Russian {{OldStyleDate|1 марта|1900|17 февраля}} as 17 февраля (1 марта) 1900."""
+    new, year, old = (call.arguments.get(number, "") for number in "123")
+    return " ".join(filter(None, [*([old, f"({new})"] if old else [new]), year]))
 
 
 def _format_date(language: str, parts: list[str]) -> str:
     """Return day, month and year with the month by its name."""
     if len(parts) > 1 and parts[1].isdecimal() and len(parts[1]) <= 2 and 1 <= int(parts[1]) <= 12:
         parts = [parts[0], _MONTHS[language][int(parts[1]) - 1], *parts[2:]]
-    return " ".join(part for part in parts if part)
+    return _DATE_WORDS.get(language, " ").join(part for part in parts if part)
 
 
 def _render_fraction(call: Call) -> str:
-    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2."""
+    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2; behind a digit it is set apart."""
     parts = _list_positional(call.arguments, 3)
     whole = f"{parts[0]} " if len(parts) == 3 else ""
-    return f"{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
+    return f"{GONE}{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
 
 
 def _render_dash_year(call: Call) -> str:
@@ -182,6 +190,12 @@ def _render_ship(call: Call) -> str:
     return f"{call.name.upper()} {call.arguments['1']}" if "1" in call.arguments else GONE
 
 
+def _render_verses(call: Call) -> str:
+    """Return {{poemquote|…}} with a break behind each verse."""
+    lines = (call.arguments.get("text") or call.arguments.get("1", "")).split("\n")
+    return "\n" + "".join(line.strip(" \t:") + ("<br>\n" if line.strip() else "\n") for line in lines) + "\n"
+
+
 def _render_spoken(call: Call) -> str:
     """Return {{IPA|/a/}} or {{IPA|fr|bɔ̃}} marked as a pronunciation."""
     values = _list_positional(call.arguments)
@@ -200,14 +214,16 @@ FUNCTIONS: dict[str, Callable[[Call], str]] = {
     "convert": _render_convert,
     "coordinates": _render_coordinates,
     "currency": _render_currency,
+    "date": _render_date,
     "dash_year": _render_dash_year,
     "fraction": _render_fraction,
-    "french_date": _render_french_date,
     "harvard": _render_harvard,
     "height": _render_height,
     "iso_date": _render_iso_date,
     "music": _render_music,
+    "old_style_date": _render_old_style_date,
     "ship": _render_ship,
     "spoken": _render_spoken,
     "unspoken": _render_unspoken,
+    "verses": _render_verses,
 }

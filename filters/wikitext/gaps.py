@@ -166,6 +166,8 @@ def close_gaps(text: str) -> str:
             kept[-1] = kept[-1].rstrip(" ,;:")
         elif number and part[:1] in _AFTER_GAP:
             kept[-1] = kept[-1].rstrip(" \t\u00a0")
+            if part[0] in ",;" and kept[-1].endswith((",", ";")):
+                kept[-1] = kept[-1][:-1]
         if not part:
             continue
         if number and _NUMBER_START.match(part) and _NUMBER_END.search("".join(kept[-3:])):

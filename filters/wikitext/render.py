@@ -16,23 +16,28 @@ from filters.formats.charset import unescape
 from filters.wikitext.gaps import GONE, SPOKEN, UNKNOWN, close_gaps, drop_marks, is_hollow, resolve_marks
 from filters.wikitext.markup import resolve_markup
 from filters.wikitext.names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
+from filters.wikitext.raised import mark_raised
 
 KEPT = "\x00"  # encloses the number of a text that no later step may change
 VARIANT, VARIANT_END = "\x01", "\x02"  # represent the braces around text in several scripts, -{ and }-
 BREAK = "\x03"  # represents a line break within a block
+JOINT = "\x12"  # represents a tag between apostrophes, which it separates
+# Wikis that show a page in several scripts (MediaWiki, LanguageConverter); "" is an unknown one.
+CONVERTED = frozenset(["", "crh", "gan", "iu", "kk", "ku", "sh", "shi", "sr", "tg", "uz", "wuu", "zh"])
 TEXT, ITEM, VERBATIM = 0, -1, -2  # kinds of blocks; the kind of a heading is its level, 1 to 6
 APPARATUS_LEVEL = 2  # the lowest heading of a section of notes or links, see filters.wikitext.names.APPARATUS
 
 _UNPARSED = LITERAL | CODE | ASIDE
-_RESERVED = re.compile(r"[\x00-\x08\x0e-\x11]")
+_RESERVED = re.compile(r"[\x00-\x08\x0e-\x12]")
 _OPENING = re.compile(rf"<!--|<({'|'.join(sorted(_UNPARSED))})(?![\w-])([^<>]*+)>", re.IGNORECASE | re.ASCII)
 _CLOSING = {tag: re.compile(rf"</{tag}\s{{0,16}}>", re.IGNORECASE) for tag in _UNPARSED}
 _KEPT = re.compile(r"\x00(\d{1,9})\x00")
 _TAG = re.compile(rf"</?({'|'.join(sorted(TAGS, key=len, reverse=True))})(?![\w-])[^<>]*+>", re.IGNORECASE | re.ASCII)
-_RAISED = re.compile(r"<sup>(?<=[\w)\]]<sup>) {0,4}([-−+]?\d{1,9}) {0,4}</sup>", re.IGNORECASE)
 _LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
+_POEM = re.compile(r"<poem(?![\w-])[^<>]*+>([^<]*(?:<(?!/?poem)[^<]*)*)</poem\s{0,16}>", re.IGNORECASE)
 _VARIANT_START = re.compile(r"-\{(?=\{\{[^{])|-\{(?!\{)")
-_VARIANT = re.compile(r"\x01(?:[^\x01\x02|]{0,40}\|)?([^\x01\x02]*+)\x02")
+_VARIANT = re.compile(r"\x01(?:([^\x01\x02|]{0,40})\|)?([^\x01\x02]*+)\x02")
+_UNSEEN_VARIANTS = frozenset("HT-")  # flags of rules for the rest of the page: add one, set the title, remove one
 _CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
 _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
 _QUOTES = re.compile(r"''++")
@@ -69,13 +74,14 @@ def render_text(
         return f"{KEPT}{len(kept) - 1}{KEPT}"
 
     text = _RESERVED.sub("", wikitext) if _RESERVED.search(wikitext) else wikitext
+    text = _POEM.sub(_break_verses, text) if "<poem" in text else text
     text = _replace_elements(text, _UNPARSED, lambda tag, attributes, content: _render(tag, attributes, content, keep))
-    if language in ("sr", "") and "-{" in text:
+    if language in CONVERTED and "-{" in text:
         marked = _VARIANT_START.sub(VARIANT, text).replace("}-", VARIANT_END)  # not mixed up with templates' braces
         text = _select_script(resolve_markup(marked, language, title, tables))
     else:
         text = resolve_markup(text, language, title, tables)
-    text = _LEFT_OVER.sub(GONE, _TAG.sub(_break_line, _RAISED.sub(r"^\1", text)))
+    text = _LEFT_OVER.sub(GONE, _TAG.sub(_break_line, mark_raised(text)))
     text = _join_blocks(_split_blocks(text), frozenset() if apparatus else APPARATUS.get(language, frozenset()))
     return _KEPT.sub(lambda mark: kept[int(mark[1])] if int(mark[1]) < len(kept) else "", text).strip("\n")
 
@@ -133,15 +139,26 @@ def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str])
 
 def _break_line(tag: re.Match[str]) -> str:
     name = tag[1].lower()
-    return BREAK if name == "br" else "\n\n" if name in LINES else ""
+    if name == "br":
+        return BREAK
+    between = tag.string.endswith("''", 0, tag.start()) and tag.string.startswith("''", tag.end())
+    return "\n\n" if name in LINES else JOINT if between else ""
+
+
+def _break_verses(poem: re.Match[str]) -> str:
+    """Return a poem with a break at the end of each verse. Its indentation has no meaning for the text."""
+    verses = [line.strip(" \t:") for line in poem[1].strip("\n").split("\n")]
+    return "<poem>" + "".join(verse + ("<br>\n" if verse else "\n") for verse in verses) + "</poem>"
 
 
 def _select_script(text: str) -> str:
     """Return text in several scripts in Cyrillic, or in the first script (MediaWiki, LanguageConverter)."""
 
     def select(variants: re.Match[str]) -> str:
-        variant = _CYRILLIC.search(variants[1]) or _FIRST_VARIANT.match(variants[1])
-        return variant[1].strip() if variant else variants[1]
+        if not _UNSEEN_VARIANTS.isdisjoint((variants[1] or "").replace(" ", "").upper().split(";")):
+            return ""
+        variant = _CYRILLIC.search(variants[2]) or _FIRST_VARIANT.match(variants[2])
+        return variant[1].strip() if variant else variants[2]
 
     for _ in range(3):  # nested levels
         text, count = _VARIANT.subn(select, text)
@@ -189,7 +206,7 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
     """Yield the block of some lines, if any text is left in it."""
     text = " ".join(lines)
     if "''" in text:
-        text = " ".join(map(_strip_quotes, lines))
+        text = " ".join(map(_strip_quotes, lines)).replace(JOINT, "")
     if "__" in text:
         text = _SWITCH.sub(lambda word: "" if word[1].isupper() else word[0], text)
     text = unescape(text)

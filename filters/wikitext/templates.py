@@ -19,6 +19,7 @@ from typing import NamedTuple
 from filters.data_files import read_rows
 from filters.wikitext.functions import FUNCTIONS, Call
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
+from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
 
 DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
@@ -48,7 +49,8 @@ _SILENT_ROWS = read_rows("filters.wikitext", "silent_templates.tsv")
 _OPENING, _CLOSING = "\x10", "\x11"  # represent brackets of the text in a rule
 _ESCAPES = {r"\n": "\n", r"\|": BAR, r"\=": EQUALS, r"\u0301": "\u0301", r"\[": _OPENING, r"\]": _CLOSING}
 _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
-_LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|јез|мова)-\w{2,4}(?:-\w{2,8})?\Z")
+_LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|jezik|јез|мова|ny)-\w{2,4}(?:-\w{2,8})?\Z")
+_GERMAN_LANGUAGE_TEMPLATE = re.compile(rf"(?:{'|'.join(sorted(OTHER_LANGUAGES | frozenset(LANGUAGES)))})s\Z")
 _FRENCH_NUMERAL = re.compile(r"-?(?:\d{1,4}|[ivxlcdm]{1,9})(?:er|re|e|es|ème|nd|nde)(?: siècle)?\Z")
 _PAGE_VARIABLE = re.compile(r"\s*+[^\W\d_a-z]{4,40}:")
 _BOX = re.compile(r"\n[ \t]*+\|.*\n[ \t]*+\|", re.DOTALL)
@@ -80,7 +82,7 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
     name = raw.strip(_TRIMMED).lower().replace("_", " ")
     rule = load_rules(language).get(name)
     if rule is None:
-        if _LANGUAGE_TEMPLATE.match(name):
+        if _LANGUAGE_TEMPLATE.match(name) or (language == "de" and bar and _GERMAN_LANGUAGE_TEMPLATE.match(name)):
             rule = [Slot(("1",))]
         elif language == "fr" and _FRENCH_NUMERAL.match(name):
             rule = [Slot(("=" + raw.strip(_TRIMMED),)), OptionalPart([" ", Slot(("1",))])]

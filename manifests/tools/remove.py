@@ -220,12 +220,8 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
         rows, source = np.unique(np.concatenate(chosen)), path.partition("/")[0]
         removed.rows[path] = rows
         removed.documents[source] += len(rows)
-        removed.tokens[source] += _count_tokens(index.shard(path).offsets, rows)
+        removed.tokens[source] += index.shard(path).count_tokens(rows)
     return removed
-
-
-def _count_tokens(offsets: Rows, rows: Rows) -> int:
-    return int((offsets[rows + 1] - offsets[rows]).sum())
 
 
 def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Iterator[tuple[Mask, set[Entry]]]:
@@ -269,7 +265,9 @@ class _Writer:
         (self.new / "runs").mkdir()
         sources = {}
         for name, source in manifest.sources.items():
-            train, validation = ([self._shard(entry) for entry in side] for side in (source.train, source.validation))
+            train, validation = (
+                [self._write_shard(entry) for entry in side] for side in (source.train, source.validation)
+            )
             update = {
                 "train": train,
                 "validation": validation,
@@ -277,7 +275,7 @@ class _Writer:
                 "unique_tokens": sum(shard.tokens for shard in train),
             }
             sources[name] = source.model_copy(update=update)
-        ledger = {**manifest.ledger, "tokenize": self._tokenize_ledger()}
+        ledger = {**manifest.ledger, "tokenize": self._update_ledger()}
         write_atomic(self.new / "ledger.json", canonical_json(ledger))
         removal = Removal(list_sha256=listed.sha256, documents=removed.documents.total(), tokens=removed.tokens.total())
         changed = {
@@ -289,7 +287,7 @@ class _Writer:
         }
         return write_manifest(self.new, manifest.model_copy(update=changed))
 
-    def _shard(self, entry: ShardEntry) -> ShardEntry:
+    def _write_shard(self, entry: ShardEntry) -> ShardEntry:
         """Write a shard without its removed rows; link the parent's own where no row is removed."""
         name, rows = Path("shards", entry.path), self.removed.rows.get(entry.path)
         if rows is None:
@@ -303,11 +301,11 @@ class _Writer:
             path=entry.path,
             sha256=sha256_file(self.new / name),
             bytes=(self.new / name).stat().st_size,
-            tokens=entry.tokens - _count_tokens(shard.offsets, rows),
+            tokens=entry.tokens - shard.count_tokens(rows),
             documents=entry.documents - len(rows),
         )
 
-    def _tokenize_ledger(self) -> dict[str, Any]:
+    def _update_ledger(self) -> dict[str, Any]:
         characters, removed = Counter[str](), self.removed
         for path, rows in removed.rows.items():
             characters[path.partition("/")[0]] += self._count_characters(path, rows)

@@ -1,8 +1,6 @@
 """`verify`: compare a corpus with its manifest, to the byte; and the trainer's shorter check of the shards.
 
-Every finding is a sentence that names the file. For `index/`, neither side fits in memory, and looking up every
-document would be a random read each. So each side gives, by shard, the number of entries and the sum of their hashes;
-entries themselves are compared only where two sums differ.
+Every finding is a sentence that names the file.
 """
 
 import concurrent.futures
@@ -17,53 +15,36 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from filters.errors import UserError
-from filters.hashing import Keys
 from filters.reasons import Reason
 from manifests import tokenizer
 from manifests.document import document_ids
 from manifests.files import canonical_json, sha256_bytes, sha256_file, sha256_json, usable_cores
-from manifests.index import (
-    FOLDER,
-    KINDS,
-    Index,
-    Part,
-    PartName,
-    checksum_entries,
-    id_keys,
-    open_part,
-    parse_name,
-    part_of,
-    url_keys,
-)
+from manifests.index import FOLDER, KINDS, open_part
 from manifests.ledger import imbalances, tally_from
-from manifests.manifest import (
-    FILE,
-    HISTORY,
-    SHA_FILE,
-    IndexEntry,
-    Manifest,
-    ShardEntry,
-    is_unfinished,
-    load_manifest,
-)
+from manifests.manifest import FILE, HISTORY, SHA_FILE, IndexEntry, Manifest, ShardEntry, is_unfinished, load_manifest
 from manifests.mirror import list_folder, mirror_of, stored_copy
 from manifests.shard import Shard, open_shard, shard_schema, token_bytes, token_dtype
+from manifests.tools.verify_index import (
+    ROWS_AT_ONCE,
+    Sums,
+    check_entries,
+    check_index_names,
+    checksum_part,
+    checksum_shard,
+    compare_index,
+)
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
 LARGE_BYTES = 1 << 30  # of shards and index; from here on processes are faster than threads, which share a lock
 FULL_CHECK_BYTES = 1 << 30  # bytes that the trainer hashes: a smaller corpus in full, a sample of a larger one
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
-ROWS_AT_ONCE = 1 << 14  # rows of a shard in memory at a time
-ENTRIES_AT_ONCE = 1 << 20  # entries of an index file in memory at a time
 SAMPLED_ROWS = 64  # rows of a shard, evenly spread, whose ids a fast check derives again
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
 Opened = TypeVar("Opened")
-Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]  # by (kind, shard), (2,): entries and the sum of their hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +71,7 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     problems = [*_check_manifest(corpus, manifest), *_check_recipe(corpus, manifest)]
     problems += _guard("ledger", _check_ledger(corpus, manifest))
     problems += _guard("ledger", _check_history(corpus, manifest))
-    problems += [*_check_extra_files(corpus, manifest), *_check_index_names(manifest)]
+    problems += [*_check_extra_files(corpus, manifest), *check_index_names(manifest)]
     problems += _check_tokenizer(corpus, manifest)
     entries, recipes = manifest.shards(), manifest.recipe_shas()
     known = {entry.path for entry in entries}
@@ -104,8 +85,8 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     done = _run_parallel(work, progress)
     problems += [problem for checked in done for problem in checked.problems]
     if manifest.index and not fast and not any(checked.problems for checked in done):
-        parts = done[-len(manifest.index) :]
-        problems += _compare_index(corpus, manifest, done[: -len(manifest.index)], parts)
+        sums = [checked.sums for checked in done]
+        problems += compare_index(corpus, manifest, sums[: -len(manifest.index)], sums[-len(manifest.index) :])
     return problems
 
 
@@ -127,21 +108,20 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
         parts: number of processes.
     """
     entries = manifest.shards()
-    whole = {entry.path for entry in entries} if mode == "full" else set()
-    whole = _draw_shards(manifest, entries) if mode == "auto" else whole
+    whole = _draw_shards(manifest, entries) if mode == "auto" else {e.path for e in entries if mode == "full"}
     remote = mirror_of(corpus) is not None
     for entry in sorted(entries, key=lambda entry: entry.path not in whole)[part::parts]:
         path, name = corpus / "shards" / entry.path, f"shards/{entry.path}"
         if remote and not path.exists():
             continue
         opened = _open_file(path, name, entry, entry.path not in whole, Path if mode == "fast" else open_shard)
-        problems = opened if isinstance(opened, list) else []
+        problem = opened if isinstance(opened, str) else ""
         if isinstance(opened, Shard):
-            problems = [f"{name}: {problem}" for problem in _check_counts(opened, entry)]
-        if problems and remote:
+            problem = next((f"{name}: {one}" for one in _check_counts(opened, entry)), "")
+        if problem and remote:
             path.unlink(missing_ok=True)
-        elif problems:
-            return f"{problems[0]}: run `python -m manifests verify {corpus}`"
+        elif problem:
+            return f"{problem}: run `python -m manifests verify {corpus}`"
     return ""
 
 
@@ -159,12 +139,9 @@ def _draw_shards(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
 
 def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Callable[[int], None]) -> list[FileCheck]:
     """Return the results of all calls, in order; the largest begin first."""
-    workers = usable_cores()
-    pool: concurrent.futures.Executor
+    pool: concurrent.futures.Executor = concurrent.futures.ThreadPoolExecutor(usable_cores())
     if sum(size for size, _ in work) >= LARGE_BYTES:
-        pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-    else:
-        pool = concurrent.futures.ThreadPoolExecutor(workers)
+        pool = concurrent.futures.ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn"))
     with pool:
         order = sorted(range(len(work)), key=lambda number: -work[number][0])
         futures = {pool.submit(work[number][1]): number for number in order}
@@ -321,34 +298,34 @@ def _check_tokenizer(corpus: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{FILE}: tokenizer.{key} is {given}, {tokenizer.FILE} has {value}"
 
 
-def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fast: bool = False) -> list[str]:
-    """Check that a file exists and has the size and, unless `fast`, the hash that the manifest says."""
+def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fast: bool = False) -> str:
+    """Return how a file differs from its size and, unless `fast`, its hash in the manifest, or ""."""
     try:
         held = path.stat().st_size if path.is_file() else None
         if held is None:
-            return [f"{name}: missing"]
+            return f"{name}: missing"
         if size is not None and held != size:
-            return [f"{name}: {held} bytes, the manifest says {size}"]
-        return [] if fast or sha256_file(path) == sha256 else [f"{name}: its bytes have changed (sha256)"]
+            return f"{name}: {held} bytes, the manifest says {size}"
+        return "" if fast or sha256_file(path) == sha256 else f"{name}: its bytes have changed (sha256)"
     except OSError as error:
-        return [f"{name}: cannot be read ({error.strerror})"]
+        return f"{name}: cannot be read ({error.strerror})"
 
 
 def _open_file(
     path: Path, name: str, entry: ShardEntry | IndexEntry, fast: bool, opener: Callable[[Path], Opened]
-) -> Opened | list[str]:
-    """Return an opened file, or the findings about one that differs from its entry or cannot be opened."""
-    if problems := _check_file(path, name, entry.sha256, entry.bytes, fast):
-        return problems
+) -> Opened | str:
+    """Return an opened file, or how it differs from its entry, or why it cannot be opened."""
+    if problem := _check_file(path, name, entry.sha256, entry.bytes, fast):
+        return problem
     try:
         return opener(path)
     except (OSError, ValueError, IndexError, pa.ArrowException) as error:
-        return [f"{name}: not readable ({' '.join(str(error).split())})"]
+        return f"{name}: not readable ({' '.join(str(error).split())})"
 
 
 def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
     with stored_copy(corpus, name) as path:
-        return FileCheck(_check_file(path, name, sha256))
+        return FileCheck(list(filter(None, [_check_file(path, name, sha256)])))
 
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
@@ -362,17 +339,16 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
     name = f"shards/{entry.path}"
     with stored_copy(corpus, name, token_bytes if fast else None) as path:
         shard = _open_file(path, name, entry, fast, open_valid)
-    if isinstance(shard, list):
-        return FileCheck(shard)
+    if isinstance(shard, str):
+        return FileCheck([shard])
     found = [*_check_counts(shard, entry)]
     found = found or [*_check_metadata(shard, manifest, recipes, entry), *_check_columns(shard, manifest)]
     if not fast or mirror_of(corpus) is None:  # else tokens have not been read
-        found = found or _check_frames(shard, manifest)
-    found = found or _check_ids(shard, entry.path.partition("/")[0], fast)
-    if found or fast:
-        return FileCheck([f"{name}: {what}" for what in found])
-    found = _check_vocabulary(shard, manifest)
-    sums = {(kind, entry.path): _checksum_shard(shard, kind) for kind in KINDS}
+        found = found or [*_check_frames(shard, manifest)]
+    found = found or [*_check_ids(shard, entry.path.partition("/")[0], fast)]
+    if not fast:
+        found = found or [*_check_vocabulary(shard, manifest)]
+    sums = {} if found or fast else {(kind, entry.path): checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 
 
@@ -411,18 +387,18 @@ def _check_columns(shard: Shard, manifest: Manifest) -> Iterator[str]:
         yield "a document that stands for none, not even itself: its cluster_size is 0"
 
 
-def _check_frames(shard: Shard, manifest: Manifest) -> list[str]:
+def _check_frames(shard: Shard, manifest: Manifest) -> Iterator[str]:
     """Check that every document is framed by BOS and EOS."""
-    tokens, offsets = shard.tokens, shard.offsets
-    if shard.batch.num_rows == 0:
-        return []
-    if (np.diff(offsets) < 2).any() or offsets[-1] != len(tokens):
-        return ["a document without tokens"]
-    framed = (tokens[offsets[:-1]] == manifest.tokenizer.bos) & (tokens[offsets[1:] - 1] == manifest.tokenizer.eos)
-    return [] if framed.all() else [f"document {int(np.argmin(framed))} is not framed by BOS and EOS"]
+    tokens, offsets, entry = shard.tokens, shard.offsets, manifest.tokenizer
+    if shard.batch.num_rows and ((np.diff(offsets) < 2).any() or offsets[-1] != len(tokens)):
+        yield "a document without tokens"
+    elif shard.batch.num_rows:
+        framed = (tokens[offsets[:-1]] == entry.bos) & (tokens[offsets[1:] - 1] == entry.eos)
+        if not framed.all():
+            yield f"document {int(np.argmin(framed))} is not framed by BOS and EOS"
 
 
-def _check_ids(shard: Shard, source: str, fast: bool) -> list[str]:
+def _check_ids(shard: Shard, source: str, fast: bool) -> Iterator[str]:
     """Check that rows are of the source that the folder names, with the ids that their locators give."""
     import pyarrow.compute as pc
 
@@ -431,37 +407,19 @@ def _check_ids(shard: Shard, source: str, fast: bool) -> list[str]:
     for start in range(0, count, step):
         rows = shard.batch.slice(start, 1 if fast else ROWS_AT_ONCE)
         if pc.unique(rows.column("source")).to_pylist() != [source]:
-            return ["a document of another source"]
+            yield "a document of another source"
+            return
         held = rows.column("document").to_pylist()
         for row, derived in enumerate(document_ids(source, rows)):
             if derived != held[row]:
-                return [f"document {start + row}: its id is not the one that its source and locator give"]
-    return []
+                yield f"document {start + row}: its id is not the one that its source and locator give"
+                return
 
 
-def _check_vocabulary(shard: Shard, manifest: Manifest) -> list[str]:
-    for start in range(0, len(shard.tokens), IDS_AT_ONCE):
-        if int(shard.tokens[start : start + IDS_AT_ONCE].max()) >= manifest.tokenizer.vocabulary:
-            return ["a token id outside the vocabulary"]
-    return []
-
-
-def _index_keys(shard: Shard, kind: str) -> Iterator[tuple[Keys, npt.NDArray[np.uint32]]]:
-    """Yield the keys that a shard's rows must have in the index, and their rows, some rows at a time."""
-    for start in range(0, shard.batch.num_rows, ROWS_AT_ONCE):
-        rows = shard.batch.slice(start, ROWS_AT_ONCE)
-        if kind == "urls":
-            keys, places = url_keys(rows.column("url"))
-            yield keys, places + np.uint32(start)
-        else:
-            yield id_keys(rows.column("document")), np.arange(start, start + rows.num_rows, dtype=np.uint32)
-
-
-def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
-    total = np.zeros(2, np.uint64)
-    for keys, rows in _index_keys(shard, kind):
-        total += checksum_entries(keys, np.zeros(len(keys), np.uint32), rows, 1)[0]
-    return total
+def _check_vocabulary(shard: Shard, manifest: Manifest) -> Iterator[str]:
+    parts = (shard.tokens[start : start + IDS_AT_ONCE] for start in range(0, len(shard.tokens), IDS_AT_ONCE))
+    if any(int(part.max()) >= manifest.tokenizer.vocabulary for part in parts):
+        yield "a token id outside the vocabulary"
 
 
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
@@ -470,99 +428,11 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
     ends_only = (lambda path: (0, path.stat().st_size)) if fast else None  # which tell the number of entries
     with stored_copy(corpus, name, ends_only) as path:
         part = _open_file(path, name, entry, fast, open_part)
-    if isinstance(part, list):
-        return FileCheck(part)
+    if isinstance(part, str):
+        return FileCheck([part])
     if len(part.keys) != entry.rows:
         return FileCheck([f"{name}: {len(part.keys)} entries, the manifest says {entry.rows}"])
     if fast:
         return FileCheck()
-    found = _check_order(part)
-    used = {part.paths[number] for number in np.unique(part.shards).tolist() if number < len(part.paths)}
-    if len(part.shards) and int(part.shards.max()) >= len(part.paths):
-        found.append("an entry of a shard that it does not name")
-    found += [f"entries of {path}, which is not in the manifest" for path in sorted(used - known)]
-    return FileCheck([f"{name}: {what}" for what in found], {} if found else _checksum_part(part))
-
-
-def _check_order(part: Part) -> list[str]:
-    """Check that each entry sorts after the one before, all within the file's share of the keys."""
-    for start in range(0, len(part.keys) - 1, ENTRIES_AT_ONCE):
-        here = slice(start, start + ENTRIES_AT_ONCE + 1)
-        keys, shards, rows = part.keys[here], part.shards[here], part.rows[here]
-        later = rows[1:] > rows[:-1]
-        later = (shards[1:] > shards[:-1]) | (shards[1:] == shards[:-1]) & later
-        later = (keys[1:] > keys[:-1]) | (keys[1:] == keys[:-1]) & later
-        if not later.all():
-            return [f"not sorted at entry {start + int(np.argmin(later)) + 1}"]
-    return [] if part.name.holds(part.keys) else ["keys of another file's share"]
-
-
-def _checksum_part(part: Part) -> Sums:
-    totals = np.zeros((len(part.paths), 2), np.uint64)
-    for start in range(0, len(part.keys), ENTRIES_AT_ONCE):
-        here = slice(start, start + ENTRIES_AT_ONCE)
-        totals += checksum_entries(part.keys[here], part.shards[here], part.rows[here], len(part.paths))
-    return {(part.name.kind, path): total for path, total in zip(part.paths, totals, strict=True)}
-
-
-def _check_index_names(manifest: Manifest) -> list[str]:
-    """Check by their names that every part of every kind and generation of the index is there."""
-    problems, groups = [], set()
-    listed = {entry.path for entry in manifest.index}
-    for path in sorted(listed):
-        name = parse_name(path)
-        if name is None:
-            problems.append(f"{FOLDER}/{path}: not named as an index file is")
-            continue
-        groups.add((name.generation, name.parts, name.kind))
-        siblings = [PartName(name.kind, name.generation, name.parts, number) for number in range(name.parts)]
-        problems += [f"{FOLDER}/{one}: not in the manifest" for one in siblings if str(one) not in listed]
-    if groups and {kind for _, _, kind in groups} != set(KINDS):
-        problems.append(f"{FOLDER}: it holds not both ids and URLs")
-    return sorted(set(problems))
-
-
-def _compare_index(corpus: Path, manifest: Manifest, shards: list[FileCheck], parts: list[FileCheck]) -> Iterator[str]:
-    """Compare the checksums of the shards with those of the index; where they differ, name the entry."""
-    held: Sums = {}
-    for checked in parts:
-        for key, total in checked.sums.items():
-            held[key] = held.get(key, np.zeros(2, np.uint64)) + total
-    index = Index(corpus, [entry.path for entry in manifest.index])
-    wanted = {key: total for checked in shards for key, total in checked.sums.items()}
-    for kind, path in sorted(wanted):
-        if (held.get((kind, path), np.zeros(2, np.uint64)) != wanted[kind, path]).any():
-            try:
-                yield _find_difference(index, kind, path)
-            except UserError as error:
-                yield str(error)
-
-
-def _find_difference(index: Index, kind: str, path: str) -> str:
-    """Return a sentence about the first entry in which the index differs from one shard."""
-    shard = index.shard(path)
-    keys, expected = np.zeros(shard.batch.num_rows, np.uint64), np.zeros(shard.batch.num_rows, bool)
-    for found, rows in _index_keys(shard, kind):
-        keys[rows], expected[rows] = found, True
-    seen = np.zeros(shard.batch.num_rows, np.int64)
-    where = ""
-    for part in index.parts(kind):
-        if path not in part.paths:
-            continue
-        mine = np.flatnonzero(part.shards == part.paths.index(path))
-        where = where or f"{FOLDER}/{part.name}"
-        rows = part.rows[mine]
-        inside = rows < len(seen)
-        wrong = ~inside
-        wrong[inside] = ~expected[rows[inside]] | (keys[rows[inside]] != part.keys[mine[inside]])
-        if wrong.any():
-            row = rows[wrong][0]
-            return f"{FOLDER}/{part.name}: an entry points at row {row} of shards/{path}, which has another key"
-        np.add.at(seen, rows, 1)
-    missing = np.flatnonzero(expected & (seen == 0))
-    if not len(missing):
-        return f"{where}: an entry of shards/{path} is there twice"
-    row = int(missing[0])
-    number = {parts: part_of(int(keys[row]), parts) for (of_kind, _), parts in index.groups.items() if of_kind == kind}
-    files = ", ".join(f"{kind}-…{part:05d}-of-{parts:05d}" for parts, part in sorted(number.items()))
-    return f"{FOLDER}/{files}: no entry for document {row} of shards/{path}"
+    found = check_entries(part, known)
+    return FileCheck([f"{name}: {what}" for what in found], {} if found else checksum_part(part))

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from filters.errors import RunError
 from manifests.files import canonical_json, write_atomic
 from manifests.mirror import mirror_of
 from manifests.storage import StorageError
@@ -208,7 +209,7 @@ def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]
         By turn and part, the receipts of all units by name, for each step; and how many units ran.
 
     Raises:
-        UserError, StorageError, WorkerDiedError: with a sentence for the user.
+        UserError, StorageError, WorkerDiedError, RunError: with a sentence for the user.
     """
     with task_list(corpus) as listed:
         planned = Planner(corpus, engine, listed).plan(turns)
@@ -296,6 +297,7 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
 
     Raises:
         UserError, StorageError: a worker said so, whatever the engine wrapped it in.
+        RunError: a job service gave the job up, as Flink does when a worker dies.
         WorkerDiedError: a worker process died; it names the tasks in flight.
     """
     for notice in NOTICES.values():
@@ -339,3 +341,9 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
     said = re.search(r"(?:StorageError: |^)(stage [^\n]+? which continues from here)", str(error), re.MULTILINE)
     if said:  # on a full disk a worker cannot leave a file
         raise StorageError(said[1]) from None
+    failed = re.match(r"Pipeline \S+ failed in state \w+: (.*)", str(error))  # as a job service of Beam says it
+    if failed and "Traceback" not in str(error):  # of Python, as after an error in a task
+        raise RunError(
+            f"the engine has given up a job ({failed[1]}): look whether its workers run, then give the same command "
+            "again; finished work is kept"
+        ) from None

@@ -10,7 +10,8 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 MAX_BYTES = 500 << 10  # parsed of a file; RFC 9309, section 2.5, asks for at least 500 KiB
 _LINE = re.compile(r"[ \t]*([A-Za-z-]+)[ \t]*:([^#]*)")
-_PRODUCT = re.compile(r"[A-Za-z_-]*")
+_PRODUCT = re.compile(r"[A-Za-z_-]*")  # at the start of a value
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _PLAIN = "!$&'()*+,;=:@/~?"  # not encoded in a path, beside unreserved characters
 
 
@@ -50,27 +51,18 @@ def parse_robots(data: bytes, product: str) -> Robots:
         key, value = match[1].lower(), match[2].strip()
         if key == "user-agent":
             names, in_rules = ([] if in_rules else names), False
-            name = "*" if value.startswith("*") else _product(value)
+            name = "*" if value.startswith("*") else _PRODUCT.findall(value)[0].lower()
             names.append(name)
             groups.setdefault(name, [])
         elif key in ("allow", "disallow", "crawl-delay"):
             in_rules = True
             for name in names:
                 if key == "crawl-delay":
-                    delays[name] = max(delays.get(name, 0.0), _seconds(value))
+                    delays[name] = max(delays.get(name, 0.0), float(value) if _SECONDS.fullmatch(value) else 0.0)
                 elif value:  # an empty pattern matches nothing
                     groups[name].append((_encode(value), key == "allow"))
     mine = product.lower() if product.lower() in groups else "*"
     return Robots(tuple(groups.get(mine, ())), delays.get(mine, 0.0))
-
-
-def _product(value: str) -> str:
-    match = _PRODUCT.match(value)
-    return match[0].lower() if match else ""
-
-
-def _seconds(value: str) -> float:
-    return float(value) if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", value) else 0.0
 
 
 def _encode(text: str) -> str:

@@ -2,17 +2,21 @@
 
 LLaMA, section 2.1: "we removed everything before the first section, as well as the bibliography", the comments too, and
 "inline-expanded definitions and macros". A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file,
-or a PDF. Every other file is read as one submission.
+or a PDF. The month itself may be compressed. Every other file is read as one submission.
 """
 
 import posixpath
 import re
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from filters.formats.stream import Stored, buffer_of, is_compressed
-from filters.formats.tar import BLOCK, parse_header, read_entries
+from filters.formats.characters import normalise_text
+from filters.formats.stored import Stored, StoredView, buffer_of
+from filters.formats.stream import GZIP, ChunkReader, decode_stored, is_compressed, read_ranges
+from filters.formats.tar import BLOCK, parse_header, read_entries, read_members, stream_entries
 from filters.reasons import Reason
 from filters.tex.body import extract_body, extract_title, is_document, is_macro_file, is_notice, replace_accents
 from filters.tex.macros import expand_macros
@@ -21,10 +25,11 @@ from filters.tex.submission import Project, Submission, assemble, read_submissio
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
-from pipeline.sources.base import Outcome, Piece, check_length, cut_pieces
+from pipeline.sources.base import Outcome, Piece, apportion, check_length, cut_pieces
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
 SAMPLED_MEMBERS = 100  # of a tar, of which one must be named like a submission for it to be a monthly tar
+PACKED_BYTES = 256 << 20  # of a submission in a compressed month, which is held in memory
 UNSAFE_SHOWN = 3  # names of a submission's unsafe members in its dead letter
 # Names of submissions (https://info.arxiv.org/help/arxiv_identifier.html), from April 2007 on and before.
 _NEW_ID = re.compile(r"([0-9]{2}(?:0[1-9]|1[0-2]))\.([0-9]{4,5})(?:v[0-9]{1,3})?(?![0-9])")
@@ -36,10 +41,15 @@ def read(
 ) -> Iterator[Outcome]:
     """Yield the outcome of every submission and other member of a file, or of one of its pieces.
 
-    A member's headers and padding count as its own; a directory and the zeros at the end are records.
+    A member's headers and padding count as its own; a directory and the zeros at the end are records. The members of a
+    compressed month share its stored bytes by their sizes, which are about as many: they are compressed themselves.
     """
+    if _is_packed_month(stored):
+        nothing = Outcome(Locator(name, 0, len(stored)), 0, reason=Reason.NO_TEX)
+        yield from apportion(_read_packed(stored, name, source, recipe), len(stored), len(stored), nothing)
+        return
     if not _is_monthly(stored):
-        yield from _read_submission(stored, Locator(name, 0, len(stored)), name, len(stored), source, recipe)
+        yield from _read_stored(stored, Locator(name, 0, len(stored)), name, len(stored), source, recipe)
         return
     for entry in read_entries(stored, start, end):
         size = entry.stop - entry.offset
@@ -53,11 +63,27 @@ def read(
         elif entry.kind == "other":
             yield Outcome(place, size, reason=Reason.UNSUPPORTED_FORMAT, detail="not a regular file")
         else:
-            yield from _read_submission(stored, place, entry.name, size, source, recipe)
+            yield from _read_stored(stored, place, entry.name, size, source, recipe)
+
+
+def _read_packed(stored: Stored, name: str, source: str, recipe: Source) -> Iterator[tuple[int, Outcome]]:
+    """Yield the outcomes of a compressed month's members, each with the decoded bytes up to the member's end."""
+    for member in read_members(decode_stored(stored), PACKED_BYTES, sys.maxsize, lambda _: True):
+        place = Locator(name, 0, len(stored), member.name, member.start, member.stop - member.start)
+        if member.problem is not None:
+            yield member.end, Outcome.drop(place, 0, member)
+        elif member.folder:
+            yield member.end, Outcome(place, 0, reason=Reason.ARCHIVE_METADATA)
+        else:
+            for outcome in _read_submission(member.data, place, member.name, 0, source, recipe):
+                yield member.end, outcome
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-    """Return pieces of a monthly tar, cut at headers; the data between them are not read."""
+    """Return pieces of a monthly tar, cut at headers; the data between them are not read.
+
+    A compressed month is one piece.
+    """
     starts = (entry.offset for entry in read_entries(stored)) if _is_monthly(stored) else ()
     return cut_pieces(starts, len(stored), split_bytes)
 
@@ -66,13 +92,27 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
     """Read the paper at a locator again. Raises LookupError if it is not there."""
     changed = LookupError(f"{locator.file} has changed since it was read: no submission lies at {locator.offset}")
     member, name = "", locator.file
+    if locator.inner_offset:
+        return _reread_packed(stored, locator, source, recipe, changed)
     if locator.offset or locator.length != len(stored) or _is_monthly(stored):
         header = parse_header(bytes(stored[max(locator.offset - BLOCK, 0) : locator.offset]))
         if header is None or header.kind != "file" or header.size != locator.length:
             raise changed
         member = name = locator.member.partition("!")[0]
     place = Locator(locator.file, locator.offset, locator.length, member)
-    *_, outcome = _read_submission(stored, place, name, locator.length, source, recipe)
+    *_, outcome = _read_stored(stored, place, name, locator.length, source, recipe)
+    if outcome.locator != locator:
+        raise changed
+    return outcome
+
+
+def _reread_packed(stored: Stored, locator: Locator, source: str, recipe: Source, changed: LookupError) -> Outcome:
+    member, start = locator.member.partition("!")[0], locator.inner_offset - BLOCK
+    found = dict(read_ranges(decode_stored(stored), [(start, BLOCK + locator.inner_length)])).get(0, b"")
+    header, data = parse_header(found[:BLOCK]), found[BLOCK:]
+    if header is None or header.kind != "file" or header.size != len(data):
+        raise changed
+    *_, outcome = _read_submission(data, replace(locator, member=member), member, locator.length, source, recipe)
     if outcome.locator != locator:
         raise changed
     return outcome
@@ -86,14 +126,38 @@ def _is_monthly(stored: Stored) -> bool:
     return any(entry.kind == "file" and _find_identifier(entry.name) for entry in entries)
 
 
-def _read_submission(
+def _is_packed_month(stored: Stored) -> bool:
+    """Return True for a compressed tar with a member that is named like a submission, and packed like one."""
+    if not is_compressed(stored):
+        return False
+    source = ChunkReader(decode_stored(stored))
+    return parse_header(source.peek(BLOCK)) is not None and any(
+        entry.kind == "file" and _find_identifier(entry.name) and _is_packed(source.peek(BLOCK))
+        for entry in islice(stream_entries(source), SAMPLED_MEMBERS)
+    )
+
+
+def _is_packed(opening: bytes) -> bool:
+    return opening.startswith(GZIP) or parse_header(opening) is not None
+
+
+def _read_stored(
     stored: Stored, place: Locator, name: str, size: int, source: str, recipe: Source
+) -> Iterator[Outcome]:
+    """Yield the outcome of the submission at a place of a file."""
+    start, stop = place.offset, place.offset + place.length
+    with memoryview(buffer_of(stored, start, stop)) as whole, whole[start:stop] as view:
+        yield from _read_submission(view, place, name, size, source, recipe)
+
+
+def _read_submission(
+    view: StoredView, place: Locator, name: str, size: int, source: str, recipe: Source
 ) -> Iterator[Outcome]:
     """Yield the outcome of a submission, after one without stored bytes if it has unsafe members.
 
     Args:
-        stored: The whole file.
-        place: The submission's bytes in it.
+        view: The submission's bytes.
+        place: Where they lie.
         name: The name of the submission's file.
         size: The number of stored bytes that it accounts for.
         source: The source's name.
@@ -102,9 +166,7 @@ def _read_submission(
     if is_quarantined(place):
         yield Outcome(place, size, reason=Reason.QUARANTINED)
         return
-    start, stop = place.offset, place.offset + place.length
-    with memoryview(buffer_of(stored, start, stop)) as whole, whole[start:stop] as view:
-        submission = read_submission(view, recipe.limits.record_bytes, recipe.arxiv.archive_bytes)
+    submission = read_submission(view, recipe.limits.record_bytes, recipe.arxiv.archive_bytes)
     if submission.unsafe:
         shown = ", ".join(repr(path[:100]) for path in submission.unsafe[:UNSAFE_SHOWN])
         detail = f"{len(submission.unsafe)} members left out: {shown}"
@@ -133,12 +195,15 @@ def _convert_submission(
     text = restore_literals(body, project.literals, limit)
     if text is None:
         return Outcome(place, size, reason=Reason.TOO_LARGE, detail=f"over {limit} characters")
+    text = normalise_text(text)
     if not text or is_notice(text):
         return Outcome(place, size, reason=Reason.NO_BODY_TEXT)
     if damage := check_length(text, recipe):
         return Outcome.drop(place, size, damage)
     member = "!".join(part for part in (place.member, project.root) if part)
-    locator = Locator(place.file, place.offset, place.length, member, 0, submission.decoded)
+    locator = replace(place, member=member)
+    if not place.inner_length:
+        locator = replace(locator, inner_length=submission.decoded)
     identifier = _find_identifier(name)
     title = restore_literals(extract_title(expanded.text), project.literals, limit)
     url, month = ABSTRACT_URL + identifier if identifier else "", _find_month(identifier)

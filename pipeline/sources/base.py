@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any, Literal, Protocol, TypeVar
 
 from filters.errors import UserError
-from filters.formats.stream import Stored
+from filters.formats.stored import Stored
 from filters.reasons import AnyReason, Reason
-from filters.rule import Page, first_reason
+from filters.rule import Page
+from filters.rule_list import first_reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterator
 
 from filters.books import epub, gutenberg
+from filters.formats.characters import normalise_text
 from filters.formats.charset import decode
-from filters.formats.stream import GZIP, Damage, Stored, read_decoded
+from filters.formats.stored import Stored
+from filters.formats.stream import GZIP, Damage, read_decoded
 from filters.reasons import Reason
 from manifests.document import Document, Locator
 from manifests.source import Source
@@ -73,7 +75,7 @@ def _convert_book(stored: Stored, name: str, source: str, recipe: Source) -> Out
 
 def _convert_text(text: str, locator: Locator, source: str, recipe: Source, about: dict[str, str]) -> Outcome:
     """Return a book's outcome; `about` is the metadata of its package."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = normalise_text(text)
     if text[:1000].lstrip().lower().startswith(MARKUP):
         return Outcome(locator, locator.length, reason=Reason.NOT_PLAIN_TEXT)
     if text.count("\ufffd") * UNREADABLE_RATIO > len(text):

@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any
 
 from filters.formats import tables
-from filters.formats.stream import GZIP, Damage, Stored, decode_stored, is_compressed
+from filters.formats.stored import Stored
+from filters.formats.stream import GZIP, Damage, decode_stored, is_compressed
 from filters.formats.tables import Group, Line
 from filters.reasons import Reason
 from manifests.document import Document, Locator

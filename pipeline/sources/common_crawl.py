@@ -8,14 +8,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from filters.formats.characters import normalise_text
 from filters.formats.charset import decode, replace_c1
 from filters.formats.http import HttpError, Response, is_html, parse_response
 from filters.formats.records import check_block_digest
-from filters.formats.stream import Stored
+from filters.formats.stored import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
-from filters.rule import Record, first_record_reason
+from filters.rule import Record
+from filters.rule_list import first_record_reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
@@ -114,7 +116,7 @@ def _decode_wet(frame: Frame) -> str:
         raise _DroppedError(Reason.CONTENT_TYPE)
     if "charset" not in content_type.lower():
         content_type = "text/plain; charset=utf-8"
-    text = decode(frame.block, content_type).strip("\r\n")
+    text = normalise_text(decode(frame.block, content_type)).strip("\n")
     return text if not text.isspace() else ""
 
 

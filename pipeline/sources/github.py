@@ -42,7 +42,8 @@ from filters.code.licences import (
 from filters.code.notebooks import render_notebook
 from filters.formats import tar, zip
 from filters.formats.charset import decode_source
-from filters.formats.stream import Damage, Stored, decode_stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage, decode_stored
 from filters.formats.tar import ArchiveMember
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part

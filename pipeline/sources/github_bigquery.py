@@ -13,7 +13,8 @@ from typing import Any
 
 from filters.code.licences import UNKNOWN, is_allowed, join_licences
 from filters.errors import UserError
-from filters.formats.stream import Damage, Stored, is_compressed
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage, is_compressed
 from filters.formats.tables import TableRow, survey_table
 from filters.formats.tables import read_rows as read_table_rows
 from filters.formats.tar import is_safe_path

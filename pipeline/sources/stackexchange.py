@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from filters.errors import UserError
+from filters.formats.characters import normalise_text
 from filters.formats.posts_xml import (
     ANSWER,
     HOPELESS,
@@ -27,7 +28,8 @@ from filters.formats.posts_xml import (
     read_tables,
     scan_rows,
 )
-from filters.formats.stream import OPENING, Damage, Stored, read_ranges, slice_stored
+from filters.formats.stored import Stored, slice_stored
+from filters.formats.stream import OPENING, Damage, read_ranges
 from filters.posts.html import join_thread, render_post
 from filters.reasons import Reason
 from manifests.document import Document, Locator, Part
@@ -190,7 +192,7 @@ def _join_question(
             kept.append((other, answer, text))
         else:
             yield Outcome(other.locator, other.stored, reason=Reason.NO_TEXT)
-    body, title = render_post(asked.body), " ".join(asked.title.split())
+    body, title = render_post(asked.body), " ".join(normalise_text(asked.title).split())
     text = join_thread(title, body, [text for _, _, text in kept], recipe.stackexchange.layout)
     others = [other for other, _, _ in kept]
     if not (title or body):

@@ -9,8 +9,10 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 
+from filters.formats.characters import normalise_text
 from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames
-from filters.formats.stream import Damage, Stored
+from filters.formats.stored import Stored
+from filters.formats.stream import Damage
 from filters.reasons import Reason
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES, REDIRECTS
 from filters.wikitext.render import render_text
@@ -84,8 +86,10 @@ def _convert_page(element: bytes, place: Locator, stored: int, language: str, so
     if _is_redirect(page):
         return Outcome(place, stored, reason=Reason.REDIRECT, url=url)
     rules = recipe.wikipedia
-    body = render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
-    text = f"{page.title}\n\n{body}" if rules.title and body else body
+    body = normalise_text(
+        render_text(page.wikitext, language, page.title, rules.apparatus, tables=rules.tables == "rows")
+    )
+    text = f"{normalise_text(page.title)}\n\n{body}" if rules.title and body else body
     if damage := check_length(text, recipe) if body else Dropped(Reason.NO_TEXT):
         return Outcome.drop(place, stored, damage, url)
     date = page.timestamp if _DATE.match(page.timestamp) else ""

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
-from filters.rule import Record, first_record_reason
+from filters.rule import Record
+from filters.rule_list import first_record_reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
@@ -89,7 +89,7 @@ def extract(
     state: int,
 ) -> Result:
     """Read one split of an input: the stored bytes from `start` to `end`. Raises OSError if they cannot be read."""
-    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
+    with open_range(path, corpus, start, end) as stored:
         outcomes = reader_for(name, source).read(stored, file, name, source, start, end, state)
         result = write_outcomes(corpus, split, name, source, outcomes, {"file": file})
     counted = result.tallies[name].entered["bytes"]

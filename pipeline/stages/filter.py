@@ -18,7 +18,8 @@ import pyarrow as pa
 from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
-from filters.rule import COLUMNS, Filtered, Found, Rule, apply_rules, name_of, page_of, rule_labels
+from filters.rule import COLUMNS, Found, Rule, page_of
+from filters.rule_list import Filtered, apply_rules, name_of, rule_labels
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash, locator_from
 from manifests.ledger import Tally
 from manifests.mirror import fetch
@@ -188,8 +189,8 @@ def filter_pages(
     """
     rules, found = applied.rules, list[Iterator[Any]]()
     for rule in rules:
-        read = VERDICTS.get(rule.needs) if rule.needs_verdicts else None
-        found.append(iter(read(corpus, split)) if read is not None else itertools.repeat(None))
+        has_verdicts = rule.needs_verdicts and rule.needs in VERDICTS
+        found.append(iter(VERDICTS[rule.needs][1](corpus, split)) if has_verdicts else itertools.repeat(None))
     made = [applied.models.get(rule.needs) for rule in rules]
     names = None if columns is None or is_noting() else list(columns)
     for row in read_rows(corpus / f"documents/{split}.parquet", names):
@@ -230,21 +231,17 @@ def read_scores(corpus: Path, split: str) -> Iterable[float | None]:
     return scores
 
 
-VERDICTS: dict[str, Callable[[Path, str], Iterable[Any]]] = {
-    "url_dedup": read_older,
-    "line_dedup": read_masks,
-    "perplexity": read_scores,
-}
-_PLACES = {
-    "url_dedup": "verdicts/url_dedup/{}.bin",
-    "line_dedup": "verdicts/line_dedup/{}.arrow",
-    "perplexity": "blocks/perplexity/score/{}.arrow",
+# By stage: the file of a split's verdicts, and the function that reads them.
+VERDICTS: dict[str, tuple[str, Callable[[Path, str], Iterable[Any]]]] = {
+    "url_dedup": ("verdicts/url_dedup/{}.bin", read_older),
+    "line_dedup": ("verdicts/line_dedup/{}.arrow", read_masks),
+    "perplexity": ("blocks/perplexity/score/{}.arrow", read_scores),
 }
 
 
 def verdict_path(stage: str, split: str) -> str:
     """Return the path of a split's verdicts, below the corpus."""
-    return _PLACES[stage].format(split)
+    return VERDICTS[stage][0].format(split)
 
 
 def compare_turns(

@@ -25,7 +25,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-from filters.formats.stream import open_stored
 from filters.reasons import DEAD_LETTERS, Reason
 from manifests.document import Locator
 from manifests.files import atomic_path
@@ -156,12 +155,22 @@ def map_rows(
     A row that is dropped here, but for damage, is counted here. Raises OSError if the file cannot be read.
     """
     tally = Tally()
-    if packed:
-        block = (corpus / packed).read_bytes()
-        items: Iterator[Row | Outcome] = (_unpack(block, place) for place in _find_places(block))
-    else:
-        items = _read_split(corpus, unit, source, shared, file, path, start, end, state)
-    return Mapped(pack_rows(items, tally, ranges), {name: tally})
+
+    def read() -> Iterator[Row | Outcome]:
+        if packed:
+            block = (corpus / packed).read_bytes()
+            yield from (_unpack(block, place) for place in _find_places(block))
+            return
+        left = end - start
+        with open_range(path, corpus, start, end) as stored:
+            for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
+                forget_record()
+                left -= item.stored
+                yield item
+        if left:
+            raise RuntimeError(f"{unit}: {end - start} bytes, {end - start - left} accounted for")
+
+    return Mapped(pack_rows(read(), tally, ranges), {name: tally})
 
 
 def reduce_documents(
@@ -188,27 +197,6 @@ def _get_reader(source: Source) -> JoinedReader:
     joined = joined_for(source)
     assert joined is not None, "only such sources have units here"
     return joined
-
-
-def _read_split(
-    corpus: Path,
-    unit: str,
-    source: Source,
-    shared: dict[str, Any],
-    file: str,
-    path: str | StoredDump,
-    start: int,
-    end: int,
-    state: int,
-) -> Iterator[Row | Outcome]:
-    left = end - start
-    with open_range(path, corpus, start, end) if isinstance(path, StoredDump) else open_stored(Path(path)) as stored:
-        for item in _get_reader(source).read_rows(stored, file, source, shared, start, end, state):
-            forget_record()
-            left -= item.stored
-            yield item
-    if left:
-        raise RuntimeError(f"{unit}: {end - start} bytes, {end - start - left} accounted for")
 
 
 def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:

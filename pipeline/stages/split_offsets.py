@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from manifests.files import sha256_file
 from manifests.mirror import StoredDump, is_url
 from manifests.recipe import Recipe

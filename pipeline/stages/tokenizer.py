@@ -59,7 +59,7 @@ def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Ste
     text_bytes = clusters.facts["text_bytes"]
     by_source = {
         name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
-        for name, budget in _budgets(recipe, text_bytes).items()
+        for name, budget in _share_bytes(recipe, text_bytes).items()
     }
     return Step(SAMPLE, draw, clean, {"seed": recipe.seed}, by_source)
 
@@ -112,11 +112,11 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
             shutil.copyfile(rules.path, temporary)
     else:
         seen: dict[str, Counter[str]] = {}
-        write_atomic(corpus / MODEL, train_bpe(_counted(drawn(corpus, splits, budgets), seen), rules))
+        write_atomic(corpus / MODEL, train_bpe(_count_texts(drawn(corpus, splits, budgets), seen), rules))
         trained = {"settings": rules.model_dump(exclude={"path"}), "trained_on": dict(sorted(seen.items()))}
     model = load(corpus / MODEL)
     first = drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
-    measured = _measured(model, first)
+    measured = _measure(model, first)
     by_source: dict[str, Counter[str]] = {}
     for (source, _), counts in sorted(measured.items()):
         by_source.setdefault(source, Counter()).update(counts)
@@ -248,7 +248,7 @@ def sentences(text: str) -> Iterator[str]:
             yield line[start:]
 
 
-def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
+def _share_bytes(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
     """Return the UTF-8 bytes to draw of each source.
 
     They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
@@ -273,14 +273,14 @@ def _cut(text: str, size: int) -> tuple[str, int]:
     return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
 
 
-def _counted(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
+def _count_texts(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
     """Yield the texts, and count documents and bytes per source in `seen`."""
     for source, _, text in documents:
         seen.setdefault(source, Counter()).update(documents=1, bytes=len(text.encode()))
         yield text
 
 
-def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
+def _measure(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
     """Return the model's counts over the documents, by source and language ("" where it was not asked for)."""
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}

@@ -11,8 +11,7 @@ import object_stores
 import pytest
 
 from filters.errors import UserError
-from filters.formats import stream
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from manifests import storage
 from manifests.files import sha256_bytes
 from manifests.mirror import (
@@ -167,7 +166,7 @@ def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began
     stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERATOKEN_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setattr(stream, "FETCH_BLOCK", 100)
+    monkeypatch.setattr("filters.formats.stored.FETCH_BLOCK", 100)
     monkeypatch.setattr(storage, "RANGE_BYTES", 130)
     data = os.urandom(5_000)
     stored.write("dump.gz", data)

@@ -45,6 +45,11 @@ def test_every_engine_of_the_command_line_has_a_line() -> None:
         ("flink", ("--flink_master=here:8081", JAR, EXTERNAL), "needs the address of the worker pool"),
         (
             "flink",
+            ("--flink_master=here:8081", JAR, EXTERNAL, "--environment_config=here:1"),
+            "needs the number of tasks that run at once",
+        ),
+        (
+            "flink",
             ("--flink_master=here:8081", JAR, EXTERNAL, "--environment_config=localhost:1"),
             "the worker pool at",
         ),
@@ -58,7 +63,7 @@ def test_every_engine_of_the_command_line_has_a_line() -> None:
 def test_what_is_missing_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(choices, "_java", lambda arguments: "")
     monkeypatch.setattr(
         choices,
         "_answers",
@@ -78,7 +83,7 @@ def given(name: str, folder: Path, *arguments: str) -> dict[str, str]:
 def test_beams_options_are_set_well_and_any_given_one_passes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(choices, "_java", lambda arguments: "")
     monkeypatch.setattr(choices, "_answers", lambda address: True)
     local = ("--flink_master=[local]", JAR)
     assert given("flink", tmp_path, *local) == {
@@ -86,12 +91,13 @@ def test_beams_options_are_set_well_and_any_given_one_passes_through(
         "parallelism": "1",
     }  # fmt: skip
     assert given("flink", tmp_path, *local, "--parallelism=7")["parallelism"] == "7"
-    cluster = ("--flink_master=here:8081", EXTERNAL, "--environment_config=localhost:50000", "--max_parallelism=9")
+    cluster = ("--flink_master=here:8081", EXTERNAL, "--environment_config=localhost:50000", "--parallelism=9")
     assert given("flink", tmp_path, *cluster).keys() == {
-        "runner", "flink_master", "environment_type", "environment_config", "max_parallelism",
+        "runner", "flink_master", "environment_type", "environment_config", "parallelism", "sdk_worker_parallelism",
     }  # fmt: skip
     spark = ("--spark_master_url=spark://here:7077", EXTERNAL, "--environment_config=localhost:50000")
     assert given("spark", tmp_path, *spark)["runner"] == "SparkRunner"
+    assert given("spark", tmp_path, *spark, "--sdk_worker_parallelism=3")["sdk_worker_parallelism"] == "3"
     assert given("portable", tmp_path, "--job_endpoint=here:8073")["environment_type"] == "LOOPBACK"
     pool = (EXTERNAL, "--environment_config=localhost:50000")
     assert given("portable", tmp_path, "--job_endpoint=here:8073", *pool)["environment_type"] == "EXTERNAL"
@@ -106,7 +112,7 @@ def test_the_version_of_flink_is_beams() -> None:
 
 
 def test_a_jar_in_beams_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "_java", lambda: "")
+    monkeypatch.setattr(choices, "_java", lambda arguments: "")
     monkeypatch.setattr(choices, "_answers", lambda address: False)
     monkeypatch.setattr(choices, "JAR_CACHE", tmp_path)
     (tmp_path / f"beam-runners-flink-2.2-job-server-{version('apache-beam')}.jar").touch()
@@ -115,8 +121,7 @@ def test_a_jar_in_beams_cache_is_found(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_engine_of_the_jvm_needs_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("JAVA_HOME", raising=False)
-    with pytest.raises(UserError, match="engine flink needs Java 11 or newer on the PATH or under JAVA_HOME"):
+    with pytest.raises(UserError, match="engine flink needs Java 11 or newer on the PATH, or given as -- --job_server"):
         choose("flink", engine(tmp_path, "--flink_master=[local]"))
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from apache_beam.transforms.environments import DockerEnvironment, EmbeddedPytho
 from corpus import ROOT, demo_recipe
 
 from benchmarks import servers
+from filters.errors import UserError
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from manifests.storage import StorageError
@@ -62,12 +64,53 @@ def test_prism_with_an_external_worker_pool(recipe: Recipe, expected: str, tmp_p
         assert build(recipe, tmp_path / "corpus", "portable", *service, *pool) == expected
 
 
-def test_flink_in_its_job_server(recipe: Recipe, expected: str, tmp_path: Path) -> None:
-    jar = next(Path("~/.apache_beam/cache/jars").expanduser().glob("beam-runners-flink-*-job-server-*.jar"), None)
-    if shutil.which("java") is None or jar is None:
+@pytest.fixture
+def flink_jar() -> Path:
+    jar = servers.flink_jar()
+    if jar is None:
         pytest.skip("Flink needs Java, and the jar of Beam's job server in ~/.apache_beam/cache/jars")
-    arguments = ["--flink_master=[local]", f"--flink_job_server_jar={jar}"]
+    return jar
+
+
+def test_flink_in_its_job_server(recipe: Recipe, expected: str, flink_jar: Path, tmp_path: Path) -> None:
+    arguments = ["--flink_master=[local]", f"--flink_job_server_jar={flink_jar}"]
     assert build(recipe, tmp_path / "corpus", "flink", *arguments) == expected
+
+
+def test_a_flink_cluster_with_an_external_worker_pool(
+    recipe: Recipe, expected: str, flink_jar: Path, tmp_path: Path
+) -> None:
+    with servers.flink_cluster(flink_jar, tmp_path / "flink") as flink, servers.worker_pool(tmp_path / "pool") as pool:
+        assert build(recipe, tmp_path / "corpus", "flink", *flink, *pool, "--parallelism=2") == expected
+
+
+def java_that(does: str, folder: Path) -> tuple[str, ...]:
+    """Return Beam options for a job server of Flink whose Java is a shell command."""
+    launcher, jar = folder / "java", folder / "server.jar"
+    launcher.write_text(f"#!/bin/sh\necho $$ >> {folder}/started\n{does}\n")
+    launcher.chmod(0o755)
+    jar.touch()
+    return "--flink_master=[local]", f"--flink_job_server_jar={jar}", f"--job_server_java_launcher={launcher}"
+
+
+def test_one_job_server_serves_a_whole_run(tmp_path: Path) -> None:
+    service = f"exec {sys.executable} -m apache_beam.runners.portability.local_job_service_main"
+    arguments = java_that(f'while [ "$1" != --job-port ]; do shift; done; {service} --port=$2', tmp_path)
+    with running(choose("flink", Engine(1, arguments, tmp_path / "runs/now.parts", quiet=True))) as started:
+        for _ in range(2):
+            check_engine(started)
+        (process,) = (tmp_path / "started").read_text().split()
+        os.kill(int(process), 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(process), 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # gRPC's, of a closed channel
+def test_a_job_server_that_does_not_start_is_told_in_a_sentence(tmp_path: Path) -> None:
+    engine = choose("flink", Engine(1, java_that("exit 3", tmp_path), tmp_path / "runs", quiet=True))
+    said = r"FlinkRunner does not start its job server \(RuntimeError: .* error 3\): see"
+    with pytest.raises(UserError, match=said), running(engine):
+        pass
 
 
 @pytest.fixture

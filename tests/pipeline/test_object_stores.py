@@ -14,7 +14,6 @@ import object_stores
 import pytest
 
 from filters.errors import UserError
-from filters.formats import stream
 from manifests import storage
 from manifests.__main__ import main as manifests
 from manifests.files import relative_files
@@ -176,7 +175,7 @@ def test_tasks_find_what_they_read_on_an_empty_machine(
 
     Of a dump that is cut, the tasks together fetch little more than it has.
     """
-    monkeypatch.setattr(stream, "FETCH_BLOCK", 16)
+    monkeypatch.setattr("filters.formats.stored.FETCH_BLOCK", 16)
     url, recipe = (tmp_path / "store").as_uri(), tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.replace("DUMPS", dumps.as_uri()), "utf-8")
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from processes import join_ranks, start_ranks
 from trainer_corpus import VOCABULARY, write_corpus
 from trainer_ranks import weights_sha
 
+import trainer.train
 from manifests.manifest import load_manifest
 from manifests.order import plan_for, plan_from
 from manifests.shard import open_shard
@@ -127,6 +129,18 @@ def test_stopped_and_resumed_alone_is_identical_to_never_stopped(corpus: Path, w
     assert final_weights(run) == final_weights(whole)
 
 
+def test_a_run_goes_on_on_ranks_of_which_the_last_hold_no_rows(corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--model", "dim=4,layers=1,heads=1", "--sequence-length", "32", "--batch-tokens", "96"]
+    command = ["train", str(corpus), "--output", str(run), "--steps", "3", *small]
+    assert main([*command, "--stop-after", "1"]) == 0
+    for more in (["--stop-after", "2"], []):  # 4 rows over 3 ranks: 2, 2 and none
+        assert join_ranks(start_ranks(3, tmp_path / "stderr", main, [*command, *more])) == 0
+    through = [*command[:3], str(tmp_path / "through"), *command[4:]]
+    assert main(through) == 0
+    same_batches_and_near_losses(run, tmp_path / "through")
+
+
 def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_last_whole_one(
     corpus: Path, whole: Path, tmp_path: Path
 ) -> None:
@@ -186,6 +200,30 @@ def test_validation_is_written_for_each_source(whole: Path) -> None:
         found = list(csv.DictReader(file))
     assert {row["source"] for row in found} == {"books", "web"}
     assert all(row["step"] == str(STEPS) and 0 < float(row["loss"]) < 5 for row in found)
+
+
+def test_a_run_killed_before_a_validation_has_it_when_it_goes_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, through = tmp_path / "run", tmp_path / "through"
+    often, validate = ["--checkpoint-every", "12", "--validate-every", "12"], trainer.train.validate
+    for kill in (12, STEPS):
+
+        def killed(*given: Any, kill: int = kill) -> None:
+            if given[4] == kill:
+                raise RuntimeError("killed")
+            validate(*given)
+
+        monkeypatch.setattr(trainer.train, "validate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            alone(corpus, run, *often)
+        assert checkpoint.list_checkpoints(run)[-1][0] == kill
+    monkeypatch.undo()
+    capsys.readouterr()
+    for said in ("run: finished", "is finished"):
+        assert alone(corpus, run, *often) == 0 and said in capsys.readouterr().out
+    assert alone(corpus, through, *often) == 0
+    assert (run / "validation.csv").read_bytes() == (through / "validation.csv").read_bytes()
 
 
 def test_trace_names_the_documents_of_a_step(corpus: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ def can_compare(run: Run) -> bool:
     return bool(run.task.harness) and (run.shots == 0 or run.task.data.by_group)
 
 
-def open_harness_model(folder: Path, device: str, batch_size: int = 8) -> Any:
+def open_harness_model(folder: Path, device: str) -> Any:
     """Return the harness's model of a folder in Hugging Face's layout.
 
     Raises:
@@ -81,7 +81,7 @@ def open_harness_model(folder: Path, device: str, batch_size: int = 8) -> Any:
         from lm_eval.models.huggingface import HFLM
     except ImportError as error:
         raise UserError("--harness needs lm-evaluation-harness: pip install 'lm-eval[hf]>=0.4.13'") from error
-    settings = {"dtype": "float32", "batch_size": batch_size, "device": device, "add_bos_token": True}
+    settings = {"dtype": "float32", "batch_size": 8, "device": device, "add_bos_token": True}
     return HFLM(pretrained=str(folder), **settings)
 
 

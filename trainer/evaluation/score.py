@@ -65,7 +65,8 @@ def normalize_answer(text: str) -> str:
 def extract_number(text: str) -> str:
     """Return the number behind ####, without separators of thousands, or ""."""
     found = re.search(r"####\s*\$?(-?[\d.,]*\d)", text)
-    return found[1].replace(",", "") if found else ""
+    digits = found[1].replace(",", "") if found else ""
+    return digits if digits.count(".") < 2 else ""  # a date or a version, which a model may write, is no number
 
 
 def last_boxed(text: str) -> str:

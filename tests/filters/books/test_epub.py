@@ -1,6 +1,7 @@
 """EPUB books: chapters in reading order, and archives that lie end in a reason within bounds."""
 
 import io
+import re
 import tracemalloc
 import zipfile
 from typing import Any
@@ -120,6 +121,24 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
                 '<span role="doc-pagebreak" id="p13"/></p></body>'
             )
         },
+        {
+            "OEBPS/text/2 b.xhtml": page(
+                '<body><h1>Two<a epub:type="noteref" href="#n1">1</a></h1><p>Été'
+                '<sup><a href="n.xhtml#n2">[2]</a></sup>.'
+                '<a href="n.xhtml#n3" class="x"><sup>*</sup></a> <a role="doc-backlink" href="#b">↩</a></p></body>'
+            )
+        },
+        *(
+            {"OEBPS/content.opf": package(ITEMS.replace('properties="nav"', ""), SPINE), "OEBPS/nav.xhtml": page(body)}
+            for body in (
+                '<body><section epub:type="frontmatter index"><p>lamp, 7</p></section></body>',
+                '<body class="x"><div><section role="doc-toc"><p>One</p></section></div></body>',
+                '<body><section epub:type="copyright-page"><p>All rights reserved.</p></section></body>',
+                '<body><h2>Contents</h2><ul><li><a href="text/1.xhtml">The first chapter</a></li>'
+                '<li><a href="text/2.xhtml"><b>The second</b> chapter</a></li>'
+                '<li><a href="#x">Notes</a></li></ul></body>',
+            )
+        ),
     ],
     ids=[
         "guide",
@@ -133,11 +152,32 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
         "media type with parameters",
         "image",
         "page breaks",
+        "notes",
+        "index",
+        "contents by role",
+        "copyright",
+        "undeclared contents",
     ],
 )
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)
     assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '<p>See <a href="1.xhtml">the first</a> and <a href="#x">the same</a> and <a href="#y">this</a>, he said.</p>',
+        '<p><a href="http://a.example/1">A</a> <a href="http://a.example/2">B</a> <a href="mailto:a@b.c">C</a></p>',
+        "<p>10<sup>6</sup> <a href='#a'>words</a><sup>2</sup></p>",
+        '<section epub:type="chapter" class="index toc"><p>The index finger.</p></section>',
+    ],
+)
+def test_chapters_with_links_stay(body: str) -> None:
+    book = read_epub(epub({"OEBPS/text/1.xhtml": page(f"<body>{body}</body>")}), 1 << 20)
+    assert isinstance(book, Epub)
+    text = re.sub(r"<sup>", "^", body)
+    assert " ".join(book.text.split()) == "Two Été. " + " ".join(re.sub(r"<[^<>]*>", "", text).split())
 
 
 @pytest.mark.parametrize(

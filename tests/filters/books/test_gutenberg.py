@@ -95,6 +95,24 @@ FORMS = {
         f"La ponctuation aussi.\n\n\n\n{BOOK}\n\nListe des modifications:\n\npage 1: «a»\n\n"
         f"Fin de Project Gutenberg's The Lamp\n{END}"
     ),
+    "Australia": (
+        "* A Project Gutenberg of Australia eBook *\n\nTitle: The Lamp\nAuthor: A. Writer\neBook No.: 0100021.txt\n"
+        "Language: English\nDate first posted: August 2001\n\nThis eBook was produced by: B. C.\n\n"
+        "Project Gutenberg of Australia eBooks are created from printed editions\nwhich are in the public domain.\n\n"
+        "This eBook is made available at no cost.\n\nTo contact us go to http://gutenberg.net.au\n\n\n"
+        f"{BOOK}\n\n\nThis site is full of FREE ebooks - Project Gutenberg Australia\n"
+    ),
+    "Canada": (
+        "The Project Gutenberg of Canada eBook: The Lamp\nby A. Writer\n\nThis eBook is made available at no cost.\n\n"
+        "Title: The Lamp\nAuthor: A. Writer\nProject Gutenberg Canada ebook #123\n\nThis ebook was produced by B.\n\n\n"
+        f"{BOOK}\n\n\n[End of The Lamp, by A. Writer]\n"
+    ),
+    "Faded Page": (
+        "* A Distributed Proofreaders Canada eBook *\n\nThis eBook is made available at no cost and with few\n"
+        "restrictions.\n\nThis work is in the Canadian public domain, but may be\nunder copyright elsewhere.\n\n"
+        "_Title:_ The Lamp\n_Date of first publication:_ 1920\n_Author:_ A. Writer\nFaded Page eBook #20191001\n\n"
+        f"This eBook was produced by: B. C.\n\n\n{BOOK}\n\n\n[The end of _The Lamp_ by A. Writer]\n"
+    ),
     "boxed notes": f"{NEW}{START}\n * * * * *\n\n{BOX}\n * * * * *\n\n{BOOK}\n\n * * * * *\n\n{BOX}{END}",
     "notes in brackets": (
         f"{NEW}{START}\n[Transcriber's note: see [1] and\nthe end.]\n\n{BOOK}\n\n"
@@ -121,6 +139,10 @@ def test_the_header_becomes_metadata() -> None:
     book = strip_boilerplate(FORMS["since 2004"])
     expected = {"title": "The Lamp A Story", "author": "A. Writer", "released": "May 1, 2001", "language": "English"}
     assert (book.number, book.about, book.whole) == (77, expected, False)
+    assert strip_boilerplate(FORMS["Faded Page"]).about == {"title": "The Lamp", "author": "A. Writer"}
+    assert strip_boilerplate(FORMS["Australia"]).about == {k: v for k, v in expected.items() if k != "released"} | {
+        "title": "The Lamp"
+    }
     book = strip_boilerplate(FORMS["1990s"])
     assert (book.number, book.about) == (77, {"title": "The Lamp", "author": "A. Writer"})
     (outcome,) = books.read(FORMS["since 2004"].encode(), "a.txt", "books", Source(weight=1.0, kind="books"))
@@ -137,6 +159,7 @@ def test_the_header_becomes_metadata() -> None:
         "A book about books.\n\nThe Project Gutenberg eBook of Emma is one.\n\nI like it.",
         f"Produced by the company of the Lamp\n\n{BOOK}",
         f"{BOOK}\n\nTranscriber's note: none.",
+        f"{BOOK}\n\n[The end of the lamp]",
         "[Transcriber's note: a text that nobody marked.]\n\nText.",
     ],
 )
@@ -156,6 +179,7 @@ NAMES = [
     *("Transcriber's Amendments", "Digitizer's note", "Note on the e-text", "Notes from the transcriber", "Tr. Note"),
     *("Anmerkungen zur Transkription", "Hinweise zur Transkription", "Note du transcripteur", "Nota del trascrittore"),
     *("Notas de Transcrição", "Nota del Transcriptor", "Opmerkingen van de bewerker", "Paalala ng nagsalin"),
+    "Anmärkningar till den elektroniska utgåvan",
 ]
 NOTES = [
     "[{name}: The spelling\nwas kept [sic] as it is.]", "({name}: The spelling was kept.)", "{{{name}: It was kept.}}",

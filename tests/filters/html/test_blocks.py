@@ -105,7 +105,8 @@ def test_a_raised_number_never_joins_another(numbers: tuple[str, ...], around: t
         "<svg>a<svg>b</svg>c</svg>", "<object>a<object>b</object>c</object>", "<svg><!-- <svg> -->a</svg>",
         "<svg><style><svg></style>a</svg>", "<svg title='<svg>'>a</svg>", "<del>100</del>", "<s>a<s>b</s>c</s>",
         "<strike>a</strike>", "<span hidden>a<span>b</span>c</span>", "<i style='color: red; display:none'>a</i>",
-        "<a hidden href=x>a</a>", "<rt>kan</rt>", "<rp>(</rp><rt>a</rt>", "\xad", "\u200b",
+        "<a hidden href=x>a</a>", "<b style='visibility: hidden'>a</b>", "<rt>kan</rt>", "<rp>(</rp><rt>a</rt>",
+        "\xad", "\u200b",
         "\ufeff", "\u2060", "\x07", "&shy;", "&#8203;",
     ],
 )  # fmt: skip

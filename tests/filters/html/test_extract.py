@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from filters.formats.characters import _STACKED
 from filters.formats.charset import decode
-from filters.html.extract import _STACKED, ExtractionError, extract_text
+from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import Reason
 
 PARAGRAPH = "<p>" + "Some text of the page, long enough to be kept by the extractor. " * 5 + "</p>"

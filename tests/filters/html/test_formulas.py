@@ -30,10 +30,35 @@ def text_of(markup: str) -> str:
         # KaTeX: once for readers of the screen, once for the eyes
         f'<span><span class="katex-mathml"><math><semantics>{SQUARE}<annotation encoding="application/x-tex">A^{{2}}'
         '</annotation></semantics></math></span><span class="katex-html" aria-hidden="true">A2</span></span>',
+        # MathJax 2: in a script, alone, behind its preview, or in a page that was saved after it was shown
+        '<script type="math/tex">A^{2}</script>',
+        '<span class="MathJax_Preview">A2</span><script type="math/tex; mode=display">A^{2}</script>',
+        '<span class="MathJax" id="m"><nobr><b>A2</b></nobr></span><script type="math/tex">A^{2}</script>',
+        '<span class="MathJax"><span class="MJX_Assistive_MathML"><math alttext="A^{2}"><mi>A</mi></math></span></span>'
+        '<script type="math/tex">A^{2}</script>',
+        '<script type="math/tex">% <![CDATA[\nA^{2} %]]></script>',
+        # WordPress, and older versions of MediaWiki
+        '<img src="/latex.php?latex=A%5E2" alt="A^{2}" class="latex">',
+        '<img class="mid latex" alt="$latex A^{2}$">',
+        '<img class="tex" alt="A^{2}" src="a.png">',
     ],
 )
 def test_the_tex_of_a_formula_is_read_once(markup: str) -> None:
     assert text_of(markup) == "Let A^{2} be."
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ('<script type="math/tex">a</script><script type="math/tex">b</script>', "Let ab be."),
+        ('<script type="math/tex">a < b & c &lt; d</script>', "Let a < b & c &lt; d be."),
+        ('<script type="math/tex"></script>', "Let be."),
+        ('<script type="text/javascript">a</script><span class="MathJax">x</span>', "Let x be."),
+        ('<img class="latex"><img alt="a"><img class="vertex" alt="a"><img title=\'class="tex"\' alt="a">', "Let be."),
+    ],
+)
+def test_scripts_and_pictures(markup: str, text: str) -> None:
+    assert text_of(markup) == text
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ GOLDEN = {
     "paragraphs": ("<p>One\n  two.</p>\n\n<p>Three.</p>\n", "One two.\n\nThree."),
     "line breaks": ("<p>a<br>b<br/>\n c <br /></p>", "a\nb\nc"),
     "emphasis and links": ('<p>See <a href="http://a.example/?b&amp;c">the <em>page</em></a>.</p>', "See the page."),
-    "references": ("<p>&lt;b&gt; &amp;amp; &#39;x&#x27; &eacute; &nbsp;y</p>", "<b> &amp; 'x' é \u00a0y"),
+    "references": ("<p>&lt;b&gt; &amp;amp; &#39;x&#x27; &eacute; &nbsp;y</p>", "<b> &amp; 'x' é y"),
     "headings": ("<h2>Title</h2>\n<p>Text</p><hr><p>More</p>", "Title\n\nText\n\nMore"),
     "code is kept to the blank": (
         "<p>So:</p>\n\n<pre><code>def f(x):\n    if x &lt; 1:\n\treturn  1 \n\n\n\n    return 2\n</code></pre>\n"

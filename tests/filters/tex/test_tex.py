@@ -121,6 +121,8 @@ def test_literal_text_that_is_repeated_counts_each_time() -> None:
         ("\\begin{CJK*}{GBK}{song} 茶".encode("gbk"), "", "\\begin{CJK*}{GBK}{song} 茶"),
         ("и".encode("koi8-r"), "koi8-r", "и"),
         ("a\ufeff".encode("utf-16"), "", "a\ufeff"),
+        ("\\é".encode("utf-16-le"), "", "\\é"),
+        ("% é".encode("utf-16-be"), "", "% é"),
         (b"a\0\xef\xb7\x90b\x0c", "", "a\ufffd\ufffdb\n"),
     ],
 )

@@ -15,8 +15,11 @@ DOCUMENT = "\\documentclass{article}\\title{T}\n\\begin{document}\n%s\n\\end{doc
         ("x \\section [short] {A} In.", "\\section [short] {A} In."),
         ("x \\chapter{A} In.", "\\chapter{A} In."),
         ("x \\part{A} In.", "\\part{A} In."),
-        ("x \\paragraph{P} text only", "\\paragraph{P} text only"),  # RedPajama: nothing
-        ("x \\subparagraph{P} text only", "\\subparagraph{P} text only"),
+        ("\\maketitle Text. \\paragraph{P} More.", "Text. \\paragraph{P} More."),  # RedPajama: nothing
+        ("\\paragraph{Keywords} K. \\section{A} In.", "\\section{A} In."),
+        ("x \\subparagraph{P} text only", "x \\subparagraph{P} text only"),
+        ("\\maketitle\n\\keywords{a, b}\n\\pacs{1.2}\nA letter.", "A letter."),
+        ("\\maketitle\\begin{keywords}a\\end{keywords} A letter. \\keywords{x}", "A letter. \\keywords{x}"),
         ("x \\subsection{A} B \\section{C} D", "\\subsection{A} B \\section{C} D"),
         ("\\titleformat{\\section}{x} \\sectionmark y \\section{A} B", "\\section{A} B"),
         ("x\\\\section{A} \\section{B} C", "\\section{B} C"),

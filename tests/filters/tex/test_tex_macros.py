@@ -42,6 +42,11 @@ def expanded(text: str, depth: int = 32) -> str:
         (r"\def\use{\bra}\def\bra#1{<#1>}\def\again{\use}", r"\use{x} \again{y}", "<x> <y>"),
         (r"\newcommand{\,}{;}\def\!{?}", r"a\,b\!", "a;b?"),
         (r"\newcommand{\x}{1}\renewcommand{\x}{2}", r"\x", "2"),
+        (r"\newcommand{\ie}{i.e.\@ }", r"\ie{}x", r"i.e.\@ x"),
+        (r"\NewDocumentCommand\R{}{\mathbb{R}}", r"\R^n", r"\mathbb{R}^n"),
+        (r"\NewDocumentCommand{\f}{m +m}{#2(#1)}", r"\f{x}{y}", "y(x)"),
+        (r"\DeclareDocumentCommand\f{O{k} m}{#1(#2)}", r"\f{x} \f[y]{z}", "k(x) y(z)"),
+        (r"\NewDocumentCommand{\f}{s o m}{\IfBooleanTF{#1}{a}{b}}", r"\f*[x]{y}", r"\f*[x]{y}"),
         (r"\newcommand{\todo}[1]{}", r"a\todo{not {this}} b", "a b"),
     ],
 )  # fmt: skip

@@ -48,6 +48,20 @@ TEXTS = {
     "[[wikt:word|word]], [[:fr:Mot]], [[WP:A]]": "word, fr:Mot, WP:A",
     "a[[Kategorie:x]][[Catégorie:y|z]][[Arquivo:a.png|thumb|b]][[Датотека:а|б]]b": "ab",
     "10<sup>6</sup> m<sup>2</sup>, 1<sup>st</sup>, H<sub>2</sub>O": "10^6 m^2, 1st, H2O",
+    "''x''<sup>2</sup> '''R'''<sup>3</sup> [[metre|m]]<sup>2</sup> |x|<sup>2</sup> cm<sup>&minus;1</sup>": (
+        "x^2 R^3 m^2 |x|^2 cm^−1"
+    ),
+    "''e''<sup>''x''</sup> 10<sup>n</sup> 2<sup>''n'' + 1</sup> 10<sup>1/2</sup>": "e^x 10^n 2^(n + 1) 10^(1/2)",
+    "''A''<sup>T</sup> ''f''<sup>(2)</sup>": "A^T f^(2)",
+    "101<sub>2</sub> ''x''<sub>''i''</sub> SO<sub>4</sub><sup>2−</sup> ''a''<sub>1</sub>": "101_2 x_i SO4^2− a1",
+    "XX<sup>e</sup> n<sup>o</sup> ''M''<sup>e</sup> <sup>14</sup>C Na<sup>+</sup>": "XXe no Me 14C Na+",
+    "''a''<small>''b''</small> '''c'''<b>'''d'''</b>": "ab cd",
+    "<poem>\nRoses are ''red'',\n: violets are [[blue]].\n\nEnd.\n</poem>\nAfter.": (
+        "Roses are red,\nviolets are blue.\n\nEnd.\n\nAfter."
+    ),
+    "a <poem>b\nc": "a\n\nb c",
+    "5 <s>wrong</s> <del>old</del> <strike>x</strike> <strong>new</strong> <small>s</small> 7": "5 new s 7",
+    "-{H|sr-ec:а}- -{T|б}- -{A;H|в}- -{R|г}-": "г",
     "a &amp;lt; &#39;&#39;b&#39;&#39; &sup2;": "a &lt; ''b'' ²",
     "x <foo> y <bar baz='1'> 1 <2> 3 </b>": "x <foo> y <bar baz='1'> 1 <2> 3",
     "<pre>\n a  b\n  <nowiki>''c''</nowiki>\n</pre>": " a  b\n  ''c''",
@@ -71,6 +85,12 @@ TEXTS = {
     "== A ==\n=== B ===\nx\n=== C ===\n== D ==\n{{y}}\n== E ==": "A\n\nB\n\nx",
     "[[File:a.jpg|thumb|[[File:b.jpg]] c]]d": "d",
 }
+
+
+def test_scripts_of_other_wikis() -> None:
+    variants = "-{zh-hans:计算机;zh-hant:電腦}--{H|zh-cn:A;zh-tw:B}--{A|zh-cn:软件; zh-tw:軟體;}-"
+    assert render_text(variants, "zh") == "计算机软件"
+    assert render_text("-{a}-", "en") == "-{a}-"
 
 
 @pytest.mark.parametrize("wikitext", TEXTS)

@@ -61,6 +61,15 @@ SHOWN = {
         "{{nbsp}}a{{snd}}b{{'}}": "a – b’",
         "{{circa|1900}} {{US$|5}} {{sup|2}} m{{sup|2}}": "c. 1900 US$5 2 m^2",
         "{{cite web|url=a}}{{Infobox|x}}{{sfn|A|1}}{{main|B}}": "",
+        "in 5{{frac|1|2}} {{dagger}} m{{sub|2}} 10{{^|6}} {{section link|A|B}} {{reign|1500|10}} {{floruit|1400}}": (
+            "in 5 1/2 † m2 10^6 A § B r. 1500–10 fl. 1400"
+        ),
+        "{{poemquote|Roses are red,\n  violets are ''blue''.\n\nEnd.|A}} b{{0}} {{--}} {{strikethrough|old}} c": (
+            "Roses are red,\nviolets are blue.\n\nEnd.\n\nb – c"
+        ),
+        "A ({{lang-ru|Б}}, {{IPA-ru|b}}; born) b\n\n{{rquote|right|Said.|X}}\n\n{{epigraph|Here.}}": (
+            "A (Б; born) b\n\nSaid.\n\nHere."
+        ),
         "{{ Lang | fr | a }}{{nowrap\n|b}}": "ab",
     },
     "fr": {
@@ -69,26 +78,50 @@ SHOWN = {
         "{{s-|XXI}} {{s|I|er}} {{-s|V}}": "XXIe siècle Ier siècle Ve siècle av. J.-C.",
         "{{citation|bonjour}} {{incise|ici}} {{heure|4|30}} {{euro|77.80}}": "« bonjour » – ici – 4 h 30 77.80 €",
         "{{XXe siècle}}, la {{84e|édition}} {{unité|2|e=3|kg}}": "XXe siècle, la 84e édition 2×10^3 kg",
+        "{{n°|3}} {{M.|Roux}} {{Mme}} {{av JC|50}} {{citation étrangère|en|hi}} {{citation étrangère|langue=en|ho}}": (
+            "no 3 M. Roux Mme 50 av. J.-C. « hi » « ho »"
+        ),
         "Otton {{Ier}} l{{'}}an": "Otton Ier l’an",
         "cafés, écoles{{etc.}}) Roux {{et al.}}, 1990": "cafés, écoles etc.) Roux et al., 1990",
     },
-    "de": {'{{"|Ja}} {{enS|yes}} {{Höhe|115|DE-NHN}}': "„Ja“ yes 115 m", "{{Zitat |Text=A |Autor=B}}": "A"},
-    "es": {"{{unidad|5|km}} {{siglo|XIX||s}} {{esd|a b}}": "5 km siglo XIX a b"},
-    "it": {"{{TA|3 743 km²}} {{M|5|u=km}} {{Senza fonte|x}}": "3 743 km² 5 km x"},
-    "pt": {"{{fmtn|1234|km}} {{dtlink|3|maio|1990}}": "1234 km 3 de maio de 1990"},
-    "ru": {"{{нп5|Квартал|квартал|de|V}} {{нп5|A}} {{s|б}} Берли{{'}}н": "квартал A б Берли\u0301н"},
+    "de": {
+        '{{"|Ja}} {{enS|yes}} {{Höhe|115|DE-NHN}}': "„Ja“ yes 115 m",
+        "{{Zitat |Text=A |Autor=B}}": "A",
+        "a {{arS|كلمة|d=x|b=y}} b {{nlS|woord}}": "a كلمة b woord",
+    },
+    "es": {
+        "{{unidad|5|km}} {{siglo|XIX||s}} {{esd|a b}}": "5 km siglo XIX a b",
+        "{{fecha|1|2|2010}} {{fecha|3|mayo|1990}}": "1 de febrero de 2010 3 de mayo de 1990",
+    },
+    "it": {
+        "{{TA|3 743 km²}} {{M|5|u=km}} {{Senza fonte|x}}": "3 743 km² 5 km x",
+        "{{M|3.5||K}} {{M|5|km}}": "3.5 K 5 km",
+    },
+    "pt": {
+        "{{fmtn|1234|km}} {{dtlink|3|maio|1990}}": "1234 km 3 de maio de 1990",
+        "{{dtlink|1|2|2000}} {{AC|44}} {{DC}}": "1 de fevereiro de 2000 44 a.C. d.C.",
+    },
+    "ru": {
+        "{{нп5|Квартал|квартал|de|V}} {{нп5|A}} {{s|б}} Берли{{'}}н": "квартал A б Берли\u0301н",
+        "{{date|1|2|2000}} {{OldStyleDate|1 марта|1900|17 февраля}} {{OldStyleDate|1 марта|1900}}": (
+            "1 февраля 2000 17 февраля (1 марта) 1900 1 марта 1900"
+        ),
+        "З{{ударение|а}}мок.\n\n{{начало цитаты}}Так.{{конец цитаты}}": "За\u0301мок.\n\nТак.",
+    },
+    "cs": {"a {{vjazyce|en}} b": "a b"},
+    "sl": {"{{jezik-en|word}}": "word"},
     "ro": {"{{conversie|5|la|10|km|mi}} {{Convert|3|by|4|m}} {{conversie|2|and|3|ft}}": "5 la 10 km 3 × 4 m 2 și 3 ft"},
-    "uk": {"{{convert|5|or|6|km}} з 1990{{тире}}1995": "5 або 6 km з 1990–1995"},
+    "uk": {"{{дата|1|2|2000}}": "1 лютого 2000", "{{convert|5|or|6|km}} з 1990{{тире}}1995": "5 або 6 km з 1990–1995"},
     "sv": {"{{cvt|5|to|10|km}} 2009{{tankstreck}}2014": "5 till 10 km 2009–2014"},
     "nl": {"{{convert|5|±|1|km}} {{omrekenen|2|x|3|x|4|m}}": "5 ± 1 km 2 × 3 × 4 m"},
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
-COUNTS = {"*": 273, "bg": 9, "ca": 23, "cs": 13, "da": 8, "de": 55, "en": 155, "es": 30, "fr": 129, "hr": 8,
-          "hu": 17, "it": 22, "nl": 17, "pl": 18, "pt": 29, "ro": 29, "ru": 72, "sl": 8, "sr": 19, "sv": 11,
-          "uk": 38}  # fmt: skip
+COUNTS = {"*": 289, "bg": 9, "ca": 23, "cs": 12, "da": 8, "de": 55, "en": 161, "es": 30, "fr": 130, "hr": 8,
+          "hu": 17, "it": 22, "nl": 17, "pl": 18, "pt": 29, "ro": 29, "ru": 75, "sl": 8, "sr": 19, "sv": 11,
+          "uk": 40}  # fmt: skip
 NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13, "REDIRECTS": 28, "LITERAL": 1,
-         "FORMULAS": 3, "LISTINGS": 3, "CODE": 14, "ASIDE": 6, "LINES": 21, "TAGS": 82}  # fmt: skip
+         "FORMULAS": 3, "LISTINGS": 3, "CODE": 14, "ASIDE": 9, "LINES": 21, "TAGS": 82}  # fmt: skip
 
 
 @pytest.mark.parametrize(

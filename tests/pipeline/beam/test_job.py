@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import toy
 
+from filters.errors import RunError
 from manifests.mirror import open_mirror
 from pipeline.beam import exchange as beam_exchange
 from pipeline.beam import receipts
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import job_of, run_job
+from pipeline.beam.job import job_of, run_job, watched
 from pipeline.beam.step import Awaited, Receipts, Step, Unit
 from pipeline.beam.task import perform
 from pipeline.beam.work import Made, Turns, Work, finish, run_units, together
@@ -128,3 +129,12 @@ def test_work_that_no_remote_worker_is_needed_for_runs_here(tmp_path: Path) -> N
     remote = Engine(2, ("--runner=PortableRunner", "--job_endpoint=localhost:1"), tmp_path)
     assert not remote.is_local and remote.here().is_local
     assert remote.here().pool is remote.pool and remote.here().status is remote.status
+
+
+def test_a_job_that_an_engine_has_given_up_ends_in_a_sentence(tmp_path: Path) -> None:
+    lost = "Pipeline toy_1 failed in state FAILED: CANCELLED: client cancelled"
+    said = r"\(CANCELLED: client cancelled\).* the same command again"
+    with pytest.raises(RunError, match=said), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+        raise RuntimeError(lost)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+        raise RuntimeError(f"{lost}: Traceback (most recent call last):\n ...\nZeroDivisionError: division by zero")

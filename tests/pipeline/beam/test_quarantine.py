@@ -16,7 +16,7 @@ from corpus import ROOT, build, demo_recipe, digests
 from toy import PoolEngine, engine, run_step, tasks_of
 
 from filters.errors import UserError
-from filters.formats.stream import open_stored
+from filters.formats.stored import open_stored
 from filters.reasons import Reason
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe, parse_recipe

@@ -1,8 +1,11 @@
 """arXiv as a source: every byte of a monthly tar in the ledger, locators that lead back, recipes, the real files."""
 
+import bz2
+import gzip
 import itertools
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from tars import tar, zipped
 
 from filters.formats.tar import read_entries
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import ArXiv, Limits, Source
 from pipeline.sources import arxiv
@@ -97,6 +100,47 @@ def test_a_month() -> None:
     assert inner.detail == "1 members left out: '../x.tex'" and inner.locator.member == "2003/2003.00006.gz"
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+def test_a_compressed_month(pack: Callable[[bytes], bytes]) -> None:
+    found, plain = outcomes(pack(MONTH)), outcomes(MONTH)
+    assert [(item.text, item.url, item.locator.member) for item in documents(found)] == [
+        (item.text, item.url, item.locator.member) for item in documents(plain)
+    ]
+    place = documents(found)[1].locator
+    assert MONTH[place.inner_offset :][: place.inner_length] == zipped(paper("\\section{A} Two."), "two.tex")
+    told = reasons(plain) - Counter({"archive-metadata": 1})  # the zeros at the end are no record here
+    assert reasons(found) == told - Counter({"unsupported-format": 1}) + Counter({"unsafe-path": 1}), "a pipe"
+
+
+def test_a_compressed_month_that_is_damaged() -> None:
+    packed = gzip.compress(MONTH)
+    for place in (60, len(packed) // 2, len(packed) - 9):
+        hurt = outcomes(packed[:place])
+        assert reasons(hurt)["truncated-record"] >= 1
+        assert {item.text for item in documents(hurt)} <= {item.text for item in documents(outcomes(MONTH))}
+    for document in documents(outcomes(packed)):
+        with pytest.raises(LookupError):
+            arxiv.reread(gzip.compress(MONTH[512:]), document.locator, "arxiv", source())
+
+
+def test_a_compressed_submission_with_a_file_named_like_a_paper_is_no_month() -> None:
+    files = {"2003.00001.tex": paper("\\section{A} \\input{b}"), "b.tex": b"B", "2003.00001.pdf": b"%PDF-1.5"}
+    (document,) = documents(outcomes(zipped(tar(files)), "p.gz"))
+    assert document.text == "\\section{A} B"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_sources_in_utf_16(encoding: str) -> None:
+    data = paper("\\section{A} Müller \\input{b}").decode().encode(encoding)
+    for stored in (
+        tar({"a.tex": data, "b.tex": b"B"}),
+        tar({"a.tex": paper("\\section{A} Müller \\input{b}"), "b.tex": "\\relax B".encode(encoding)}),
+    ):
+        (document,) = documents(outcomes(zipped(stored), "p.gz"))
+        assert document.text.replace("\\relax ", "") == "\\section{A} Müller B"
+    assert documents(outcomes(zipped(data), "p.gz"))[0].text == "\\section{A} Müller \\input{b}"
+
+
 @pytest.mark.parametrize("split_bytes", [1, 600, 3_000, 20_000])
 def test_pieces_leave_no_trace(split_bytes: int) -> None:
     assert outcomes(MONTH, split_bytes=split_bytes) == outcomes(MONTH)
@@ -172,7 +216,7 @@ def test_options_and_limits() -> None:
         ({"a.tex": paper("x\n%\\section{old}\npreamble\n\\section{A} B")}, "\\section{A} B"),
         ({"a.tex": paper("\\section{A} word% note\nB")}, "\\section{A} wordB"),
         ({"a.tex": paper("\\section{A} B\\\\% note\nC")}, "\\section{A} B\\\\C"),
-        ({"a.tex": paper("x \\paragraph{P} text only")}, "\\paragraph{P} text only"),
+        ({"a.tex": paper("x \\paragraph{P} text only")}, "x \\paragraph{P} text only"),
         ({"a.tex": paper("\\section{A} Müller").decode().encode("latin-1")}, "\\section{A} Müller"),
         ({"a.tex": paper("\\begin{abstract}x\\end{abstract} A letter.")}, "A letter."),
         (

@@ -61,8 +61,9 @@ def test_a_run_is_scored_once_for_a_checkpoint_and_a_file(folder: Path, monkeypa
     monkeypatch.setattr(module, "measure_bits", lambda model, documents, length: np.zeros(len(documents)))
     assert (score_run(run, held_out) == first).all()
     saved = json.loads((run / FILE).read_bytes())
-    (run / FILE).write_text(json.dumps({**saved, "step": 1}))
-    assert (score_run(run, held_out) == 0).all()
+    for name in ("held_out", "checkpoint"):
+        (run / FILE).write_text(json.dumps({**saved, name: "another"}))
+        assert (score_run(run, held_out) == 0).all()
     (run / FILE).unlink()
 
 

@@ -24,16 +24,26 @@ from trainer_corpus import write_text_corpus
 from benchmarks.evaluation import write_random_model
 from filters.errors import UserError
 from manifests.manifest import load_manifest
-from manifests.sizes import Preset
+from manifests.sizes import Preset, get_preset
 from trainer.__main__ import main
 from trainer.evaluation import confine, harness, judges
 from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
-from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
+from trainer.evaluation.evaluate import (
+    ITEMS,
+    Options,
+    Run,
+    evaluate,
+    evaluate_step,
+    prepare,
+    prepare_runs,
+    score_texts,
+    summarize,
+)
 from trainer.evaluation.layouts import Item, download, load_items
 from trainer.evaluation.models import Source, find_model, open_engine
-from trainer.evaluation.results import summarize
 from trainer.evaluation.tasks import TASKS, select_tasks
+from trainer.model import Llama
 
 RANKED = [
     "boolq",
@@ -163,6 +173,20 @@ def test_an_interrupted_run_continues_where_it_stopped(
         raise AssertionError("all questions have records")
 
     assert evaluate(source, never, runs, tmp_path / "cut", options) == whole
+
+
+def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_path: Path) -> None:
+    corpus, scores = write_text_corpus(tmp_path / "corpus", 600), []
+    model = Llama(get_preset("dim=32,layers=1,heads=2"), 600)
+    options = {"run": tmp_path / "run", "corpus": corpus, "length": 64, "first": True}
+    (tmp_path / "run").mkdir()
+    runs = prepare_runs(["boolq"], data, 5)
+    for scale in (1.0, 1.0, 3.0):  # the last one as after a resume from an older checkpoint, with steps left out
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(scale)
+        scores.append(evaluate_step(model, 4, runs=runs, **options))
+    assert scores[0] == scores[1] != scores[2]
 
 
 def test_a_limit_draws_a_part_of_what_a_larger_one_draws(data: Path) -> None:

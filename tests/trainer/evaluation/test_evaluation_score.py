@@ -73,6 +73,8 @@ def test_exact_match_ignores_case_articles_punctuation_and_spaces(text: str, rig
         ("####12 dollars #### 13", "12"),
         ("it is 7", ""),
         ("#### seven", ""),
+        ("#### 3.14.15", ""),
+        ("#### ..5", ""),
     ],
 )
 def test_a_number_stands_behind_the_mark(text: str, number: str) -> None:
@@ -84,6 +86,7 @@ def test_numbers_are_equal_by_value() -> None:
     assert score.score_number(item, ["#### 1200.0"]) == 1
     assert score.score_number(item, ["#### 120"]) == 0
     assert score.score_number(item, ["no number"]) == 0
+    assert score.score_number(item, ["#### 12.30.2023"]) == 0
 
 
 def test_the_majority_decides_and_empty_answers_have_no_vote() -> None:
