@@ -170,6 +170,7 @@ def parse_blocks(body: str) -> Page:
                 parts.append(text)
                 if in_link:
                     letters += len(text)
+    current = _add_containers(page, current, opened)  # what a body that is cut leaves open
     while current >= 0:
         ends[current] = len(texts)
         current = parents[current]
