@@ -201,7 +201,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
 
 
 def _plot(options: argparse.Namespace) -> str:
-    from trainer.metrics import plot
+    from trainer.curves import plot
 
     return plot(options.run, options.output, options.corpus)
 

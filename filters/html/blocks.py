@@ -52,8 +52,11 @@ _GAPS = {  # what separates the blocks before and after a tag; an empty line, if
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
 }
 _ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
-_NUMBER = re.compile(r"\s*(?:\d|[-−–+]\w)")  # digits, or an exponent with a sign
-_NUMBERS = {"^": _NUMBER, "_": _NUMBER, " ": re.compile(r"\d")}  # by the mark that comes before them
+_NUMBERS = {  # by the mark that comes before them
+    "^": re.compile(r"\s*(?:\d|[-−–+]\w|[ijkmnpqtxyz]\s*\Z)"),  # digits, an exponent with a sign, or a variable alone
+    "_": re.compile(r"\s*(?:\d|[-−–+]\w)"),
+    " ": re.compile(r"\d"),
+}
 _ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
@@ -266,8 +269,9 @@ def _is_hidden(attributes: str, behind_formula: bool) -> bool:
 def _choose_mark(name: str, parts: list[str]) -> str:
     """Return what separates a raised or lowered number from a number before or behind it.
 
-    A raised number is an exponent or the mark of a footnote. A lowered one is marked only behind a digit, as the base
-    of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a blank.
+    A raised number or variable is an exponent or the mark of a footnote. A lowered number is marked only behind a
+    digit, as the base of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a
+    blank.
     """
     last = parts[-1][-1] if parts else ""
     if name[0] == "/":

@@ -48,7 +48,7 @@ from manifests.tools.find import vary_port
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
-    "recipe.yaml quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
+    "recipe.yaml code quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
     "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
 ).split()
 DECODED_AT_ONCE = 1_000  # documents decoded at a time

@@ -182,7 +182,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
     """Check the manifest's recipe against its hash and the manifest's own numbers, and `recipe.yaml` against it."""
     import yaml
 
-    from manifests.recipe import parse_recipe, read_yaml
+    from manifests.recipe import find_user_code, parse_recipe, read_yaml
 
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         yield f"{FILE}: its recipe_sha does not match its recipe"
@@ -190,6 +190,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
         if sha256_json(generation.recipe) != generation.recipe_sha:
             yield f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe"
     yield from _guard("recipe", _check_mixture(manifest))
+    find_user_code(corpus)
     try:
         data = _read(corpus, RECIPE)
         recipe = parse_recipe(read_yaml(data), RECIPE)

@@ -33,6 +33,7 @@ MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 LINE_CHARACTERS = 1_024  # longer lines are cut, since SentencePiece silently leaves out lines over its limit
 LINE_BYTES = 4 * LINE_CHARACTERS  # that limit: a character has at most four bytes of UTF-8
 RESERVED = "\u2585"  # SentencePiece's own mark for rare characters: it silently leaves out every line that has it
+DRAWN_DOCUMENTS = 1_000  # of a source at least, on average: of a few large ones chance could draw none
 CARD_BYTES = 4 << 20  # of text of each source that the card is measured on: a second a source
 SAMPLE_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("text", pa.large_string())]
@@ -57,10 +58,11 @@ def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> Non
 def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Step:
     """Return the step with a unit per split. `clean`: from `survivor_units`."""
     text_bytes = clusters.facts["text_bytes"]
-    by_source = {
-        name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
-        for name, budget in _share_bytes(recipe, text_bytes).items()
-    }
+    by_source: dict[str, dict[str, Any]] = {}
+    for name, budget in _share_bytes(recipe, text_bytes).items():
+        records = clusters.tallies[name].out["records"] if name in clusters.tallies else 0
+        share = max(budget / max(text_bytes.get(name, 0), 1), DRAWN_DOCUMENTS / max(records, 1))
+        by_source[name] = {"source": name, "budget": budget, "share": min(1.0, share)}
     return Step(SAMPLE, draw, clean, {"seed": recipe.seed}, by_source)
 
 

@@ -65,6 +65,7 @@ def test_code_keeps_its_blanks(code: str) -> None:
     "markup, text",
     [
         ("10<sup>16</sup> and 3×10<sup>-4</sup>, 10<sup>−6</sup>, 10<sup>−n</sup>", "10^16 and 3×10^-4, 10^−6, 10^−n"),
+        ("10<sup>n</sup>, <i>x</i><sup><i>k</i></sup> and n<sup>o</sup> 5, a<sup>b</sup>", "10^n, x^k and no 5, ab"),
         ("in 1990<sup>12</sup>, 1991<sup><a href=#n>33</a></sup>", "in 1990^12, 1991^33"),
         ("<b>10</b><sup>6</sup> m<sup>2</sup>/s, (a+b)<sup>2</sup>, Ca<sup>2+</sup>", "10^6 m^2/s, (a+b)^2, Ca^2+"),
         (
