@@ -69,7 +69,10 @@ def _portable(arguments: Sequence[str]) -> str:
 
 def _flink(arguments: Sequence[str]) -> str:
     version = option(arguments, "flink_version") or FLINK
-    return _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    missing = _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    if missing or is_embedded(option(arguments, "flink_master")) or option(arguments, "parallelism"):
+        return missing
+    return "the number of tasks that run at once, 1 by default: -- --parallelism=N, such as the cluster's slots"
 
 
 def _spark(arguments: Sequence[str]) -> str:
@@ -139,6 +142,8 @@ def choose(name: str, engine: Engine) -> Engine:
     defaults = dict(choice.defaults)
     if name == "flink" and is_embedded(option(engine.arguments, "flink_master")):
         defaults["parallelism"] = str(engine.workers)  # of a Flink inside the job server: as many threads as workers
+    elif name in ("flink", "spark") and option(engine.arguments, "environment_type"):
+        defaults["sdk_worker_parallelism"] = "0"  # Python processes on a machine: its cores less one, instead of one
     added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
              if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))

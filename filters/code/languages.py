@@ -26,7 +26,7 @@ _VENDORED_FOLDERS = frozenset(_TABLES["vendored folder"]["*"])
 _OWN_OR_VENDORED_FILES = frozenset(_TABLES["own or vendored file"]["*"])
 _VENDORED_FILE = re.compile(
     rf"(?:{'|'.join(map(re.escape, _TABLES['vendored library']['*']))})"
-    r"(?:[-.](?:\d[\w.]{0,15}|min|core|slim|bundle|ui[\w.-]{0,30}))*\.(?:js|css|cc|hpp|c|h)|"
+    r"(?:[-.](?:v?\d[\w.]{0,15}|min|core|slim|bundle|with-locales|ui[\w.-]{0,30}))*\.(?:js|css|cc|hpp|c|h)|"
     r"(?:mvnw|gradlew)(?:\.bat|\.cmd)?|config\.(?:guess|sub)|ltmain\.sh|install-sh|libtool\.m4",
 )
 _ENDINGS, _NAMES = (

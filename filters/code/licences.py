@@ -45,7 +45,8 @@ _NAME = r"(?:mit|expat|isc|zlib|bsd|apache|gpl|lgpl|agpl|gnu|mpl|mozilla|epl|ecl
 _OR_NAME = re.compile(
     rf" {_NAME}(?: \w+){{0,6}}? or (?:(?:under|the|a|at|new|modified|simplified|2 clause|3 clause) ){{0,3}}{_NAME} "
 )
-_SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}([A-Za-z0-9.+()\- \t]{1,200})")
+_SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}[\"'`]?((?:[A-Za-z0-9.+()\- \t]|(?<=\w)/(?=\w)){1,200})")
+_SLASHES = re.compile(r"[\w.+-]{1,60}(?:/[\w.+-]{1,60}){1,9}")  # a choice, as older manifests of Cargo write it
 _COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
@@ -126,8 +127,13 @@ def _normalize(text: str) -> str:
 
 def _find_stated(text: str) -> str:
     """Return the licences that all SPDX lines of a text state together."""
-    stated = {" ".join(line.split()).rstrip(" -") for line in _SPDX.findall(text[:MAX_CHARACTERS])}
+    lines = (_SLASHES.sub(_spell_choice, line) for line in _SPDX.findall(text[:MAX_CHARACTERS]))
+    stated = {" ".join(line.split()).rstrip(" -") for line in lines}
     return join_licences(stated - {""})
+
+
+def _spell_choice(names: re.Match[str]) -> str:
+    return f"({names[0].replace('/', ' OR ')})"
 
 
 def _matches(words: str, licence: _Licence) -> bool:

@@ -26,6 +26,7 @@ GENERATED_LINES = 20  # lines from the top in which a mark of generated files ma
 MARK_CHARACTERS = 1_000  # of such a line that are searched
 DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
+_SOURCE_MAP = re.compile(r"\s*/[/*][#@]\s?source(?:Mapping)?URL\s?=")  # the last line of compiled code (linguist)
 _WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
 _DATA = re.compile(r"[\s0-9xXA-Fa-fuUlLeE,.{}\[\]()+\-;:\"']*+")
 _BLANK, _LETTER, _DIGIT, _MARK = range(4)
@@ -133,7 +134,7 @@ def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
 
 
 def is_marked_generated(text: str, language: str) -> bool:
-    """Return True if a comment among a text's first lines says that a program wrote it.
+    """Return True if a comment or meta element in a text's first lines, or the last line, says that a program wrote it.
 
     Lines inside a block comment at the top need no mark of their own.
     """
@@ -143,7 +144,9 @@ def is_marked_generated(text: str, language: str) -> bool:
         for line in comment.lines if comment.block else ():
             if line.begin < top and GENERATED.search(text[line.start : min(line.stop, line.start + MARK_CHARACTERS)]):
                 return True
-    starts = ("<!--",) if language in ("Markdown", "HTML", "XML") else _COMMENT
+    if language in ("JavaScript", "CSS") and _SOURCE_MAP.match(text.rstrip()[-MARK_CHARACTERS:].rpartition("\n")[2]):
+        return True
+    starts = ("<!--", "<meta") if language in ("Markdown", "HTML", "XML") else _COMMENT
     for text_line in opening_lines:
         opening = text_line[:MARK_CHARACTERS].lstrip()
         if opening.lower().startswith(starts) and GENERATED.search(_WORDS.sub("", opening, count=1)):

@@ -47,7 +47,7 @@ def collect_step(
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
     arguments = {
-        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _rules(recipe).items()
+        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _find_rules(recipe).items()
     }
     return Step(COLLECT, collect_hashes, units_for(recipe, STAGE, extracted, verdicts), {}, arguments)
 
@@ -81,13 +81,13 @@ def dedup_turns(
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
     """Return the steps that find duplicate lines: a mapper per split of the sources whose rules need this stage."""
-    rules, files, lines = _rules(recipe), dict[str, str](), dict[str, int]()
+    rules, files, lines = _find_rules(recipe), dict[str, str](), dict[str, int]()
     for split in sorted(extracted):
         if (source := source_of(split)) in rules:
             receipt = extracted[split]
             files[split] = receipt.facts["file"]
             lines[split] = receipt.out_of(source)["characters"] // LINE_CHARACTERS
-    groups = _groups(recipe, files)
+    groups = _group_splits(recipe, files)
     ordered = any(group.rules.keep == "first" for group in groups.values())
     ranges = ranges_for(sum(lines.values()) * (ORDERED_KEY if ordered else KEY).itemsize, RANGE_BYTES)
     units = []
@@ -103,7 +103,7 @@ def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, ordered: bool) -> Mapped:
     """Send each document's distinct lines, by range, as packed (key, place) or (key, place, identity)."""
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
-    documents = _documents(offsets)
+    documents = _number_documents(offsets)
     sent = np.flatnonzero((hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents))
     packed = np.empty(len(sent), ORDERED_KEY if ordered else KEY)
     packed["key"] = group_keys(hashes[sent], group)
@@ -145,7 +145,7 @@ def reduce_duplicates(
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
     """Write one split's verdicts: for each document, which of its lines are removed."""
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
-    removed = repeat_mask(hashes, _documents(offsets))
+    removed = repeat_mask(hashes, _number_documents(offsets))
     removed[join_blocks(blocks, np.dtype(np.int64))] = True
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(removed))
     path = verdict_path(STAGE, split)
@@ -172,7 +172,7 @@ def findings(duplicates: Receipts) -> dict[str, int]:
     return {"lines": lines, "duplicates": found, "missed_by_ccnet_scope": found - ccnet}
 
 
-def _documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _number_documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the number of the document that each line belongs to."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
@@ -185,15 +185,15 @@ class _Group(NamedTuple):
     rules: DuplicateLines
 
 
-def _rules(recipe: Recipe) -> dict[str, DuplicateLines]:
+def _find_rules(recipe: Recipe) -> dict[str, DuplicateLines]:
     """Return the rule of each source that needs this stage."""
     needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
     return {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
 
 
-def _groups(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group]:
+def _group_splits(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group]:
     """Return the group of each split, in their order. `splits`: the file that each is a part of."""
-    rules = _rules(recipe)
+    rules = _find_rules(recipe)
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():
         key = order_key(recipe.seed, "lines", f"{source_of(split)}/{file}".encode())

@@ -45,6 +45,11 @@ def test_every_engine_of_the_command_line_has_a_line() -> None:
         ("flink", ("--flink_master=here:8081", JAR, EXTERNAL), "needs the address of the worker pool"),
         (
             "flink",
+            ("--flink_master=here:8081", JAR, EXTERNAL, "--environment_config=here:1"),
+            "needs the number of tasks that run at once",
+        ),
+        (
+            "flink",
             ("--flink_master=here:8081", JAR, EXTERNAL, "--environment_config=localhost:1"),
             "the worker pool at",
         ),
@@ -86,12 +91,13 @@ def test_beams_options_are_set_well_and_any_given_one_passes_through(
         "parallelism": "1",
     }  # fmt: skip
     assert given("flink", tmp_path, *local, "--parallelism=7")["parallelism"] == "7"
-    cluster = ("--flink_master=here:8081", EXTERNAL, "--environment_config=localhost:50000", "--max_parallelism=9")
+    cluster = ("--flink_master=here:8081", EXTERNAL, "--environment_config=localhost:50000", "--parallelism=9")
     assert given("flink", tmp_path, *cluster).keys() == {
-        "runner", "flink_master", "environment_type", "environment_config", "max_parallelism",
+        "runner", "flink_master", "environment_type", "environment_config", "parallelism", "sdk_worker_parallelism",
     }  # fmt: skip
     spark = ("--spark_master_url=spark://here:7077", EXTERNAL, "--environment_config=localhost:50000")
     assert given("spark", tmp_path, *spark)["runner"] == "SparkRunner"
+    assert given("spark", tmp_path, *spark, "--sdk_worker_parallelism=3")["sdk_worker_parallelism"] == "3"
     assert given("portable", tmp_path, "--job_endpoint=here:8073")["environment_type"] == "LOOPBACK"
     pool = (EXTERNAL, "--environment_config=localhost:50000")
     assert given("portable", tmp_path, "--job_endpoint=here:8073", *pool)["environment_type"] == "EXTERNAL"

@@ -81,7 +81,7 @@ def test_a_flink_cluster_with_an_external_worker_pool(
     recipe: Recipe, expected: str, flink_jar: Path, tmp_path: Path
 ) -> None:
     with servers.flink_cluster(flink_jar, tmp_path / "flink") as flink, servers.worker_pool(tmp_path / "pool") as pool:
-        assert build(recipe, tmp_path / "corpus", "flink", *flink, *pool) == expected
+        assert build(recipe, tmp_path / "corpus", "flink", *flink, *pool, "--parallelism=2") == expected
 
 
 def java_that(does: str, folder: Path) -> tuple[str, ...]:

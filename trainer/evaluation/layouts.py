@@ -22,22 +22,9 @@ from manifests.files import atomic_path
 
 LETTERS = "ABCDEFGHIJ"
 TIMEOUT = 60.0  # seconds without a byte after which a download fails
-SUBJECTS = {  # of MMLU by group (Hendrycks et al. 2021, appendix B)
-    "stem": "abstract_algebra astronomy college_biology college_chemistry college_computer_science college_mathematics "
-    "college_physics computer_security conceptual_physics electrical_engineering elementary_mathematics "
-    "high_school_biology high_school_chemistry high_school_computer_science high_school_mathematics "
-    "high_school_physics high_school_statistics machine_learning",
-    "humanities": "formal_logic high_school_european_history high_school_us_history high_school_world_history "
-    "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory "
-    "professional_law world_religions",
-    "social sciences": "econometrics high_school_geography high_school_government_and_politics "
-    "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
-    "professional_psychology public_relations security_studies sociology us_foreign_policy",
-    "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
-    "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
-}
 PRONOUNS = {"female": ("her", "she"), "male": ("his", "him", "he"), "neutral": ("their", "them", "they")}  # WinoGender
-GROUP_OF = {subject: group for group, subjects in SUBJECTS.items() for subject in subjects.split()}
+# Of MMLU's subjects (Hendrycks et al. 2021, appendix B).
+GROUP_OF = dict(line.split("\t") for line in Path(__file__).with_name("mmlu.tsv").read_text("utf-8").splitlines()[1:])
 
 Row = dict[str, Any]
 
@@ -237,38 +224,38 @@ def winogender_rows(path: Path) -> Iterator[Row]:
             }
 
 
-def _lettered(choices: Iterable[str], indent: str = "") -> str:
+def _letter_choices(choices: Iterable[str], indent: str = "") -> str:
     return "\n".join(f"{indent}{letter}. {choice}" for letter, choice in zip(LETTERS, choices, strict=False))
 
 
-def _ranked(fields: dict[str, str], choices: Iterable[str], gold: int, groups: tuple[str, ...] = ()) -> Item:
+def _make_ranked(fields: dict[str, str], choices: Iterable[str], gold: int, groups: tuple[str, ...] = ()) -> Item:
     """Return an item with choices, whose fields `options` and `indented_options` list them by letter."""
     listed = tuple(choices)
-    fields |= {"options": _lettered(listed), "indented_options": _lettered(listed, " ")}
+    fields |= {"options": _letter_choices(listed), "indented_options": _letter_choices(listed, " ")}
     return Item(fields, listed, gold, groups=groups)
 
 
 def parse_boolq(row: Row) -> Item:
     """Parse a row of BoolQ (Clark et al. 2019)."""
     fields = {"passage": row["passage"], "question": row["question"]}
-    return _ranked(fields, ("no", "yes"), [False, True].index(row["answer"]))
+    return _make_ranked(fields, ("no", "yes"), [False, True].index(row["answer"]))
 
 
 def parse_piqa(row: Row) -> Item:
     """Parse a row of PIQA (Bisk et al. 2020)."""
-    return _ranked({"goal": row["goal"]}, (row["sol1"], row["sol2"]), int(row["label"]))
+    return _make_ranked({"goal": row["goal"]}, (row["sol1"], row["sol2"]), int(row["label"]))
 
 
 def parse_siqa(row: Row) -> Item:
     """Parse a row of SIQA (Sap et al. 2019); labels count from 1."""
     fields = {"context": row["context"], "question": row["question"]}
-    return _ranked(fields, (row["answerA"], row["answerB"], row["answerC"]), int(row["label"]) - 1)
+    return _make_ranked(fields, (row["answerA"], row["answerB"], row["answerC"]), int(row["label"]) - 1)
 
 
 def parse_hellaswag(row: Row) -> Item:
     """Parse a row of HellaSwag (Zellers et al. 2019), without the marks of WikiHow, as lm-evaluation-harness does."""
     context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
-    return _ranked({"context": _clean_wikihow(context)}, map(_clean_wikihow, row["endings"]), int(row["label"]))
+    return _make_ranked({"context": _clean_wikihow(context)}, map(_clean_wikihow, row["endings"]), int(row["label"]))
 
 
 def _clean_wikihow(text: str) -> str:
@@ -279,20 +266,20 @@ def parse_winogrande(row: Row) -> Item:
     """Parse a row of WinoGrande (Sakaguchi et al. 2020): the option stands in the context, and the rest is scored."""
     before, after = row["sentence"].split("_", 1)
     fields = {"sentence": row["sentence"], "before": before, "after": after.strip()}
-    return _ranked(fields, (row["option1"], row["option2"]), int(row["answer"]) - 1)
+    return _make_ranked(fields, (row["option1"], row["option2"]), int(row["answer"]) - 1)
 
 
 def parse_arc(row: Row) -> Item:
     """Parse a row of ARC (Clark et al. 2018) or OpenBookQA (Mihaylov et al. 2018)."""
     choices = row["question"]["choices"]
     gold = [choice["label"] for choice in choices].index(row["answerKey"])
-    return _ranked({"question": row["question"]["stem"]}, (choice["text"] for choice in choices), gold)
+    return _make_ranked({"question": row["question"]["stem"]}, (choice["text"] for choice in choices), gold)
 
 
 def parse_race(row: Row) -> Item:
     """Parse a question of RACE (Lai et al. 2017)."""
     fields = {key: row[key] for key in ("article", "earlier", "question")}
-    return _ranked(fields, row["options"], LETTERS.index(row["answer"]))
+    return _make_ranked(fields, row["options"], LETTERS.index(row["answer"]))
 
 
 def parse_mmlu(row: Row) -> Item:
@@ -301,7 +288,7 @@ def parse_mmlu(row: Row) -> Item:
     if len(row["choices"]) != 4:
         raise ValueError(f"{len(row['choices'])} choices, not 4")
     fields = {"question": row["question"].strip(), "subject": subject.replace("_", " ")}
-    return _ranked(fields, row["choices"], LETTERS.index(row["answer"]), (subject, GROUP_OF[subject]))
+    return _make_ranked(fields, row["choices"], LETTERS.index(row["answer"]), (subject, GROUP_OF[subject]))
 
 
 def parse_crows_pairs(row: Row) -> Item:
@@ -422,7 +409,7 @@ def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
         return [path]
     written = []
     try:
-        for name, file in _members(path):
+        for name, file in _read_members(path):
             member = PurePosixPath(name)
             if any(member.match(pattern) for pattern in patterns):
                 if member.is_absolute() or ".." in member.parts:
@@ -435,7 +422,7 @@ def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
     return written
 
 
-def _members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def _read_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             yield from ((entry.filename, archive.open(entry)) for entry in archive.infolist() if not entry.is_dir())

@@ -46,6 +46,9 @@ def test_licence_files(text: str, licence: str) -> None:
     ("comment", "licence"),
     [
         ("# SPDX-License-Identifier: GPL-2.0-only", "GPL-2.0-only"),
+        ("# SPDX-License-Identifier: GPL-2.0/MIT // a", "(GPL-2.0 OR MIT)"),
+        ('# SPDX-License-Identifier: "MIT"', "MIT"),
+        ("/* SPDX-License-Identifier: MIT */ a / b", "MIT"),
         ("/* SPDX-License-Identifier: (GPL-2.0 OR MIT) */", "(GPL-2.0 OR MIT)"),
         ("<!-- SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception -->", "Apache-2.0 WITH LLVM-exception"),
         ("SPDX-License-Identifier: MIT\nSPDX-License-Identifier: ISC", "ISC AND MIT"),
@@ -93,6 +96,12 @@ NO_OFFERS = [
     "You must comply with both {0} and {1}.",
     "Code: {0}. Tests: {1}. You may choose to offer, and charge a fee for, support.",
 ]
+
+
+def test_a_notice_that_is_cut_off_is_not_mit_0() -> None:
+    granted = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software, to use it"
+    assert identify_header_licence(granted) == "MIT-0"
+    assert identify_header_licence(f"{granted}, subject to the following conditions:") == ""
 
 
 @pytest.mark.parametrize("offer", OFFERS)
