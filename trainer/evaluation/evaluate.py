@@ -7,14 +7,13 @@ group. While a model is trained, `RUN/evaluation.csv` gets its scores after ever
 
 import functools
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 import xxhash
@@ -35,7 +34,7 @@ from trainer.evaluation.models import Source, read_pieces
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Task, choose_shots, format_item, select_tasks
-from trainer.events import EVALUATION, read_lines, write_rows
+from trainer.events import EVALUATION, open_for_append, read_lines, write_rows
 from trainer.model import Llama, allocate
 from trainer.parallel import reshard
 
@@ -175,17 +174,6 @@ def evaluate(
 def read_records(path: Path, model: str) -> Records:
     """Return the records of a model by key."""
     return {record["key"]: record for record in read_lines(path) if record["model"] == model}
-
-
-def open_for_append(path: Path) -> TextIO:
-    """Open a file of lines to add more; a truncated last line gets its end."""
-    file = path.open("a+", encoding="utf-8")
-    if file.tell():
-        with path.open("rb") as before:
-            before.seek(-1, os.SEEK_END)
-            if before.read() != b"\n":
-                file.write("\n")
-    return file
 
 
 def _answer(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
