@@ -19,15 +19,8 @@ from benchmarks.measure import alternate
 from benchmarks.stages import page_texts
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality.duplicate_lines import line_hashes
-from filters.quality.perplexity import (
-    REPLACED_MARKS,
-    PageScorer,
-    PieceEncoder,
-    lm_lines,
-    load_kenlm,
-    number_pieces,
-    train_pieces,
-)
+from filters.quality.perplexity import PageScorer, load_kenlm
+from filters.quality.pieces import REPLACED_MARKS, PieceEncoder, lm_lines, number_pieces, train_pieces
 
 BOOKS = "gutenberg/*.txt.gz"
 PROGRAMS = ROOT / "build/lmplz/bin"

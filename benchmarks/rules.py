@@ -6,7 +6,8 @@ from functools import partial
 
 from benchmarks.data import ABSENT, SHARED, table
 from benchmarks.measure import alternate
-from filters.rule import RULES, Found, Page, Rule, load_rule
+from filters.rule import Found, Page, Rule
+from filters.rule_list import RULES, load_rule
 
 PAGES = ("*c4-rp1.jsonl.gz", "*redpajama-cc-*.jsonl.gz")
 TURNS = 3  # the fastest counts

@@ -21,7 +21,7 @@ from benchmarks.measure import alternate, format_ratios
 from filters.formats.posts_xml import Post, parse_post, scan_rows
 from filters.posts.html import render_post
 from filters.quality.c4 import C4, clean
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.ledger import Tally
 from manifests.source import Columns, Source
 from pipeline.sources import arxiv, books, c4, stackexchange, wikipedia

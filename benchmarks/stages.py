@@ -13,7 +13,8 @@ from pathlib import Path
 from benchmarks.data import ABSENT, PAGES, ROOT, SHARED, archives, table
 from filters.dedup.minhash import shingle_hashes, signature
 from filters.formats.stored import open_stored
-from filters.rule import Found, Page, apply_rules
+from filters.rule import Found, Page
+from filters.rule_list import apply_rules
 from manifests.recipe import Recipe, load_recipe
 from pipeline.beam.engines import Engine
 from pipeline.run import run as build

@@ -62,7 +62,7 @@ def _run(name: str, *more: str) -> tuple[str, ...]:
 
 EXTRACT, JUDGE, ANNOTATE = (
     "pipeline/stages/extract.py:extract",
-    "filters/rule.py:apply_rules",
+    "filters/rule_list.py:apply_rules",
     "pipeline/stages/filter.py:filter_documents",
 )
 WALKS = {

@@ -75,6 +75,11 @@ class Part:
     rows: Numbers
     paths: tuple[str, ...]
 
+    def between(self, low: int, high: int) -> slice:
+        """Return the range of the entries with keys from `low` to `high` inclusive."""
+        start = int(np.searchsorted(self.keys, np.uint64(low)))
+        return slice(start, int(np.searchsorted(self.keys, np.uint64(high), side="right")))
+
     def place(self, entry: int) -> Place:
         """Return the place that an entry points to."""
         return Place(self.paths[int(self.shards[entry])], int(self.rows[entry]))
@@ -182,7 +187,7 @@ class Index:
     def find_id(self, document: bytes) -> Iterator[Place]:
         """Yield the places of the document with an id (at most one in a sound corpus)."""
         key = int.from_bytes(document[:8], "big")
-        yield from self._checked("ids", key, key, lambda shard, row: _document(shard, row) == document)
+        yield from self._confirm("ids", key, key, lambda shard, row: _document_of(shard, row) == document)
 
     def find_prefix(self, digits: str) -> Iterator[Place]:
         """Yield the places of all documents whose ids begin with these lower-case hexadecimal digits (1 to 32).
@@ -191,19 +196,18 @@ class Index:
         that of the places the caller takes.
         """
         low, high = (int(digits[:16].ljust(16, fill), 16) for fill in "0f")
-        yield from self._checked("ids", low, high, lambda shard, row: _document(shard, row).hex().startswith(digits))
+        yield from self._confirm("ids", low, high, lambda shard, row: _document_of(shard, row).hex().startswith(digits))
 
     def find_url(self, url: str) -> Iterator[Place]:
         """Yield the places of all documents with exactly this URL, in the order of shards and rows."""
         key = url_key(url)
-        yield from self._checked("urls", key, key, lambda shard, row: shard.batch.column("url")[row].as_py() == url)
+        yield from self._confirm("urls", key, key, lambda shard, row: shard.batch.column("url")[row].as_py() == url)
 
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
         for part in self.parts(kind, low, high):
-            for entry in range(int(np.searchsorted(part.keys, np.uint64(low))), len(part.keys)):
-                if part.keys[entry] > high:
-                    break
+            found = part.between(low, high)
+            for entry in range(found.start, found.stop):
                 if part.shards[entry] >= len(part.paths):
                     raise self._damaged(part.name, "it points to no shard")
                 yield part.place(entry)
@@ -229,12 +233,12 @@ class Index:
     def _damaged(self, name: PartName, why: object) -> UserError:
         return unreadable(f"{FOLDER}/{name}", why, f"run `python -m manifests verify {place_of(self.corpus)}`")
 
-    def _checked(self, kind: str, low: int, high: int, meant: Callable[[Shard, int], bool]) -> Iterator[Place]:
+    def _confirm(self, kind: str, low: int, high: int, meant: Callable[[Shard, int], bool]) -> Iterator[Place]:
         for place in self.candidates(kind, low, high):
             shard = self.shard(place.shard)
             if place.row < shard.batch.num_rows and meant(shard, place.row):
                 yield place
 
 
-def _document(shard: Shard, row: int) -> bytes:
+def _document_of(shard: Shard, row: int) -> bytes:
     return bytes(shard.batch.column("document")[row].as_py())

@@ -20,9 +20,6 @@ STAGES = ("extract", "filter", "neardup", "tokenize")
 """The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
 
 
-_Units = Mapping[str, int]
-
-
 @dataclass
 class Tally:
     """Counts of one stage over one source (or one split of it); every value maps a unit to a whole number."""
@@ -50,15 +47,12 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Add another tally to this one."""
-        self._add(other.entered, other.out, other.dropped, other.removed)
+        self.add_plain(other.as_dict())
 
     def add_plain(self, plain: Mapping[str, Any]) -> None:
         """Add a tally as plain values, in a tenth of the time that it takes to make a tally of them."""
-        self._add(plain["in"], plain["out"], plain["dropped"], plain["removed"])
-
-    def _add(self, entered: _Units, out: _Units, dropped: Mapping[str, _Units], removed: Mapping[str, _Units]) -> None:
-        pairs = [(self.entered, entered), (self.out, out)]
-        for mine, theirs in ((self.dropped, dropped), (self.removed, removed)):
+        pairs = [(self.entered, plain["in"]), (self.out, plain["out"])]
+        for mine, theirs in ((self.dropped, plain["dropped"]), (self.removed, plain["removed"])):
             pairs += [(mine.setdefault(reason, Counter()), units) for reason, units in theirs.items()]
         for counter, units in pairs:
             for unit, count in units.items():  # `Counter.update` takes three times as long for so few

@@ -208,7 +208,7 @@ def samples(plan: Plan, start: int, stop: int) -> Samples:
         permuted = np.empty_like(inside)
         for turn in np.unique(epoch[mine]):
             now = epoch[mine] == turn
-            permuted[now] = permute(inside[now], entry.windows, _key(plan.seed, entry.name, int(turn)))
+            permuted[now] = permute(inside[now], entry.windows, hash_text(f"{plan.seed}\0{entry.name}\0{turn}"))
         ends = np.cumsum([count for _, count in entry.shards])
         shard[mine] = np.searchsorted(ends, permuted, side="right")
         window[mine] = permuted - np.concatenate([[0], ends[:-1]])[shard[mine]]
@@ -254,18 +254,16 @@ def permute(values: Integers, size: int, key: int) -> Integers:
     while walking.any():
         left, right = result[walking] >> np.uint64(half), result[walking] & mask
         for turn in range(FEISTEL_ROUNDS):
-            left, right = right, left ^ (mix(right ^ np.uint64(_round_key(key, turn))) & mask)
+            round_key = np.uint64((key + turn * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
+            left, right = right, left ^ (mix(right ^ round_key) & mask)
         result[walking] = (left << np.uint64(half)) | right
         walking = result >= np.uint64(size)
     return result.astype(np.int64)
 
 
-def _key(seed: int, source: str, epoch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}\0{source}\0{epoch}".encode()).digest()[:8], "big")
-
-
-def _round_key(key: int, turn: int) -> int:
-    return (key + turn * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+def hash_text(text: str) -> int:
+    """Return the first 64 bits of the SHA-256 of a text: the key of a permutation, or the seed of random numbers."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:

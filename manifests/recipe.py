@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from filters.dedup.settings import Comparison, Deduplication
 from filters.errors import UserError
-from filters.rule import name_of
+from filters.rule_list import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.files import sha256_json
 from manifests.mirror import fetch, fetch_folder
@@ -163,7 +163,7 @@ def load_recipe(path: Path) -> Recipe:
     import yaml
 
     try:
-        plain = yaml.load(path.read_bytes(), Loader=_loader())
+        plain = yaml.load(path.read_bytes(), Loader=_make_loader())
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
@@ -211,7 +211,7 @@ def find_user_code(corpus: Path) -> None:
         sys.path.append(folder)
 
 
-def _loader() -> type["yaml.SafeLoader"]:
+def _make_loader() -> type["yaml.SafeLoader"]:
     """Return a YAML loader that refuses a key given twice, where YAML itself would silently keep the last."""
     import yaml
 

@@ -204,7 +204,7 @@ class Store:
         target = self.file(path)
         if not self.touch(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(target.with_name(f".{target.name}.part")) as part:
+            with _open_locked(target.with_name(f".{target.name}.part")) as part:
                 if target.exists():  # another process has fetched it meanwhile
                     Path(part.name).unlink()
                 else:
@@ -213,7 +213,7 @@ class Store:
         return target
 
     def _fetch(self, entry: ShardEntry, part: BinaryIO) -> None:
-        with _locked(self.corpus / ".evicting"):
+        with _open_locked(self.corpus / ".evicting"):
             self._evict(entry.bytes, Path(part.name))
             part.truncate(entry.bytes)  # so that others count it in full from now on
         try:
@@ -233,7 +233,7 @@ class Store:
         """
         files = []
         for path in (self.corpus / "shards").glob("*/*"):
-            if path == mine or (path.suffix == ".part" and _abandoned(path)):
+            if path == mine or (path.suffix == ".part" and _delete_abandoned(path)):
                 continue
             try:
                 status = path.stat()
@@ -249,7 +249,7 @@ class Store:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
+def _open_locked(path: Path) -> Iterator[BinaryIO]:
     """Open and lock a file for this process alone; the lock ends with the process.
 
     A file that was renamed or deleted while the process waited is no longer the one at `path`: then it is opened anew.
@@ -266,7 +266,7 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
                 return
 
 
-def _abandoned(path: Path) -> bool:
+def _delete_abandoned(path: Path) -> bool:
     """Delete a partial file that no process holds; return True if it is gone."""
     try:
         with path.open("rb") as file:

@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field, field_serializer, model_validator
 
 from filters.dedup.containment import Containment
 from filters.dedup.settings import Comparison
-from filters.rule import RULES, Rule, check_order, dump_rules, load_class, name_of, parse_rules
+from filters.rule import Rule
+from filters.rule_list import RULES, check_order, dump_rules, load_class, name_of, parse_rules
 from filters.settings import Count, Positive, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]

@@ -421,16 +421,20 @@ def _gcs_client() -> Any:
 def _create_file(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
     """Create by a hard link, which is never made over another file."""
     target = Path(root) / path
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(data)
     try:
-        os.link(temporary, target)
-    except FileExistsError:
-        return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        return True
+    except OSError as error:
+        raise storage_error(error, f"file://{root}/{path}") from error
     finally:
-        temporary.unlink()
-    return True
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:

@@ -104,7 +104,8 @@ def is_leased(storage: Storage) -> bool:
 
 
 def _highest(storage: Storage) -> int:
-    return max((int(entry.path.rpartition("/")[2]) for entry in storage.list_files(LEASES)), default=0)
+    names = (entry.path.rpartition("/")[2] for entry in storage.list_files(LEASES))
+    return max((int(name) for name in names if name.isdecimal()), default=0)  # others: a create that was broken off
 
 
 def _has_ended(storage: Storage, epoch: int) -> bool:

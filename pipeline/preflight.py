@@ -2,11 +2,11 @@
 
 import importlib.util
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from filters.errors import UserError
-from filters.rule import load_class, name_of
+from filters.rule_list import load_class, name_of
 from manifests.files import write_atomic
 from manifests.recipe import CODE, Recipe
 from pipeline.beam.quarantine import Place
@@ -16,7 +16,10 @@ from pipeline.sources.base import check_readable
 from pipeline.sources.inputs import Input
 from pipeline.stages.filter import PASSES, order_of_passes
 from pipeline.stages.models import hash_models, map_model_paths
+from pipeline.stages.split_offsets import is_cut
 from pipeline.stages.tokenizer import check as check_tokenizer
+
+LONGEST_NAME = 255  # bytes of a file's name (Linux, NAME_MAX)
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,24 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
         return [item for item in found if not item.problem]
 
     dumps = [item for name, source in used.items() for item in resolve(name, source.inputs)]
+    for item in dumps:
+        _check_length(recipe, item)
     training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}
     for name, source in used.items():
         for rule in source.filters:
             for use, patterns in rule.training_inputs().items():
                 training[rule.needs][f"{name}/{use}"] = resolve(f"{name}.{name_of(rule)}.{use}", patterns)
     return RunInputs(dumps, hashes, training, earlier_splits(recipe), unreadable)
+
+
+def _check_length(recipe: Recipe, item: Input) -> None:
+    """Raise UserError for an input of which no file of the corpus can have the name, as each of its splits does."""
+    most = LONGEST_NAME - len("@000000000000000.parquet" if is_cut(recipe, item) else ".parquet")
+    if len(PurePosixPath(item.name).name.encode()) > most:
+        raise UserError(
+            f"source {item.source}: the name of {item.name!r} has more than {most} bytes, so no file of the corpus can "
+            "be named after it: rename it or leave it out"
+        )
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:

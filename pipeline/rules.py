@@ -6,7 +6,8 @@ import textwrap
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from filters.rule import RULES, Rule, load_rule
+from filters.rule import Rule
+from filters.rule_list import RULES, load_rule
 
 HEAD = """# Filters
 

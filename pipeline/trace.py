@@ -11,7 +11,8 @@ import numpy as np
 from filters.errors import UserError
 from filters.formats.stored import Stored
 from filters.models.sentencepiece import encode_texts
-from filters.rule import Filtered, Found, apply_rules, page_of
+from filters.rule import Found, page_of
+from filters.rule_list import Filtered, apply_rules
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from filters.quality.perplexity import Perplexity
-from filters.rule import Rule, name_of
+from filters.rule import Rule
+from filters.rule_list import name_of
 from manifests.files import relative_files
 from manifests.manifest import Manifest
 from manifests.recipe import Recipe, load_recipe

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from filters.rule import name_of
+from filters.rule_list import name_of
 from manifests.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from filters.quality.perplexity import lm_lines, train_pieces
+from filters.quality.pieces import lm_lines, train_pieces
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = (ROOT / "samples/books/marks-that-remember.txt", ROOT / "LICENSE")

@@ -88,7 +88,7 @@ class CheckpointWriter:
     def save(self, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Start to save after step `step`, once the checkpoint before it is written. All ranks must call it."""
         self.wait()
-        copy = _copy_to_host(_own_tensors(model, optimizer)) if self.writes else {}
+        copy = _copy_to_host(_collect_tensors(model, optimizer)) if self.writes else {}
         self.writing = self.thread.submit(self._write, step, {**state, "step": step}, copy)
         self.saved = time.monotonic()
 
@@ -128,11 +128,13 @@ class CheckpointWriter:
             for _, old in list_checkpoints(self.run)[: -self.keep]:
                 _remove(old)
 
-        self._together(prepare if first else None, step)
-        files = self._together((lambda: (name, write_tensors(temporary / name, copy))) if self.writes else None, step)
-        self._together(finish if first else None, step)
+        self._run_together(prepare if first else None, step)
+        files = self._run_together(
+            (lambda: (name, write_tensors(temporary / name, copy))) if self.writes else None, step
+        )
+        self._run_together(finish if first else None, step)
 
-    def _together(self, work: Callable[[], Any] | None, step: int) -> list[Any]:
+    def _run_together(self, work: Callable[[], Any] | None, step: int) -> list[Any]:
         """Return the results of all ranks' work. Raise UserError on every rank if the disk of one fails."""
         error, result = "", None
         try:
@@ -149,7 +151,7 @@ class CheckpointWriter:
         return [result for _, result in found]
 
 
-def _own_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def _collect_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return this rank's rows of all weights and moments by their names in a file, without empty ones."""
     tensors: dict[str, Any] = {}
     for name, parameter in model.named_parameters():

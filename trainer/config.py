@@ -148,7 +148,7 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     rate, warmup, schedule = (options[name] for name in ("learning_rate", "warmup", "schedule"))
     usual = {"learning_rate": rate or size.learning_rate, "schedule": schedule}
     steps, stages = options["steps"], options["stages"] or [{}]
-    lengths = [_stage_steps(stage, tokens, len(stages), steps) for stage in stages]
+    lengths = [_count_steps(stage, tokens, len(stages), steps) for stage in stages]
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
     rates: list[StageRate] = []
@@ -160,7 +160,7 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     return manifest, plan, TrainConfig(**fixed)
 
 
-def _stage_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
+def _count_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
     """Return the steps of a stage, of the whole run if there is one stage only."""
     if "tokens" in stage:
         return max(1, round(float(stage["tokens"]) / batch_tokens))
@@ -205,10 +205,10 @@ def expand_config(arguments: list[str]) -> list[str]:
         options, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError:  # no file behind it, which the command's own parser says
         return arguments
-    return [word for path in reversed(options.config) for word in _config_words(path)] + rest
+    return [word for path in reversed(options.config) for word in _read_config_words(path)] + rest
 
 
-def _config_words(path: Path) -> list[str]:
+def _read_config_words(path: Path) -> list[str]:
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:

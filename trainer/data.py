@@ -15,7 +15,7 @@ import xxhash
 from torch import Tensor
 
 from manifests.manifest import Manifest, load_manifest
-from manifests.order import Plan, Samples, permute, samples, windows_of
+from manifests.order import Plan, Samples, hash_text, permute, samples, windows_of
 from manifests.shard import Shard, Store
 
 BLOCK_SAMPLES = 1 << 15  # samples whose order is computed in one call, which costs as much as a few hundred samples
@@ -175,7 +175,7 @@ def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: i
         counts = [windows_of(entry.tokens, sequence_length) for entry in source.validation]
         if not sum(counts):
             continue
-        key = int.from_bytes(hashlib.sha256(f"validation\0{name}".encode()).digest()[:8], "big")
+        key = hash_text(f"validation\0{name}")
         drawn = np.sort(permute(np.arange(min(limit, sum(counts))), sum(counts), key))
         begins = np.cumsum([0, *counts])
         rows = []

@@ -8,9 +8,10 @@ import contextlib
 import datetime
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
+VALIDATION, EVALUATION = "validation.csv", "evaluation.csv"  # of a run: losses and scores after some steps
 FOLDER = "spikes"
 SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
 
@@ -31,8 +33,19 @@ Range = tuple[int, int]  # of steps, counted from 1, both ends included
 def log(run: Path, event: str, **facts: Any) -> None:
     """Append an event to the run's log."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    with (run / LOG).open("a", encoding="utf-8") as file:
+    with open_for_append(run / LOG) as file:
         file.write(json.dumps({"event": event, "time": now, **facts}, ensure_ascii=False) + "\n")
+
+
+def open_for_append(path: Path) -> TextIO:
+    """Open a file of lines to add more; a truncated last line gets its end."""
+    file = path.open("a+", encoding="utf-8")
+    if file.tell():
+        with path.open("rb") as before:
+            before.seek(-1, os.SEEK_END)
+            if before.read() != b"\n":
+                file.write("\n")
+    return file
 
 
 def read_events(run: Path, event: str) -> list[dict[str, Any]]:
@@ -42,7 +55,7 @@ def read_events(run: Path, event: str) -> list[dict[str, Any]]:
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file of JSON lines, if it is there; a truncated line is ignored."""
-    for line in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():  # undecoded: it may end within a character
         with contextlib.suppress(ValueError):
             one = json.loads(line)
             if isinstance(one, dict):

@@ -40,25 +40,6 @@ BLOCK_NAMES = {  # below `blocks.N.` and `model.layers.N.`; several of Hugging F
     "feed_forward.down.weight": ("mlp.down_proj.weight",),
 }
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
-_CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-license: other
----
-A LLaMA of the size `{model}`, trained with Teratoken
-for {step:,} of {steps:,} steps, {tokens:,} tokens.
-
-- corpus: manifest_sha `{manifest_sha}`
-- tokenizer: SentencePiece, sha256 `{tokenizer}`
-- seed {seed}, sequences of {sequence_length:,} tokens, {global_batch:,} a step
-
-| source | weight | unique tokens |
-|---|---|---|
-{rows}
-
-The training code is under the Apache License 2.0. The weights were made from the texts of these sources, whose own
-licences say what may be done with them; the corpus's recipe names those it knows.
-"""
 
 
 def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", file_bytes: int = FILE_BYTES) -> str:
@@ -84,7 +65,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         raise UserError(f"{out} is not empty: give a new folder")
     length = saved.length
     texts = {
-        "config.json": _config(saved, manifest, dtype, length),
+        "config.json": _make_config(saved, manifest, dtype, length),
         "generation_config.json": {"bos_token_id": manifest.tokenizer.bos, "eos_token_id": manifest.tokenizer.eos},
         "tokenizer.json": tokenizer.tokenizer_json(pieces),
         "tokenizer_config.json": tokenizer.tokenizer_config(pieces, length),
@@ -95,7 +76,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
         for name, value in texts.items():
             write_atomic(new / name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
         write_atomic(new / "tokenizer.model", model)
-        write_atomic(new / "README.md", _card(saved, manifest).encode())
+        write_atomic(new / "README.md", _write_card(saved, manifest).encode())
         files = _write_weights(saved, new, TYPES[dtype], file_bytes)
     return f"{out}: step {saved.state['step']}, {files} file{'s' if files > 1 else ''} of {dtype} weights"
 
@@ -137,7 +118,7 @@ def _write_weights(saved: SavedModel, out: Path, dtype: torch.dtype, file_bytes:
     return count
 
 
-def _config(saved: SavedModel, manifest: Manifest, dtype: str, length: int) -> dict[str, Any]:
+def _make_config(saved: SavedModel, manifest: Manifest, dtype: str, length: int) -> dict[str, Any]:
     size = saved.size
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -162,7 +143,7 @@ def _config(saved: SavedModel, manifest: Manifest, dtype: str, length: int) -> d
     }
 
 
-def _card(saved: SavedModel, manifest: Manifest) -> str:
+def _write_card(saved: SavedModel, manifest: Manifest) -> str:
     plan, step = saved.state["plan"], saved.state["step"]
     sources = sorted(manifest.sources.items())
     facts = {
@@ -172,7 +153,7 @@ def _card(saved: SavedModel, manifest: Manifest) -> str:
         "tokenizer": manifest.tokenizer.sha256,
         "rows": "\n".join(f"| {name} | {source.weight:g} | {source.unique_tokens:,} |" for name, source in sources),
     }
-    return _CARD.format(**plan, **facts)
+    return Path(__file__).with_name("model_card.md").read_text("utf-8").format(**plan, **facts)
 
 
 @torch.no_grad()
@@ -186,7 +167,7 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         UserError: The weights cannot be read, or are those of another model.
     """
-    tensors = _tensor_readers(folder)
+    tensors = _open_tensors(folder)
     for name, parameter in model.named_parameters():
         names = hf_names(name)
         try:
@@ -211,7 +192,7 @@ def _repeat_shared_heads(part: Tensor, size: Preset) -> Tensor:
     return part.unflatten(0, (-1, width)).repeat_interleave(size.dimension // len(part), 0).flatten(0, 1)
 
 
-def _tensor_readers(folder: Path) -> dict[str, Callable[[str], Tensor]]:
+def _open_tensors(folder: Path) -> dict[str, Callable[[str], Tensor]]:
     """Return the reader of each tensor of a folder, by the tensor's name."""
     readers: dict[str, Callable[[str], Tensor]] = {}
     try:

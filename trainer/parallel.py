@@ -7,7 +7,6 @@ gradients are averaged over all ranks.
 
 import datetime
 import functools
-import hashlib
 import itertools
 import math
 import os
@@ -25,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from filters.errors import UserError
+from manifests.order import hash_text
 from manifests.sizes import Preset
 from trainer.model import Llama, resolve_device
 
@@ -237,8 +237,8 @@ def draw_rows(key: str, begin: int, end: int, columns: int) -> Tensor:
     rows = max(1, INIT_BLOCK // columns)
     drawn = torch.empty(end - begin, columns)
     for block in range(begin // rows, -(-end // rows)):
-        seed = int.from_bytes(hashlib.sha256(f"{key}\0{block}".encode()).digest()[:8], "big") >> 1
-        whole = torch.empty(rows, columns).normal_(generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(hash_text(f"{key}\0{block}") >> 1)
+        whole = torch.empty(rows, columns).normal_(generator=generator)
         first, low, high = block * rows, max(block * rows, begin), min(block * rows + rows, end)
         drawn[low - begin : high - begin] = whole[low - first : high - first]
     return drawn

@@ -43,7 +43,6 @@ from trainer.watchdog import watch
 
 COLLECT_STEPS = 500  # steps between two garbage collections, the same on every rank
 LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
-VALIDATION_FILE, EVALUATION_FILE = "validation.csv", "evaluation.csv"
 VALIDATION_WINDOWS = 64  # windows of each source
 
 
@@ -120,10 +119,11 @@ def _find_late(setup: RunSetup, step: int) -> tuple[str, str]:
     A run that was killed when the step's checkpoint was written, and they were not, has them when it goes on.
     """
     options, ends = setup.options, step == setup.plan.steps
-    due = {VALIDATION_FILE: options.validate_every, EVALUATION_FILE: options.evaluate_every if setup.evaluate else -1}
+    due = {events.VALIDATION: options.validate_every}
+    due[events.EVALUATION] = options.evaluate_every if setup.evaluate else -1
     held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
     if not any(windows_of(entry.tokens, setup.plan.sequence_length) for entry in held):
-        due[VALIDATION_FILE] = -1
+        due[events.VALIDATION] = -1
     validates, evaluates = (
         f"{name} lacks step {step}"
         if every >= 0 and (ends or _is_due(step, every)) and not events.has_rows(setup.run / name, step)
@@ -333,7 +333,7 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
     if ranks.first and lines:
-        events.write_rows(run / VALIDATION_FILE, "step,source,loss,bits_per_byte,windows", step - 1, lines)
+        events.write_rows(run / events.VALIDATION, "step,source,loss,bits_per_byte,windows", step - 1, lines)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from filters.formats.stream import (
     decode_chunks,
     is_compressed,
     read_ranges,
+    settle,
 )
 from filters.reasons import Reason
 
@@ -138,27 +139,24 @@ def scan_pages(
         buffer += chunk
         tail = (tail + chunk[-64:])[-64:]
         while tag := _PAGE.search(buffer, searched - base):
-            at, before, searched = base + tag.start(), searched, base + tag.end()
-            if begin < 0:
-                outside = _extend(outside, buffer[before - base : at - base])
-                if tag[1]:
-                    detail = "a page whose first tag is damaged"
-                    yield RawPage(start, searched, start, problem=Reason.CORRUPT_RECORD, detail=detail)
-                    start = searched
-                elif outside:
-                    yield _frame_outside(start, at, outside)
-                    start = at
-                begin, outside, first = -1 if tag[1] else at, b"", False
-            elif searched - begin > limit:
-                stop = searched if tag[1] else at
-                yield RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
-                start, begin = stop, -1 if tag[1] else at
-            elif tag[1]:
-                yield RawPage(start, searched, begin, bytes(buffer[begin - base : searched - base]))
-                start, begin = searched, -1
-            else:
-                yield RawPage(start, at, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
-                start = begin = at
+            at, before, searched, ending = base + tag.start(), searched, base + tag.end(), bool(tag[1])
+            stop = searched if ending else at
+            found: RawPage | None = None  # blanks before a page belong to it
+            if begin >= 0 and searched - begin > limit:
+                found = RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
+            elif begin >= 0 and ending:
+                found = RawPage(start, stop, begin, bytes(buffer[begin - base : stop - base]))
+            elif begin >= 0:
+                found = RawPage(start, stop, begin, problem=Reason.CORRUPT_RECORD, detail="a page that does not end")
+            elif ending:
+                detail = "a page whose first tag is damaged"
+                found = RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail=detail)
+            elif outside := _extend(outside, buffer[before - base : at - base]):
+                found = _frame_outside(start, stop, outside)
+            if found:
+                yield found
+                start = stop
+            begin, outside, first = -1 if ending else at, b"", False
         length = base + len(buffer)
         if length - max(start, begin) > HOPELESS:
             detail = f"over {HOPELESS} bytes without a page"
@@ -259,7 +257,7 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
         frames = _read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening))
     else:
         frames = _read_plain(stored, start, end, limit, complete)
-    yield from _settle(frames, end - start)
+    yield from settle(frames, end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
@@ -393,7 +391,7 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
         if not unit.ended:
             yield from held
             return  # a bomb: the last frame accounts for what is left
-        yield from (frame._replace(length=unit.stop - begun) for frame in _settle(iter(held), unit.stop - begun))
+        yield from (frame._replace(length=unit.stop - begun) for frame in settle(held, unit.stop - begun))
     if complete and not unit.damaged and b"</mediawiki" not in unit.tail:
         yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
@@ -412,15 +410,3 @@ def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
         assert isinstance(text, bytes)
         yield last._replace(data=text)
         last = Chunk(b"", last.stop, last.fed)
-
-
-def _settle(items: Iterator[Frame], size: int) -> Iterator[Frame]:
-    """Yield the frames; the last one accounts for all stored bytes that are left of `size`."""
-    held: Frame | None = None
-    for item in items:
-        if held is not None:
-            size -= held.stored
-            yield held
-        held = item
-    if held is not None:
-        yield held._replace(stored=size)

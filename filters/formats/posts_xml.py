@@ -211,66 +211,68 @@ def find_row(data: Stored, position: int) -> int:
     return len(data)
 
 
+class _RowError(Exception):
+    """A row that cannot be parsed: reason and detail."""
+
+
 def parse_keys(row: bytes) -> PostKeys | Damage:
     """Parse a row's keys alone. An answer that names no question belongs to question 0."""
-    attributes = _parse_attributes(row)
-    return attributes if isinstance(attributes, Damage) else _get_keys(attributes)
-
-
-def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys | Damage:
-    kind, identifier = (_parse_number(attributes.get(name, b"")) for name in (b"PostTypeId", b"Id"))
-    if kind is None or identifier is None:
-        return Damage(Reason.CORRUPT_RECORD, "a row without PostTypeId or Id")
-    if kind == QUESTION:
-        return PostKeys(kind, identifier, identifier)
-    question = _parse_number(attributes.get(b"ParentId", b"0"))
-    if question is None:
-        return Damage(Reason.CORRUPT_RECORD, "a ParentId that is not a number")
-    return PostKeys(kind, identifier, question)
+    try:
+        return _get_keys(_parse_attributes(row))
+    except _RowError as error:
+        return Damage(*error.args)
 
 
 def parse_post(row: bytes) -> Post | Damage:
     """Parse a whole row. Never raises."""
+    try:
+        return _get_post(row)
+    except _RowError as error:
+        return Damage(*error.args)
+
+
+def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys:
+    missing = "a row without PostTypeId or Id"
+    kind, identifier = (_parse_number(attributes.get(name, b""), missing) for name in (b"PostTypeId", b"Id"))
+    parent = attributes.get(b"ParentId", b"0")
+    question = identifier if kind == QUESTION else _parse_number(parent, "a ParentId that is not a number")
+    return PostKeys(kind, identifier, question)
+
+
+def _get_post(row: bytes) -> Post:
     attributes = _parse_attributes(row)
-    if isinstance(attributes, Damage):
-        return attributes
     fields = _get_keys(attributes)
-    if isinstance(fields, Damage):
-        return fields
     if len(row.translate(None, _FORBIDDEN)) < len(row):
-        return Damage(Reason.CORRUPT_RECORD, "a control character")
-    values = []
-    for name in (b"Title", b"Body", b"Tags", b"CreationDate", b"OwnerUserId", b"OwnerDisplayName", b"ContentLicense"):
-        value = _decode_value(attributes.get(name, b""))
-        if isinstance(value, Damage):
-            return value
-        values.append(value)
-    title, body, tags, created, user, display_name, licence = values
-    score, accepted = (_parse_number(attributes.get(name, b"0")) for name in (b"Score", b"AcceptedAnswerId"))
-    if score is None or accepted is None:
-        return Damage(Reason.CORRUPT_RECORD, "a Score or AcceptedAnswerId that is not a number")
+        raise _RowError(Reason.CORRUPT_RECORD, "a control character")
+    names = (b"Title", b"Body", b"Tags", b"CreationDate", b"OwnerUserId", b"OwnerDisplayName", b"ContentLicense")
+    texts = [_decode_value(attributes.get(name, b"")) for name in names]
+    title, body, tags, created, user, display_name, licence = texts
+    wrong = "a Score or AcceptedAnswerId that is not a number"
+    score, accepted = (_parse_number(attributes.get(name, b"0"), wrong) for name in (b"Score", b"AcceptedAnswerId"))
     return Post(*fields, score, title, body, tags, created, accepted, user or display_name, licence)
 
 
-def _parse_attributes(row: bytes) -> dict[bytes, bytes] | Damage:
+def _parse_attributes(row: bytes) -> dict[bytes, bytes]:
     found = _ATTRIBUTE.findall(row)
     attributes = {name: double or single for name, double, single in found}
     if len(attributes) < len(found):
-        return Damage(Reason.CORRUPT_RECORD, "an attribute given twice")
+        raise _RowError(Reason.CORRUPT_RECORD, "an attribute given twice")
     return attributes
 
 
-def _parse_number(digits: bytes) -> int | None:
+def _parse_number(digits: bytes, problem: str) -> int:
     whole = digits.removeprefix(b"-")
-    return int(digits) if whole.isdigit() and len(whole) <= DIGITS else None
+    if not whole.isdigit() or len(whole) > DIGITS:
+        raise _RowError(Reason.CORRUPT_RECORD, problem)
+    return int(digits)
 
 
-def _decode_value(value: bytes) -> str | Damage:
+def _decode_value(value: bytes) -> str:
     """Decode an attribute's value: line ends as XML has them (section 3.3.3), references resolved."""
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        return Damage(Reason.UNDECODABLE_TEXT, f"not UTF-8 at byte {error.start} of an attribute")
+        raise _RowError(Reason.UNDECODABLE_TEXT, f"not UTF-8 at byte {error.start} of an attribute") from None
     if "\n" in text or "\t" in text or "\r" in text:
         text = text.replace("\r\n", " ").replace("\n", " ").replace("\t", " ").replace("\r", " ")
     if "&" not in text:
@@ -282,21 +284,21 @@ def _decode_value(value: bytes) -> str | Damage:
     return text.replace("&amp;", "&")
 
 
-def _resolve_references(text: str) -> str | Damage:
+def _resolve_references(text: str) -> str:
     """Resolve all references, rare ones too. Results of `_COMMON` do not form new ones: "&#x26;lt;" is "&lt;"."""
     parts, end = [], 0
     for found in _REFERENCE.finditer(text):
         decimal, hexadecimal, name, other = found.groups()
         if other:
-            return Damage(Reason.ENTITY_EXPANSION, f"&{other[:40]}; is not one of XML's own entities")
+            raise _RowError(Reason.ENTITY_EXPANSION, f"&{other[:40]}; is not one of XML's own entities")
         number = int(decimal) if decimal else int(hexadecimal, 16) if hexadecimal else 0
         if not name and not _is_character(number):
-            return Damage(Reason.CORRUPT_RECORD, f"{found[0]} is not a character")
+            raise _RowError(Reason.CORRUPT_RECORD, f"{found[0]} is not a character")
         parts += [text[end : found.start()], _NAMED[name] if name else chr(number)]
         end = found.end()
     parts.append(text[end:])
     if any("&" in part for part in parts[::2]):
-        return Damage(Reason.CORRUPT_RECORD, "an & outside of a reference")
+        raise _RowError(Reason.CORRUPT_RECORD, "an & outside of a reference")
     return "".join(parts)
 
 

@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from isal import igzip_lib
 
@@ -39,6 +39,8 @@ GZIP_ERROR: type[Exception] = igzip_lib.error  # type: ignore[assignment]  # isa
 DECODER_ERRORS = (GZIP_ERROR, lzma.LZMAError, zlib.error, zstd.ZstdError, EOFError, OSError, ValueError)
 _NEWLINES = re.compile(rb"[\r\n]*+")
 GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the upper flag bits are reserved (RFC 1952, section 2.3.1)
+
+Item = TypeVar("Item", bound=Any)  # a named tuple whose `stored` is the number of stored bytes that it accounts for
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +278,18 @@ def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:
     for chunk in decode_chunks(stored, 0, len(stored)):
         if chunk.damage or chunk.data:
             yield chunk.damage or chunk.data
+
+
+def settle(items: Iterable[Item], size: int) -> Iterator[Item]:
+    """Yield items; the last one accounts for all stored bytes that are left of `size`."""
+    held: Item | None = None
+    for item in items:
+        if held is not None:
+            size -= held.stored
+            yield held
+        held = item
+    if held is not None:
+        yield held._replace(stored=size)
 
 
 class ChunkReader:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.formats.stored import FetchedFile, Stored, StoredFile, StoredView
-from filters.formats.stream import Chunk, Damage, decode_chunks, decode_stored, is_compressed
+from filters.formats.stream import Chunk, Damage, decode_chunks, decode_stored, is_compressed, settle
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"
@@ -154,17 +154,12 @@ def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
     Each accounts for the stored bytes that were read since the line before, divided by decoded bytes; the last one for
     all that are left.
     """
-    held: Line | None = None
-    left = len(stored)
-    for line in _split_lines(decode_chunks(stored, 0, left), limit, 0):
-        if held is not None:
-            left -= held.stored
-            yield held
-        held = line
-    if held is None:
-        held = Line(0, 0, 0, b"", Reason.NO_TEXT) if left else None
-    if held is not None:
-        yield held._replace(stored=left)
+    size = len(stored)
+    lines = settle(_split_lines(decode_chunks(stored, 0, size), limit, 0), size)
+    first = next(lines, Line(0, 0, size, b"", Reason.NO_TEXT))
+    if size:
+        yield first
+        yield from lines
 
 
 def _split_lines(chunks: Iterable[Chunk], limit: int, base: int) -> Iterator[Line]:

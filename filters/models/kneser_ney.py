@@ -107,44 +107,58 @@ def estimate(tokens: Ids, offsets: Offsets, pieces: Sequence[str], order: int) -
     if len(tokens) + 2 * (len(offsets) - 1) > MAX_POSITIONS:
         raise UserError("The language model's text has more than 2^31 tokens: lower max_bytes.")
     stream, depth = _add_marks(tokens, offsets)
-    seen = np.bincount(stream, minlength=len(pieces) + len(SPECIAL))
-    seen[UNKNOWN] = seen[BEGIN] = 0  # never predicted from a count
-    kept = np.flatnonzero((seen > 0) | (np.arange(len(seen)) < len(SPECIAL)))
-    words = SPECIAL + tuple(pieces[i - len(SPECIAL)] for i in kept[len(SPECIAL) :].tolist())
-    number = np.zeros(len(seen), np.int32)
-    number[kept] = np.arange(len(kept))
-    stream = number[stream]
-    last = _find_last_ngram(stream, depth, len(kept), order)
+    stream, words, seen = _number_words(stream, pieces)
+    size = len(words)
+    last = _find_last_ngram(stream, depth, size, order)
 
     rows = _Rows(
-        np.zeros(len(kept), np.int32),
-        np.arange(len(kept), dtype=np.int32),
-        np.zeros(len(kept), np.int32),
-        seen[kept],
-        np.zeros(len(kept), np.bool_),
+        np.zeros(size, np.int32),
+        np.arange(size, dtype=np.int32),
+        np.zeros(size, np.int32),
+        seen,
+        np.zeros(size, np.bool_),
         stream,
     )
     tables: list[Order] = []
-    lower: Floats = np.array([1 / (len(kept) - 1)])  # uniform over all that can be predicted: all words but <s>
+    lower: Floats = np.array([1 / (size - 1)])  # uniform over all that can be predicted: all words but <s>
     for n in range(1, order + 1):
-        longer = _extend(rows, stream, depth, n + 1, len(kept), n + 1 == order) if n < order else None
+        longer = _extend(rows, stream, depth, n + 1, size, n + 1 == order) if n < order else None
         counts = rows.count if longer is None else _adjust_counts(rows, longer)
         discounts = discounts_of(counts if depth[last] < n - 1 or longer is None else _recount_last(counts, rows, last))
-        taken = np.array([0.0, *discounts])[np.minimum(counts, 3)]
-        total = np.bincount(rows.context, counts, len(lower))
-        with np.errstate(invalid="ignore"):  # 0 / 0 in what is no context
-            left_over = np.bincount(rows.context, taken, len(lower)) / total
-        probability = (counts - taken) / total[rows.context] + left_over[rows.context] * lower[rows.suffix]
+        probability, backoff = _interpolate(rows, counts, discounts, lower)
         if n == 1:
             probability[BEGIN] = 1.0  # never asked for; log 0 is what ARPA files have
         else:
-            tables[-1].log_backoff[:] = _log10(np.where(total > 0, left_over, 1.0))
+            tables[-1].log_backoff[:] = _log10(backoff)
         logs = np.minimum(_log10(probability), 0).astype(np.float32)
         tables.append(Order(rows.context, rows.word, logs, np.zeros_like(logs), discounts))
         if longer is None:
             break
         rows, lower = longer, probability
     return Model(words, tuple(tables))
+
+
+def _number_words(marked: Ids, pieces: Sequence[str]) -> tuple[Ids, tuple[str, ...], Counts]:
+    """Return marked sentences as numbers of words; the words, special ones first; and how often each is predicted."""
+    seen = np.bincount(marked, minlength=len(pieces) + len(SPECIAL))
+    seen[UNKNOWN] = seen[BEGIN] = 0  # never predicted from a count
+    kept = np.flatnonzero((seen > 0) | (np.arange(len(seen)) < len(SPECIAL)))
+    words = SPECIAL + tuple(pieces[i - len(SPECIAL)] for i in kept[len(SPECIAL) :].tolist())
+    number = np.zeros(len(seen), np.int32)
+    number[kept] = np.arange(len(kept))
+    return number[marked], words, seen[kept]
+
+
+def _interpolate(
+    rows: _Rows, counts: Counts, discounts: tuple[float, float, float], lower: Floats
+) -> tuple[Floats, Floats]:
+    """Return the probability of each row, with the lower order's mixed in, and the backoff weight of each context."""
+    taken = np.array([0.0, *discounts])[np.minimum(counts, 3)]
+    total = np.bincount(rows.context, counts, len(lower))
+    with np.errstate(invalid="ignore"):  # 0 / 0 in what is no context
+        left_over = np.bincount(rows.context, taken, len(lower)) / total
+    probability = (counts - taken) / total[rows.context] + left_over[rows.context] * lower[rows.suffix]
+    return probability, np.where(total > 0, left_over, 1.0)
 
 
 def discounts_of(counts: Counts) -> tuple[float, float, float]:

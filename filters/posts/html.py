@@ -30,6 +30,8 @@ _SILENT = frozenset(  # elements whose content is not text; none of them passes 
     "script style template noscript iframe object svg math head title".split()
 )
 _STRUCK = ("del", "s", "strike")  # no longer part of the post, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
+_SIMPLE = re.compile(r"[-−–+]?[\w.,&#;]+|[-−–+*†]|\([^()]*\)|\[[^\[\]]*\]|\$[^$]*\$")  # raised text without brackets
+_ORDINALS = frozenset(["st", "nd", "rd", "th"])
 _BREAK = "\0"  # a line break in text whose blanks are still to be collapsed; NUL is not a character of XML or HTML
 
 
@@ -39,6 +41,7 @@ class _TextBuilder:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.parts: list[str] = []
+        self.raised = 0  # the place of the mark of raised or lowered text among the parts
         self.lists: list[int] = []  # for each open list: the next item's number, or 0 for a bullet
         self.mark = ""  # that begins the next block of a list item
         self.gap = False  # an empty line comes before the next block
@@ -50,6 +53,7 @@ class _TextBuilder:
         """Close the open block."""
         text = "".join(self.parts)
         self.parts.clear()
+        self.raised = 0
         if not text or text.isspace():
             return
         text = unescape(text)
@@ -83,12 +87,26 @@ class _TextBuilder:
     def _indent(self) -> str:
         return "  " * min(max(len(self.lists) - 1, 0), LIST_DEPTH)
 
+    def close_raised(self) -> None:
+        """Put brackets around raised text of several parts, and take the mark off an ordinal: 2^(n+1), 5th."""
+        if 0 < self.raised < len(self.parts):
+            content, before = "".join(self.parts[self.raised + 1 :]), self.parts[self.raised - 1]
+            if content.lower() in _ORDINALS and before[-1:].isdigit():
+                self.parts[self.raised] = ""
+            elif content and not _SIMPLE.fullmatch(content):
+                self.parts[self.raised] += "("
+                self.parts.append(")")
+        self.raised = 0
+
     def add_tag(self, name: str, closing: bool, attributes: str) -> None:
         """Process a tag outside code."""
         if name == "br":
             self.parts.append(_BREAK)
         elif name in ("sup", "sub"):
-            if not closing and self.parts and not self.parts[-1][-1:].isspace():
+            if closing:
+                self.close_raised()
+            elif self.parts and not self.parts[-1][-1:].isspace():
+                self.raised = len(self.parts)
                 self.parts.append("^" if name == "sup" else "_")
         elif name in ("td", "th"):
             if not closing:
@@ -130,7 +148,7 @@ def render_post(body: str) -> str:
 
     An empty line separates paragraphs, code and lists. List items begin with "- " or their number, quoted lines with
     "> "; " | " separates table cells. Links are replaced by their text; images and struck text are left out. Raised and
-    lowered text directly behind a word is marked "^" and "_", as in 10^6. Code blocks keep every blank.
+    lowered text directly behind a word is marked "^" and "_", as in 10^6 and 2^(n+1). Code blocks keep every blank.
     """
     out = _TextBuilder()
     end = 0  # of the text processed so far

@@ -154,14 +154,14 @@ def make_plan(recipe: Recipe, supplies: Mapping[str, Supply]) -> Plan:
         kind = source.kind or name
         more = share * recipe.goal_tokens / source.max_epochs - supply.unique_tokens
         # a cap that is met to the last token leaves only rounding
-        missing = _missing(kind, supply, more) if more > supply.unique_tokens * 1e-12 else None
+        missing = _estimate_missing(kind, supply, more) if more > supply.unique_tokens * 1e-12 else None
         given = tokens / reached if reached else 0.0
         lines.append(PlannedSource(name, kind, supply, source.max_epochs, share, given, tokens, missing))
     model, size = recipe.trainer.model, PRESETS[recipe.trainer.model]
     return Plan(recipe.name, model, recipe.goal_tokens, size.sequence_length, size.batch_tokens, tuple(lines))
 
 
-def _missing(kind: str, supply: Supply, tokens: float) -> Missing:
+def _estimate_missing(kind: str, supply: Supply, tokens: float) -> Missing:
     each, piece = DUMPS.get(kind, (0.0, ""))
     if supply.files and supply.unique_tokens:
         each, piece = supply.unique_tokens / supply.files, "file"

@@ -163,7 +163,7 @@ def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     # in this order sums do not depend on that of the files
     tasks = sorted(tasks, key=lambda task: (STAGES.index(stage_of(task.stage)), task.stage, task.task))
     sources = sorted({task.source for task in tasks if task.stage == "extract"})
-    amount_of = functools.cache(functools.partial(_measured_amount, tasks))
+    amount_of = functools.cache(functools.partial(_sum_amount, tasks))
     steps: list[Rate] = []
     for stage, group in itertools.groupby(tasks, key=lambda task: task.stage):
         of_stage, kind = list(group), kind_of(stage)
@@ -180,7 +180,7 @@ def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     return Rates(tuple(steps), tuple(sources), stored, ratio, engine_seconds)
 
 
-def _measured_amount(tasks: list[Task], unit: WorkUnit, source: str) -> float:
+def _sum_amount(tasks: list[Task], unit: WorkUnit, source: str) -> float:
     if unit == "run":
         return 1.0
     if unit == "sample bytes":

@@ -20,7 +20,19 @@ from manifests.display import (
 from manifests.files import write_atomic
 from manifests.ledger import STAGES, Tally, imbalances, tally_from, total
 from manifests.manifest import Manifest, SourceEntry
-from manifests.report.data import LedgerFlow, ReportData, StepCost, Unit, fold_flows, read_flow
+from manifests.report.data import (
+    Bands,
+    Bins,
+    Example,
+    LedgerFlow,
+    Names,
+    ReportData,
+    SourceStatistics,
+    StepCost,
+    Unit,
+    fold_flows,
+    read_flow,
+)
 from manifests.report.html import (
     Html,
     bar,
@@ -35,7 +47,6 @@ from manifests.report.html import (
     table,
     visible,
 )
-from manifests.report.statistics import Bands, Bins, Example, Names, SourceStatistics
 from manifests.report.svg import describe_bins, flow_chart, histograms, merge_bins, recall_curve
 from manifests.stages import STEPS
 

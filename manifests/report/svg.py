@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from manifests.display import format_count, format_edge, format_share, format_short
-from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
+from manifests.report.data import Bands, Bins, Flow, LedgerFlow, fold_flows, sum_flows
 from manifests.report.html import Html, element, join, read_style, visible
-from manifests.report.statistics import Bands, Bins
 
 Point = tuple[float, float]
 

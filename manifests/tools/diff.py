@@ -69,7 +69,9 @@ class Difference:
             yield self._ledger_table()
         for title in ("recipe", "models", "code", "other"):
             pairs = getattr(self, title).items()
-            lines = [f"{title:<8} {key}: {_show(here)} -> {_show(there)}" for key, (here, there) in pairs]
+            lines = [
+                f"{title:<8} {key}: {_format_value(here)} -> {_format_value(there)}" for key, (here, there) in pairs
+            ]
             yield from _first_lines(lines, title)
         for source, names in self.inputs.items():
             for change, files in names.items():
@@ -103,19 +105,19 @@ def diff(a: Path, b: Path) -> Difference:
     readers = CorpusReader(a), CorpusReader(b)
     before, after = (reader.manifest for reader in readers)
     if before.manifest_sha == after.manifest_sha:
-        return Difference(before.manifest_sha, after.manifest_sha, "", _documents(before, after, {}, {}))
+        return Difference(before.manifest_sha, after.manifest_sha, "", _compare_documents(before, after, {}, {}))
     only_a, only_b = compare_indexes(readers[0].index, readers[1].index)
     return Difference(
         a=before.manifest_sha,
         b=after.manifest_sha,
-        parent=_parent(before, after),
-        documents=_documents(before, after, only_a, only_b),
-        ledger=list(_ledger(before, after)),
-        recipe=_pairs(_without_inputs(before.recipe), _without_inputs(after.recipe)),
-        models=_pairs(_models(before), _models(after)),
-        code=_pairs(before.code, after.code),
-        other=_pairs(_others(before), _others(after)),
-        inputs=_inputs(before, after),
+        parent=_describe_descent(before, after),
+        documents=_compare_documents(before, after, only_a, only_b),
+        ledger=list(_compare_ledgers(before, after)),
+        recipe=_compare_values(_without_inputs(before.recipe), _without_inputs(after.recipe)),
+        models=_compare_values(_list_models(before), _list_models(after)),
+        code=_compare_values(before.code, after.code),
+        other=_compare_values(_list_others(before), _list_others(after)),
+        inputs=_compare_inputs(before, after),
     )
 
 
@@ -131,20 +133,15 @@ def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Cou
     starts = [part.keys[::ENTRIES_AT_ONCE] for index in indexes for part in index.parts("ids")]
     bounds = np.unique(np.concatenate([np.empty(0, np.uint64), *starts])).tolist()
     for low, high in itertools.pairwise([*bounds, 1 << 64]):
-        pieces = [list(_slices(index, low, high - 1)) for index in indexes]
+        pieces = [
+            [(part, part.between(low, high - 1)) for part in index.parts("ids", low, high - 1)] for index in indexes
+        ]
         keys = [np.concatenate([np.empty(0, np.uint64), *(p.keys[place] for p, place in side)]) for side in pieces]
         for index, side, theirs, counts in zip(indexes, pieces, reversed(keys), found, strict=True):
             for part, place in side:
                 alone = np.flatnonzero(~np.isin(part.keys[place], theirs, kind="sort")) + place.start
                 _count_entries(index, part, alone, counts)
     return found
-
-
-def _slices(index: Index, low: int, high: int) -> Iterator[tuple[Part, slice]]:
-    """Yield the ids with keys from `low` to `high` inclusive, as (file, range of its entries)."""
-    for part in index.parts("ids", low, high):
-        start = int(np.searchsorted(part.keys, np.uint64(low)))
-        yield part, slice(start, int(np.searchsorted(part.keys, np.uint64(high), side="right")))
 
 
 def _count_entries(index: Index, part: Part, entries: npt.NDArray[np.int64], counts: dict[str, Count]) -> None:
@@ -156,7 +153,7 @@ def _count_entries(index: Index, part: Part, entries: npt.NDArray[np.int64], cou
         count["tokens"] += index.shard(part.paths[number]).count_tokens(rows)
 
 
-def _documents(
+def _compare_documents(
     before: Manifest, after: Manifest, only_a: Mapping[str, Count], only_b: Mapping[str, Count]
 ) -> dict[str, dict[str, Count]]:
     found = {}
@@ -176,7 +173,7 @@ def _sum_shards(manifest: Manifest, source: str) -> Count:
     return {unit: sum(getattr(shard, unit) for shard in shards) for unit in UNITS}
 
 
-def _ledger(before: Manifest, after: Manifest) -> Iterator[list[Any]]:
+def _compare_ledgers(before: Manifest, after: Manifest) -> Iterator[list[Any]]:
     """Yield reasons whose number of dropped records differs; rows without a reason count the records that came in."""
     for stage in STAGES:
         for source in sorted({*before.sources, *after.sources}):
@@ -194,13 +191,13 @@ def _count_records(manifest: Manifest, stage: str, source: str) -> Counter[str]:
     return Counter({"": tally.entered["records"]} | {reason: u["records"] for reason, u in tally.dropped.items()})
 
 
-def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _compare_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return [in a, in b] for the keys, as dotted paths, under which two nested mappings differ."""
     found: dict[str, list[Any]] = {}
     for key in sorted({*a, *b}):
         here, there = a.get(key), b.get(key)
         if isinstance(here, Mapping) and isinstance(there, Mapping):
-            found |= {f"{key}.{inner}": pair for inner, pair in _pairs(here, there).items()}
+            found |= {f"{key}.{inner}": pair for inner, pair in _compare_values(here, there).items()}
         elif here != there:
             found[key] = [here, there]
     return found
@@ -220,7 +217,7 @@ def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {**recipe, "sources": sources}
 
 
-def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:
+def _compare_inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]]:
     found = {}
     for source in sorted({*before.recipe["sources"], *after.recipe["sources"]}):
         here, there = before.input_names(source), after.input_names(source)
@@ -230,17 +227,17 @@ def _inputs(before: Manifest, after: Manifest) -> dict[str, dict[str, list[str]]
     return found
 
 
-def _models(manifest: Manifest) -> dict[str, Any]:
+def _list_models(manifest: Manifest) -> dict[str, Any]:
     given = {name: model.sha256 for name, model in manifest.models.items()}
     return given | {f"tokenizer.{key}": value for key, value in manifest.tokenizer.model_dump().items()}
 
 
-def _others(manifest: Manifest) -> dict[str, Any]:
+def _list_others(manifest: Manifest) -> dict[str, Any]:
     plain = {name: getattr(manifest, name) for name in ("seed", "goal_tokens", "signatures")}
     return {"generations": len(manifest.generations), **plain}
 
 
-def _parent(before: Manifest, after: Manifest) -> str:
+def _describe_descent(before: Manifest, after: Manifest) -> str:
     for child, parent, names in ((after, before, "AB"), (before, after, "BA")):
         if child.parent and child.parent == parent.manifest_sha:
             removal = child.removal
@@ -255,5 +252,5 @@ def _first_lines(lines: list[str], title: str) -> Iterator[str]:
         yield f"… and {len(lines) - SHOWN:,} more {title}"
 
 
-def _show(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "none" if value is None else shorten(str(value), SHOWN_CHARACTERS)

@@ -78,7 +78,7 @@ def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, doc
     """
     reader, others = CorpusReader(reference), [CorpusReader(corpus) for corpus in compared]
     counts = {name: SourceCount() for name in reader.manifest.sources}
-    candidates = list(_candidates(reader, documents, counts))
+    candidates = list(_choose_candidates(reader, documents, counts))
     trained, shares = _compare(candidates, others)
     kept = []
     for (row, _), share in zip(candidates, shares, strict=True):
@@ -103,10 +103,10 @@ def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, doc
     return HeldOutText(counts, sha256_bytes(data))
 
 
-def _candidates(reader: CorpusReader, documents: int, counts: dict[str, SourceCount]) -> Iterator[Candidate]:
+def _choose_candidates(reader: CorpusReader, documents: int, counts: dict[str, SourceCount]) -> Iterator[Candidate]:
     """Yield the first documents of each source that are long enough, with the hashes of their n-grams."""
     for name, source in sorted(reader.manifest.sources.items()):
-        for identity, url, text in itertools.islice(_documents(reader, source.validation), SPARE * documents):
+        for identity, url, text in itertools.islice(_read_documents(reader, source.validation), SPARE * documents):
             if len(text.split()) < MIN_WORDS:
                 counts[name].short += 1
                 continue
@@ -121,7 +121,7 @@ def _compare(candidates: Sequence[Candidate], others: Sequence[CorpusReader]) ->
     wanted = {row["document"] for row, _ in candidates}
     for other in others:
         for _, source in sorted(other.manifest.sources.items()):
-            for identity, _, text in _documents(other, source.train):
+            for identity, _, text in _read_documents(other, source.train):
                 trained |= {identity.hex()} & wanted
                 hashes = wide_shingle_hashes(text, NGRAM)
                 places = np.searchsorted(known, hashes).clip(max=len(known) - 1)
@@ -129,7 +129,7 @@ def _compare(candidates: Sequence[Candidate], others: Sequence[CorpusReader]) ->
     return trained, [float(seen[np.searchsorted(known, hashes)].mean()) for _, hashes in candidates]
 
 
-def _documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iterator[tuple[bytes, str, str]]:
+def _read_documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iterator[tuple[bytes, str, str]]:
     """Yield (id, URL, decoded text) of the documents of shards."""
     for entry in entries:
         shard = reader.shard(entry.path)

@@ -48,7 +48,7 @@ from manifests.tools.find import vary_port
 # Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
 # with. None holds text but `inputs`, the dumps that the run itself fetched.
 CARRIED = (
-    "recipe.yaml quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
+    "recipe.yaml code quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
     "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
 ).split()
 DECODED_AT_ONCE = 1_000  # documents decoded at a time
@@ -265,7 +265,9 @@ class _Writer:
         (self.new / "runs").mkdir()
         sources = {}
         for name, source in manifest.sources.items():
-            train, validation = ([self._shard(entry) for entry in side] for side in (source.train, source.validation))
+            train, validation = (
+                [self._write_shard(entry) for entry in side] for side in (source.train, source.validation)
+            )
             update = {
                 "train": train,
                 "validation": validation,
@@ -273,7 +275,7 @@ class _Writer:
                 "unique_tokens": sum(shard.tokens for shard in train),
             }
             sources[name] = source.model_copy(update=update)
-        ledger = {**manifest.ledger, "tokenize": self._tokenize_ledger()}
+        ledger = {**manifest.ledger, "tokenize": self._update_ledger()}
         write_atomic(self.new / "ledger.json", canonical_json(ledger))
         removal = Removal(list_sha256=listed.sha256, documents=removed.documents.total(), tokens=removed.tokens.total())
         changed = {
@@ -285,7 +287,7 @@ class _Writer:
         }
         return write_manifest(self.new, manifest.model_copy(update=changed))
 
-    def _shard(self, entry: ShardEntry) -> ShardEntry:
+    def _write_shard(self, entry: ShardEntry) -> ShardEntry:
         """Write a shard without its removed rows; link the parent's own where no row is removed."""
         name, rows = Path("shards", entry.path), self.removed.rows.get(entry.path)
         if rows is None:
@@ -303,7 +305,7 @@ class _Writer:
             documents=entry.documents - len(rows),
         )
 
-    def _tokenize_ledger(self) -> dict[str, Any]:
+    def _update_ledger(self) -> dict[str, Any]:
         characters, removed = Counter[str](), self.removed
         for path, rows in removed.rows.items():
             characters[path.partition("/")[0]] += self._count_characters(path, rows)

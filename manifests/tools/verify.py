@@ -1,15 +1,13 @@
 """`verify`: compare a corpus with its manifest, to the byte; and the trainer's shorter check of the shards.
 
-Every finding is a sentence that names the file. For `index/`, neither side fits in memory, and looking up every
-document would be a random read each. So each side gives, by shard, the number of entries and the sum of their hashes;
-entries themselves are compared only where two sums differ.
+Every finding is a sentence that names the file.
 """
 
 import concurrent.futures
 import json
 import multiprocessing
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,53 +15,36 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from filters.errors import UserError
-from filters.hashing import Keys
 from filters.reasons import Reason
 from manifests import tokenizer
 from manifests.document import document_ids
 from manifests.files import canonical_json, sha256_bytes, sha256_file, sha256_json, usable_cores
-from manifests.index import (
-    FOLDER,
-    KINDS,
-    Index,
-    Part,
-    PartName,
-    checksum_entries,
-    id_keys,
-    open_part,
-    parse_name,
-    part_of,
-    url_keys,
-)
+from manifests.index import FOLDER, KINDS, open_part
 from manifests.ledger import imbalances, tally_from
-from manifests.manifest import (
-    FILE,
-    HISTORY,
-    SHA_FILE,
-    IndexEntry,
-    Manifest,
-    ShardEntry,
-    is_unfinished,
-    load_manifest,
-)
+from manifests.manifest import FILE, HISTORY, SHA_FILE, IndexEntry, Manifest, ShardEntry, is_unfinished, load_manifest
 from manifests.mirror import list_folder, mirror_of, stored_copy
 from manifests.shard import Shard, open_shard, shard_schema, token_bytes, token_dtype
+from manifests.tools.verify_index import (
+    ROWS_AT_ONCE,
+    Sums,
+    check_entries,
+    check_index_names,
+    checksum_part,
+    checksum_shard,
+    compare_index,
+)
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
 LARGE_BYTES = 1 << 30  # of shards and index; from here on processes are faster than threads, which share a lock
 FULL_CHECK_BYTES = 1 << 30  # bytes that the trainer hashes: a smaller corpus in full, a sample of a larger one
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
-ROWS_AT_ONCE = 1 << 14  # rows of a shard in memory at a time
-ENTRIES_AT_ONCE = 1 << 20  # entries of an index file in memory at a time
 SAMPLED_ROWS = 64  # rows of a shard, evenly spread, whose ids a fast check derives again
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
 Opened = TypeVar("Opened")
-Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]  # by (kind, shard), (2,): entries and the sum of their hashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +71,7 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     problems = [*_check_manifest(corpus, manifest), *_check_recipe(corpus, manifest)]
     problems += _guard("ledger", _check_ledger(corpus, manifest))
     problems += _guard("ledger", _check_history(corpus, manifest))
-    problems += [*_check_extra_files(corpus, manifest), *_check_index_names(manifest)]
+    problems += [*_check_extra_files(corpus, manifest), *check_index_names(manifest)]
     problems += _check_tokenizer(corpus, manifest)
     entries, recipes = manifest.shards(), manifest.recipe_shas()
     known = {entry.path for entry in entries}
@@ -104,7 +85,8 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     done = _run_parallel(work, progress)
     problems += [problem for checked in done for problem in checked.problems]
     if manifest.index and not fast and not any(checked.problems for checked in done):
-        problems += _compare_index(corpus, manifest, done[: -len(manifest.index)], done[-len(manifest.index) :])
+        sums = [checked.sums for checked in done]
+        problems += compare_index(corpus, manifest, sums[: -len(manifest.index)], sums[-len(manifest.index) :])
     return problems
 
 
@@ -200,7 +182,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
     """Check the manifest's recipe against its hash and the manifest's own numbers, and `recipe.yaml` against it."""
     import yaml
 
-    from manifests.recipe import parse_recipe, read_yaml
+    from manifests.recipe import find_user_code, parse_recipe, read_yaml
 
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         yield f"{FILE}: its recipe_sha does not match its recipe"
@@ -208,6 +190,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
         if sha256_json(generation.recipe) != generation.recipe_sha:
             yield f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe"
     yield from _guard("recipe", _check_mixture(manifest))
+    find_user_code(corpus)
     try:
         data = _read(corpus, RECIPE)
         recipe = parse_recipe(read_yaml(data), RECIPE)
@@ -366,7 +349,7 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
     found = found or [*_check_ids(shard, entry.path.partition("/")[0], fast)]
     if not fast:
         found = found or [*_check_vocabulary(shard, manifest)]
-    sums = {} if found or fast else {(kind, entry.path): _checksum_shard(shard, kind) for kind in KINDS}
+    sums = {} if found or fast else {(kind, entry.path): checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 
 
@@ -440,24 +423,6 @@ def _check_vocabulary(shard: Shard, manifest: Manifest) -> Iterator[str]:
         yield "a token id outside the vocabulary"
 
 
-def _index_keys(shard: Shard, kind: str) -> Iterator[tuple[Keys, npt.NDArray[np.uint32]]]:
-    """Yield the keys that a shard's rows must have in the index, and their rows, some rows at a time."""
-    for start in range(0, shard.batch.num_rows, ROWS_AT_ONCE):
-        rows = shard.batch.slice(start, ROWS_AT_ONCE)
-        if kind == "urls":
-            keys, places = url_keys(rows.column("url"))
-            yield keys, places + np.uint32(start)
-        else:
-            yield id_keys(rows.column("document")), np.arange(start, start + rows.num_rows, dtype=np.uint32)
-
-
-def _checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
-    total = np.zeros(2, np.uint64)
-    for keys, rows in _index_keys(shard, kind):
-        total += checksum_entries(keys, np.zeros(len(keys), np.uint32), rows, 1)[0]
-    return total
-
-
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
     """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
     name = f"{FOLDER}/{entry.path}"
@@ -470,93 +435,5 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
         return FileCheck([f"{name}: {len(part.keys)} entries, the manifest says {entry.rows}"])
     if fast:
         return FileCheck()
-    found = _check_order(part)
-    used = {part.paths[number] for number in np.unique(part.shards).tolist() if number < len(part.paths)}
-    if len(part.shards) and int(part.shards.max()) >= len(part.paths):
-        found.append("an entry of a shard that it does not name")
-    found += [f"entries of {path}, which is not in the manifest" for path in sorted(used - known)]
-    return FileCheck([f"{name}: {what}" for what in found], {} if found else _checksum_part(part))
-
-
-def _check_order(part: Part) -> list[str]:
-    """Check that each entry sorts after the one before, all within the file's share of the keys."""
-    for start in range(0, len(part.keys) - 1, ENTRIES_AT_ONCE):
-        here = slice(start, start + ENTRIES_AT_ONCE + 1)
-        keys, shards, rows = part.keys[here], part.shards[here], part.rows[here]
-        later = rows[1:] > rows[:-1]
-        later = (shards[1:] > shards[:-1]) | (shards[1:] == shards[:-1]) & later
-        later = (keys[1:] > keys[:-1]) | (keys[1:] == keys[:-1]) & later
-        if not later.all():
-            return [f"not sorted at entry {start + int(np.argmin(later)) + 1}"]
-    return [] if part.name.holds(part.keys) else ["keys of another file's share"]
-
-
-def _checksum_part(part: Part) -> Sums:
-    totals = np.zeros((len(part.paths), 2), np.uint64)
-    for start in range(0, len(part.keys), ENTRIES_AT_ONCE):
-        here = slice(start, start + ENTRIES_AT_ONCE)
-        totals += checksum_entries(part.keys[here], part.shards[here], part.rows[here], len(part.paths))
-    return {(part.name.kind, path): total for path, total in zip(part.paths, totals, strict=True)}
-
-
-def _check_index_names(manifest: Manifest) -> list[str]:
-    """Check by their names that every part of every kind and generation of the index is there."""
-    problems, groups = [], set()
-    listed = {entry.path for entry in manifest.index}
-    for path in sorted(listed):
-        name = parse_name(path)
-        if name is None:
-            problems.append(f"{FOLDER}/{path}: not named as an index file is")
-            continue
-        groups.add((name.generation, name.parts, name.kind))
-        siblings = [PartName(name.kind, name.generation, name.parts, number) for number in range(name.parts)]
-        problems += [f"{FOLDER}/{one}: not in the manifest" for one in siblings if str(one) not in listed]
-    if groups and {kind for _, _, kind in groups} != set(KINDS):
-        problems.append(f"{FOLDER}: it holds not both ids and URLs")
-    return sorted(set(problems))
-
-
-def _compare_index(corpus: Path, manifest: Manifest, shards: list[FileCheck], parts: list[FileCheck]) -> Iterator[str]:
-    """Compare the checksums of the shards with those of the index; where they differ, name the entry."""
-    held: Sums = defaultdict(lambda: np.zeros(2, np.uint64))
-    for checked in parts:
-        for key, total in checked.sums.items():
-            held[key] += total
-    index = Index(corpus, [entry.path for entry in manifest.index])
-    wanted = {key: total for checked in shards for key, total in checked.sums.items()}
-    for kind, path in sorted(wanted):
-        if (held[kind, path] != wanted[kind, path]).any():
-            try:
-                yield _find_difference(index, kind, path)
-            except UserError as error:
-                yield str(error)
-
-
-def _find_difference(index: Index, kind: str, path: str) -> str:
-    """Return a sentence about the first entry in which the index differs from one shard."""
-    shard = index.shard(path)
-    keys, expected = np.zeros(shard.batch.num_rows, np.uint64), np.zeros(shard.batch.num_rows, bool)
-    for found, rows in _index_keys(shard, kind):
-        keys[rows], expected[rows] = found, True
-    seen = np.zeros(shard.batch.num_rows, np.int64)
-    where = ""
-    for part in index.parts(kind):
-        if path not in part.paths:
-            continue
-        mine = np.flatnonzero(part.shards == part.paths.index(path))
-        where = where or f"{FOLDER}/{part.name}"
-        rows = part.rows[mine]
-        inside = rows < len(seen)
-        wrong = ~inside
-        wrong[inside] = ~expected[rows[inside]] | (keys[rows[inside]] != part.keys[mine[inside]])
-        if wrong.any():
-            row = rows[wrong][0]
-            return f"{FOLDER}/{part.name}: an entry points at row {row} of shards/{path}, which has another key"
-        np.add.at(seen, rows, 1)
-    missing = np.flatnonzero(expected & (seen == 0))
-    if not len(missing):
-        return f"{where}: an entry of shards/{path} is there twice"
-    row = int(missing[0])
-    number = {parts: part_of(int(keys[row]), parts) for (of_kind, _), parts in index.groups.items() if of_kind == kind}
-    files = ", ".join(f"{kind}-…{part:05d}-of-{parts:05d}" for parts, part in sorted(number.items()))
-    return f"{FOLDER}/{files}: no entry for document {row} of shards/{path}"
+    found = check_entries(part, known)
+    return FileCheck([f"{name}: {what}" for what in found], {} if found else checksum_part(part))

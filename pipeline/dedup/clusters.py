@@ -147,19 +147,14 @@ def _edge_step(name: str, found: Receipts, ranges: int, way: str) -> Step:
 
 def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:
     """Send (node, smallest node of its component) by the node's range: union-find over all edges."""
-    nodes, labels = connected_components(lambda: (_edges(corpus / path) for path in edges))
-    return _sent(nodes, labels, ranges)
+    nodes, labels = connected_components(lambda: (_read_edges(corpus / path) for path in edges))
+    return _send_by_range(nodes, labels, ranges)
 
 
 def map_edges(corpus: Path, unit: str, *, edges: str, ranges: int, way: str) -> Mapped:
     """Send what a reducer needs of one file of edges."""
-    sent = WAYS[way](_edges(corpus / edges))
-    return _sent(sent[:, 0], sent[:, 1], ranges)
-
-
-def _edges_of_labels(stars: Rows) -> Rows:
-    """Return (node, smallest node) of finished stars: of the rays and of the smallest themselves."""
-    return np.concatenate([stars[:, ::-1], distinct_edges(stars[:, [0, 0]])])
+    sent = WAYS[way](_read_edges(corpus / edges))
+    return _send_by_range(sent[:, 0], sent[:, 1], ranges)
 
 
 # What is sent of edges. Bands find the same pairs over and over, so edges are contracted before the first round.
@@ -167,32 +162,33 @@ WAYS: dict[str, Callable[[Rows], Rows]] = {
     "first": lambda edges: edges_by_node(contract(edges)),
     "large": edges_by_node,
     "small": edges_by_larger,
-    "labels": _edges_of_labels,
+    # (node, smallest node) of finished stars: of the rays and of the smallest themselves
+    "labels": lambda stars: np.concatenate([stars[:, ::-1], distinct_edges(stars[:, [0, 0]])]),
 }
 
 
 def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write large-star over one range; facts count the nodes that were not yet of a star."""
-    edges = distinct_edges(_pairs(blocks))
+    edges = distinct_edges(_join_pairs(blocks))
     found = large_star(edges)
     facts = {"unsettled": count_unsettled(edges), "edges": len(found)}
-    return _written(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, facts)
+    return _write_pairs(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, facts)
 
 
 def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write small-star over one range."""
-    found = small_star(_pairs(blocks))
-    return _written(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, {"edges": len(found)})
+    found = small_star(_join_pairs(blocks))
+    return _write_pairs(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, {"edges": len(found)})
 
 
 def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
     """Write one range's nodes with their labels, sorted."""
-    pairs = distinct_edges(_pairs(blocks))
+    pairs = distinct_edges(_join_pairs(blocks))
     facts = {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())}
-    return _written(corpus, f"{folder}/{part}.arrow", LABEL_SCHEMA, pairs, facts)
+    return _write_pairs(corpus, f"{folder}/{part}.arrow", LABEL_SCHEMA, pairs, facts)
 
 
-def _written(corpus: Path, path: str, schema: pa.Schema, pairs: Rows, facts: dict[str, int]) -> Result:
+def _write_pairs(corpus: Path, path: str, schema: pa.Schema, pairs: Rows, facts: dict[str, int]) -> Result:
     write_ipc(corpus / path, schema, [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)])
     return Result([path], {}, facts)
 
@@ -203,7 +199,7 @@ def read_labels(path: Path) -> tuple[Rows, Rows]:
     return batch.column(0).to_numpy(), batch.column(1).to_numpy()
 
 
-def _sent(nodes: Rows, values: Rows, ranges: int) -> Mapped:
+def _send_by_range(nodes: Rows, values: Rows, ranges: int) -> Mapped:
     """Return (node, value) by the node's range, a block at a time, so that cutting costs no memory that grows."""
 
     def blocks() -> Iterator[tuple[int, bytes]]:
@@ -214,11 +210,11 @@ def _sent(nodes: Rows, values: Rows, ranges: int) -> Mapped:
     return Mapped(blocks())
 
 
-def _pairs(blocks: list[bytes]) -> Rows:
+def _join_pairs(blocks: list[bytes]) -> Rows:
     return np.frombuffer(b"".join(blocks), np.int64).reshape(-1, 2)
 
 
-def _edges(path: Path) -> Rows:
+def _read_edges(path: Path) -> Rows:
     """Return the edges of a file that join two nodes."""
     edges = np.stack(read_labels(path), axis=1)
     return np.asarray(edges[edges[:, 0] != edges[:, 1]], np.int64)

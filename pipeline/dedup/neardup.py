@@ -168,7 +168,7 @@ def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ra
     batch = read_ipc(Path(path))
     identities, (high, low) = id_halves(batch.column("id"))[0], id_halves(batch.column("content_hash"))
     keys = group_keys(high, np.array([group], np.uint64))
-    packed = _packed(TEXT_KEY, key=keys, low=low, identity=identities, row=_references(number, batch.num_rows))
+    packed = _pack(TEXT_KEY, key=keys, low=low, identity=identities, row=_number_rows(number, batch.num_rows))
     return Mapped(by_range(keys, packed, ranges) if batch.num_rows else ())
 
 
@@ -192,9 +192,9 @@ def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, mi
         return Mapped(())
     bands = band_hashes(signatures_of(batch)[present], minhash)
     keys = group_keys(bands.ravel(), np.array([group], np.uint64))
-    columns = (_references(number, batch.num_rows), id_halves(batch.column("id"))[0])
+    columns = (_number_rows(number, batch.num_rows), id_halves(batch.column("id"))[0])
     rows, owners = (np.repeat(column[present], bands.shape[1]) for column in columns)
-    return Mapped(by_range(keys, _packed(KEY, key=keys, identity=owners, row=rows), ranges))
+    return Mapped(by_range(keys, _pack(KEY, key=keys, identity=owners, row=rows), ranges))
 
 
 def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int) -> Result:
@@ -261,14 +261,14 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
     first = run_starts(ordered)
     ranked, ranks = ordered[first], np.empty(len(pairs), np.int64)
     ranks[order] = np.cumsum(first) - 1
-    similar = _similarity(evidence, ranked)
+    similar = _compare_evidence(evidence, ranked)
     edges, values, rejected, capped = verify_stars(pairs["key"], ranks, similar, threshold, rounds)
     path = f"{BLOCKS}/{EDGES}/{part}"
     _write_edges(corpus / path, ranked[edges[:, 0]], ranked[edges[:, 1]], values)
     return Result([path], {}, {"edges": len(edges), "rejected": rejected, "capped": capped})
 
 
-def _similarity(evidence: list[bytes], ranked: Rows) -> Similar:
+def _compare_evidence(evidence: list[bytes], ranked: Rows) -> Similar:
     """Return the function that compares pairs of documents by the evidence: signatures, or for exact values shingles.
 
     `ranked` holds the documents' row references, in the order of their ids; pairs are places in it.
@@ -278,15 +278,15 @@ def _similarity(evidence: list[bytes], ranked: Rows) -> Similar:
         table = pa.Table.from_batches(batches).combine_chunks()
         column = table.column("hashes").chunk(0)
         values, offsets = column.values.to_numpy(), column.offsets.to_numpy().astype(np.int64)
-        places = _places(table.column("row").to_numpy(), ranked)
+        places = _find_places(table.column("row").to_numpy(), ranked)
         return lambda a, b: np.asarray(pairs_jaccard(values, offsets, places[a], places[b]))
     parts = [_read_signatures(block) for block in evidence]
-    places = _places(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)]), ranked)
+    places = _find_places(np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in parts)]), ranked)
     signatures = np.concatenate([part for _, part in parts]) if parts else np.empty((0, 0), np.uint32)
     return lambda a, b: np.asarray((signatures[places[a]] == signatures[places[b]]).mean(axis=1))
 
 
-def _places(rows: Rows, ranked: Rows) -> Rows:
+def _find_places(rows: Rows, ranked: Rows) -> Rows:
     """Return the place in `rows` of each of `ranked`."""
     order = np.argsort(rows)
     return order[np.searchsorted(rows[order], ranked)] if len(rows) else order
@@ -357,12 +357,12 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
         yield number, SHINGLES + batch.serialize().to_pybytes()
 
 
-def _references(number: int, rows: int) -> Rows:
+def _number_rows(number: int, rows: int) -> Rows:
     """Return the row references of a split's documents."""
     return (np.int64(number) << ROW_BITS) + np.arange(rows, dtype=np.int64)
 
 
-def _packed(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _pack(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
     packed = np.empty(len(columns["key"]), kind)
     for name, values in columns.items():
         packed[name] = values

@@ -75,7 +75,7 @@ def draw_step(recipe: Recipe, clean: Iterable[Unit], clusters: Receipt) -> Step:
 def copies_step(recipe: Recipe, drawn: Receipts) -> Step:
     """Return the step with a unit for every `TASK_ORIGINALS` originals of one MinHash settings."""
     units = []
-    for number, (minhash, sources) in enumerate(_searched(recipe, drawn).items()):
+    for number, (minhash, sources) in enumerate(_group_sources(recipe, drawn).items()):
         of_sources = {split: receipt for split, receipt in drawn.items() if source_of(split) in sources}
         chosen = smallest_keys(of_sources, recipe.deduplication.canaries)
         for part in range(0, len(chosen), TASK_ORIGINALS):
@@ -89,12 +89,12 @@ def measure_step(recipe: Recipe, drawn: Receipts, copies: Receipts) -> Step:
     """Return the step with the one unit that counts the copies that were found."""
     planted = [
         (minhash, sources, [copies[name].facts["copies"] for name in copies if name.startswith(f"{number}/")])
-        for number, (minhash, sources) in enumerate(_searched(recipe, drawn).items())
+        for number, (minhash, sources) in enumerate(_group_sources(recipe, drawn).items())
     ]
     return Step(MEASURE, measure_recall, [Unit("all")], {"planted": planted}, owns=())
 
 
-def _searched(recipe: Recipe, drawn: Receipts) -> dict[MinHash, list[str]]:
+def _group_sources(recipe: Recipe, drawn: Receipts) -> dict[MinHash, list[str]]:
     return sources_by_minhash(recipe, {source_of(split) for split in drawn})
 
 
@@ -185,10 +185,10 @@ def report(measured: Receipt) -> str:
     failures = [one["message"] for found in settings for one in found["findings"] if one["severity"] == "failure"]
     if failures:
         raise RecallError(failures[0])
-    return "\n\n".join(_report_of(found, named=len(settings) > 1) for found in settings)
+    return "\n\n".join(_format_report(found, named=len(settings) > 1) for found in settings)
 
 
-def _report_of(found: dict[str, Any], named: bool) -> str:
+def _format_report(found: dict[str, Any], named: bool) -> str:
     minhash = MinHash(**found["minhash"])
     levels = [level for level in (Level(**plain) for plain in found["levels"]) if level.planted]
     lines = [

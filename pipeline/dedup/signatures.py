@@ -196,7 +196,7 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
     done = filtered or {}
     compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
     return [
-        _split(compared[source_of(name)], corpus, name, False, receipt, done.get(name))
+        _make_split(compared[source_of(name)], corpus, name, False, receipt, done.get(name))
         for name, receipt in sorted(extracted.items())
     ]
 
@@ -230,10 +230,10 @@ def earlier_splits(recipe: Recipe) -> list[Split]:
                     f"deduplication.against: {path} has signatures of the scheme {scheme or 'none'!r} for {source}, "
                     f"this recipe's is {wanted or 'none'!r}: give minhash the same settings"
                 )
-    return [split for path in recipe.deduplication.against for split in _checked(recipe, Path(path))]
+    return [split for path in recipe.deduplication.against for split in _read_earlier_splits(recipe, Path(path))]
 
 
-def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
+def _read_earlier_splits(recipe: Recipe, corpus: Path) -> Iterator[Split]:
     """Yield the splits of one earlier corpus, in the order of their names."""
     survivors, schemes = read_receipt(corpus, "clusters/survivors", "all"), load_manifest(corpus).signatures
     if survivors is None:
@@ -258,13 +258,13 @@ def _checked(recipe: Recipe, corpus: Path) -> Iterator[Split]:
                     f"deduplication.survivor: {rule} compares what {corpus} was built without: rebuild that corpus, or "
                     f"leave {rule} out"
                 )
-        split = _split(recipe.comparison_of(source_of(name)), corpus, name, True, extracted, receipt)
+        split = _make_split(recipe.comparison_of(source_of(name)), corpus, name, True, extracted, receipt)
         if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
         yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
 
 
-def _split(
+def _make_split(
     compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt | None
 ) -> Split:
     source = source_of(name)

@@ -124,8 +124,8 @@ def choose_survivors(
     the policy has chosen between them. Its cluster becomes part of the other's.
     """
     lookup, inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
-    nodes, smallest = _clustered([corpus / path for path in labels], inside)
-    first, gone = run_starts(smallest), _removed_before(splits, nodes)
+    nodes, smallest = _read_clusters([corpus / path for path in labels], inside)
+    first, gone = run_starts(smallest), _find_removed_before(splits, nodes)
     codes, similarity = np.zeros(len(nodes), np.uint8), np.ones(len(nodes), np.float32)
     for part in cluster_slices(first):
         chosen = choose_in_clusters(lookup, splits, nodes[part], smallest[part], gone[part], rules)
@@ -144,7 +144,7 @@ def choose_survivors(
     for source, counts in units.items():
         tallies[source].enter(**counts)
         tallies[source].keep(**counts)
-    text_bytes, paths = _text_bytes(lookup, splits), [f"{DUPLICATES}/clusters-00000-of-00001.parquet"]
+    text_bytes, paths = _count_text_bytes(lookup, splits), [f"{DUPLICATES}/clusters-00000-of-00001.parquet"]
     _write_duplicates(corpus / paths[0], lookup, nodes, number, codes, similarity, clusters)
     for split, places in places_by_split(nodes):
         if not earlier[split]:
@@ -194,9 +194,9 @@ def choose_in_clusters(
     nodes = nodes[_survivors_first(lookup, splits, nodes, labels, rules, gone)]
     first = run_starts(labels)
     kept = np.flatnonzero(first)[np.cumsum(first) - 1]
-    codes = _codes(lookup, nodes, kept)
+    codes = _find_reasons(lookup, nodes, kept)
     codes[np.array([split.earlier for split in splits], bool)[nodes >> ROW_BITS]] = STAYS
-    return nodes, codes, _similarity(lookup, splits, nodes, nodes[kept], codes)
+    return nodes, codes, _estimate_similarity(lookup, splits, nodes, nodes[kept], codes)
 
 
 def _survivors_first(
@@ -235,14 +235,14 @@ def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values
 
 
-def _codes(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
+def _find_reasons(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
     """Return each node's reason: `STAYS` for the survivor, its index in `kept`, `EXACT` for its text, else `NEAR`."""
     high, low = id_halves(lookup.column("content_hash", nodes))
     same = (high == high[kept]) & (low == low[kept])
     return np.where(kept == np.arange(len(nodes)), STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
 
 
-def _similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, codes: Codes) -> Similarities:
+def _estimate_similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, codes: Codes) -> Similarities:
     """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies.
 
     It is NaN where the two have signatures of different schemes: a chain of duplicates joined them.
@@ -258,7 +258,7 @@ def _similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, co
     return similarity
 
 
-def _clustered(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
+def _read_clusters(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
     """Return the documents of all clusters and the smallest of each one's, which sorts them.
 
     A document of a contained pair that is in no cluster is one of its own.
@@ -374,7 +374,7 @@ def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
     return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
-def _removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
+def _find_removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     """Return True for each node that an earlier corpus has removed already."""
     gone = np.zeros(len(nodes), bool)
     for split, places in places_by_split(nodes) if any(split.earlier for split in splits) else ():
@@ -429,7 +429,7 @@ def _write_verdicts(path: Path, rows: Rows, clusters: pa.Array, codes: Codes, si
     write_ipc(path, VERDICT_SCHEMA, [pa.array(rows), clusters, reasons, pa.array(sizes)])
 
 
-def _text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
+def _count_text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
     """Return the UTF-8 bytes of this run's clean text, by source."""
     found: dict[str, int] = {}
     for number, split in enumerate(splits):

@@ -131,7 +131,7 @@ class Crawl:
 
     def _work(self) -> None:
         try:
-            while (turn := self._next_turn()) is not None:
+            while (turn := self._wait_for_turn()) is not None:
                 name, item = turn
                 again = self._step(item)
                 with self.changed:
@@ -148,7 +148,7 @@ class Crawl:
                 self.stop.set()
                 self.changed.notify_all()
 
-    def _next_turn(self) -> tuple[str, Item] | None:
+    def _wait_for_turn(self) -> tuple[str, Item] | None:
         """Wait for a host that may be asked, and return its name with a page; None at the end."""
         with self.changed:
             while self.left and not self.stop.is_set():
@@ -172,7 +172,7 @@ class Crawl:
             name = parse_url(item.url).host
         except FetchError:
             name = ""
-        items = self._host(name).items
+        items = self._find_host(name).items
         (items.append if last else items.appendleft)(item)
         self._enter(name)
 
@@ -182,7 +182,7 @@ class Crawl:
             host.queued = True
             heapq.heappush(self.turns, (host.ready, name))
 
-    def _host(self, name: str) -> Host:
+    def _find_host(self, name: str) -> Host:
         return self.hosts.setdefault(name, Host(self.options.delay))
 
     def _step(self, item: Item) -> Item | None:
@@ -190,11 +190,11 @@ class Crawl:
         policy = self.options.policy
         try:
             address = parse_url(item.url)
-            if not self._robots(address).allows(item.url):
+            if not self._find_rules(address).allows(item.url):
                 raise FetchError("robots-disallowed")
             answer = self._ask(address, self.options.max_bytes, _may_be_page)
             if 300 <= answer.status < 400:
-                return _redirect(item, answer)
+                return _follow_redirect(item, answer)
             _check_page(answer)
             with self.changed:
                 if not self.stop.is_set():
@@ -202,7 +202,7 @@ class Crawl:
         except FetchError as error:
             failures = item.failures + 1
             if error.retry and failures < policy.attempts and error.retry_after <= MAX_WAIT:
-                host = self._host(address.host)
+                host = self._find_host(address.host)
                 host.ready = time.monotonic() + max(host.delay, policy.wait(failures), error.retry_after)
                 return replace(item, failures=failures)
             self._end(item, error)
@@ -224,7 +224,7 @@ class Crawl:
         truncate: bool = False,
     ) -> Answer:
         """Send a request when its host is ready. Raises FetchError."""
-        host = self._host(address.host)
+        host = self._find_host(address.host)
         with host.lock:
             if self.stop.wait(host.ready - time.monotonic()):
                 raise FetchError("stopped", settled=False)
@@ -233,9 +233,9 @@ class Crawl:
             finally:
                 host.ready = time.monotonic() + host.delay
 
-    def _robots(self, address: Address) -> Robots:
+    def _find_rules(self, address: Address) -> Robots:
         """Return the rules for an origin, which are read once. Raises FetchError if it is not to be asked."""
-        host, origin = self._host(address.host), address.origin
+        host, origin = self._find_host(address.host), address.origin
         if origin not in host.robots:
             host.robots[origin] = self._read_robots(host, address)
         found = host.robots[origin]
@@ -270,16 +270,16 @@ class Crawl:
         """Return the answer after some redirects, to whatever host they lead. Raises FetchError."""
         for _ in range(REDIRECTS + 1):
             answer = self._ask(address, robots.MAX_BYTES, lambda status, _: status == 200, truncate=True)
-            location = _location(answer)
+            location = _read_location(answer)
             if not 300 <= answer.status < 400 or location is None:
                 break
             address = parse_url(urljoin(address.origin + address.target, location))
         return answer
 
 
-def _redirect(item: Item, answer: Answer) -> Item:
+def _follow_redirect(item: Item, answer: Answer) -> Item:
     """Return the page with the URL that a redirect leads to. Raises FetchError."""
-    location = _location(answer)
+    location = _read_location(answer)
     if location is None:
         raise FetchError(f"http-{answer.status}")
     if item.redirects == REDIRECTS:
@@ -292,7 +292,7 @@ def _redirect(item: Item, answer: Answer) -> Item:
     return replace(item, url=url, redirects=item.redirects + 1)
 
 
-def _location(answer: Answer) -> str | None:
+def _read_location(answer: Answer) -> str | None:
     """Return the target of a redirect; bytes in it that are not ASCII are taken for UTF-8, as browsers do."""
     location: str | None = answer.headers.get("Location")
     return location and location.strip().encode("latin-1", "replace").decode("utf-8", "replace")
@@ -301,7 +301,7 @@ def _location(answer: Answer) -> str | None:
 def _may_be_page(status: int, headers: HTTPMessage) -> bool:
     """Return True for a status of success with HTML, or with content of no stated type."""
     kind = headers.get("Content-Type")
-    return status == 200 and (not kind or is_html(Response(200, Headers(_fields([("Content-Type", kind)])), b"")))
+    return status == 200 and (not kind or is_html(Response(200, Headers(_write_fields([("Content-Type", kind)])), b"")))
 
 
 def _check_page(answer: Answer) -> None:
@@ -313,7 +313,9 @@ def _check_page(answer: Answer) -> None:
         raise FetchError("not-html")
     fields = [(name, value) for name, value in answer.headers.items() if name.lower() != "transfer-encoding"]
     try:
-        response = parse_response(b"HTTP/1.1 200 OK" + _fields(fields) + b"\r\n\r\n" + answer.body, MAX_DECODED_BYTES)
+        response = parse_response(
+            b"HTTP/1.1 200 OK" + _write_fields(fields) + b"\r\n\r\n" + answer.body, MAX_DECODED_BYTES
+        )
     except HttpError as error:
         raise FetchError(str(error.reason)) from error
     if not response.body.strip():
@@ -322,5 +324,5 @@ def _check_page(answer: Answer) -> None:
         raise FetchError("not-html")
 
 
-def _fields(fields: list[tuple[str, str]]) -> bytes:
+def _write_fields(fields: list[tuple[str, str]]) -> bytes:
     return "".join(f"\r\n{name}: {value}" for name, value in fields).encode("latin-1", "replace")

@@ -161,14 +161,14 @@ def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
     part, notes = Path(f"{target}.part"), Path(f"{target}.part.json")
     try:
         if target.exists():
-            return _present(transfer.file, target)
+            return _report_present(transfer.file, target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with part.open("ab") as file:
             if not lock(file):
                 return DownloadResult(transfer.file, State.FAILED, "another process is fetching it")
             if target.exists():  # the other process ended between the first check and the lock
                 part.unlink(missing_ok=True)
-                return _present(transfer.file, target)
+                return _report_present(transfer.file, target)
             try:
                 _retry(transfer, file, notes, session)
                 file.flush()
@@ -184,7 +184,7 @@ def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
     return DownloadResult(transfer.file, State.FETCHED)
 
 
-def _present(file: RemoteFile, target: Path) -> DownloadResult:
+def _report_present(file: RemoteFile, target: Path) -> DownloadResult:
     if target.is_file():
         return DownloadResult(file, State.PRESENT)
     return DownloadResult(file, State.FAILED, "its name is taken by something that is not a file")
@@ -201,7 +201,7 @@ def lock(file: IO[bytes]) -> bool:
 
 def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
     """Repeat attempts until the part is complete. Raises DownloadFailedError, and OSError if it cannot be written."""
-    host, policy = _host(transfer.file.url), session.policy
+    host, policy = _host_of(transfer.file.url), session.policy
     for attempt in itertools.count(1):
         session.stop.wait(max(session.not_before.get(host, 0.0) - time.monotonic(), 0.0))
         if session.stop.is_set():
@@ -241,7 +241,7 @@ def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) 
         elif response.status == 200:
             _empty(part)
             offset, length = 0, None if response.chunked else _parse_count(response.headers.get("Content-Length"))
-            version = _Version(url, *_validators(response), length)
+            version = _Version(url, *_read_validators(response), length)
         else:
             raise DownloadFailedError(_describe_status(response.status), response.status)
         _check_size(version.size, transfer.file)
@@ -319,14 +319,14 @@ def _continue_version(response: http.client.HTTPResponse, known: _Version, offse
         raise RetryableError("a partial response that does not continue the file", restart=True)
     if _parse_count(response.headers.get("Content-Length")) not in (None, length):
         raise RetryableError("a partial response that contradicts itself", restart=True)
-    etag, last_modified = _validators(response)
+    etag, last_modified = _read_validators(response)
     current = (etag or known.etag, last_modified or known.last_modified)
     if current != (known.etag, known.last_modified) or known.size not in (None, size):
         raise RetryableError("the file has changed on the server", restart=True)
     return _Version(known.url, known.etag, known.last_modified, size), length
 
 
-def _validators(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
+def _read_validators(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
     """Return ETag and Last-Modified; None for a value that cannot be sent back."""
     values = (response.headers.get("ETag"), response.headers.get("Last-Modified"))
     etag, last_modified = (value if value and value.isascii() and value.isprintable() else None for value in values)
@@ -371,7 +371,7 @@ def _empty(file: BinaryIO) -> None:
     file.truncate()
 
 
-def _host(url: str) -> str:
+def _host_of(url: str) -> str:
     try:
         return urllib.parse.urlsplit(url).netloc
     except ValueError:

@@ -42,7 +42,7 @@ class PageArchive:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not path.stat().st_size:
-                write_atomic(path, _head(path.name, agent))
+                write_atomic(path, _make_head(path.name, agent))
             self.file = path.open("r+b")
             if not lock(self.file):
                 raise UserError(f"{path}: another process is writing it: wait for its end, or give another --output")
@@ -65,15 +65,17 @@ class PageArchive:
         """Append a page. Raises OSError."""
         from warcio.statusandheaders import StatusAndHeaders
 
-        fields = [(_ascii(_CODED.get(name.lower(), name)), _ascii(value)) for name, value in answer.headers.items()]
+        fields = [
+            (_make_ascii(_CODED.get(name.lower(), name)), _make_ascii(value)) for name, value in answer.headers.items()
+        ]
         head = StatusAndHeaders(f"{answer.status} {HTTPStatus(answer.status).phrase}", fields, protocol="HTTP/1.1")
         warc = {"WARC-IP-Address": answer.ip, FINAL_URI: final}
-        self._append(_record(url, "response", answer.body, warc_headers_dict=warc, http_headers=head))
+        self._append(_make_record(url, "response", answer.body, warc_headers_dict=warc, http_headers=head))
         self.done[url] = PAGE
 
     def write_reason(self, url: str, reason: str) -> None:
         """Append the reason for which a URL has no page. Raises OSError."""
-        self._append(_record(url, "metadata", f"reason: {reason}\r\n".encode()))
+        self._append(_make_record(url, "metadata", f"reason: {reason}\r\n".encode()))
         self.done[url] = reason
 
     def _append(self, record: bytes) -> None:
@@ -81,25 +83,25 @@ class PageArchive:
         self.file.flush()
 
 
-def _ascii(text: str) -> str:
+def _make_ascii(text: str) -> str:
     """Return a part of a header as warcio can write it."""
     return text.encode("ascii", "replace").decode("ascii")
 
 
-def _head(name: str, agent: str) -> bytes:
+def _make_head(name: str, agent: str) -> bytes:
     """Return the record at the beginning of an archive."""
-    writer = _writer()
+    writer = _make_writer()
     writer.write_record(writer.create_warcinfo_record(name, {"software": "teratoken", "http-header-user-agent": agent}))
     return bytes(writer.get_contents())
 
 
-def _record(url: str, kind: str, body: bytes, **fields: object) -> bytes:
-    writer = _writer()
+def _make_record(url: str, kind: str, body: bytes, **fields: object) -> bytes:
+    writer = _make_writer()
     writer.write_record(writer.create_warc_record(url, kind, io.BytesIO(body), len(body), **fields))
     return bytes(writer.get_contents())
 
 
-def _writer() -> Any:
+def _make_writer() -> Any:
     from warcio.warcwriter import BufferWARCWriter
 
     return BufferWARCWriter(gzip=True)

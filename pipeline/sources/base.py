@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol, TypeVar
 from filters.errors import UserError
 from filters.formats.stored import Stored
 from filters.reasons import AnyReason, Reason
-from filters.rule import Page, first_reason
+from filters.rule import Page
+from filters.rule_list import first_reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 

@@ -16,7 +16,8 @@ from filters.formats.stored import Stored
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.html.extract import ExtractionError, extract_text
 from filters.reasons import AnyReason, Reason
-from filters.rule import Record, first_record_reason
+from filters.rule import Record
+from filters.rule_list import first_record_reason
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from filters.errors import UserError
 from filters.formats.stored import Stored
 from filters.reasons import AnyReason, Reason
-from filters.rule import load_class
+from filters.rule_list import load_class
 from filters.settings import Strict, parse_settings
 from manifests.document import Document, Locator
 from manifests.source import Source

@@ -85,7 +85,14 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
 
 
 def _check_names(source: str, names: Iterable[str]) -> None:
+    """Raise UserError for a name that cannot be that of files below the corpus's folders, apart from all others."""
     names = list(names)
+    for name in names:
+        if ".." in PurePosixPath(name).parts or str(PurePosixPath(name)) != name:
+            raise UserError(
+                f"source {source}: {name!r} would name another file of the corpus: give a pattern without '..' behind "
+                "its first wildcard, and objects without empty folder names"
+            )
     folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
     for name in names:
         if any(f"{name}{suffix}" in folders for suffix in _SUFFIXES):

@@ -6,7 +6,8 @@ from typing import Any
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from filters.rule import Record, first_record_reason
+from filters.rule import Record
+from filters.rule_list import first_record_reason
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally

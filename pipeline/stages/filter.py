@@ -18,7 +18,8 @@ import pyarrow as pa
 from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
-from filters.rule import COLUMNS, Filtered, Found, Rule, apply_rules, name_of, page_of, rule_labels
+from filters.rule import COLUMNS, Found, Rule, page_of
+from filters.rule_list import Filtered, apply_rules, name_of, rule_labels
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash, locator_from
 from manifests.ledger import Tally
 from manifests.mirror import fetch

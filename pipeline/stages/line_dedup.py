@@ -47,7 +47,7 @@ def collect_step(
 ) -> Step:
     """Return the step with a unit per split of the sources whose rules need this stage."""
     arguments = {
-        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _rules(recipe).items()
+        name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _find_rules(recipe).items()
     }
     return Step(COLLECT, collect_hashes, units_for(recipe, STAGE, extracted, verdicts), {}, arguments)
 
@@ -81,7 +81,7 @@ def dedup_turns(
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
     """Return the steps that find duplicate lines: a mapper per split that `collect` has run on."""
-    groups = _groups(recipe, extracted)
+    groups = _group_splits(recipe, extracted)
     ordered = any(group.rules.keep == "first" for group in groups.values())
     characters = {split: extracted[split].out_of(source_of(split))["characters"] for split in groups}
     lines = {split: size // LINE_CHARACTERS for split, size in characters.items()}
@@ -99,7 +99,7 @@ def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, ordered: bool) -> Mapped:
     """Send each document's distinct lines, by range, as packed (key, place) or (key, place, identity)."""
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
-    documents = _documents(offsets)
+    documents = _number_documents(offsets)
     sent = np.flatnonzero((hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents))
     packed = np.empty(len(sent), ORDERED_KEY if ordered else KEY)
     packed["key"] = group_keys(hashes[sent], group)
@@ -141,7 +141,7 @@ def reduce_duplicates(
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
     """Write one split's verdicts: for each document, which of its lines are removed."""
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
-    removed = repeat_mask(hashes, _documents(offsets))
+    removed = repeat_mask(hashes, _number_documents(offsets))
     removed[join_blocks(blocks, np.dtype(np.int64))] = True
     column = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(removed))
     path = verdict_path(STAGE, split)
@@ -168,7 +168,7 @@ def findings(duplicates: Receipts) -> dict[str, int]:
     return {"lines": lines, "duplicates": found, "missed_by_ccnet_scope": found - ccnet}
 
 
-def _documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _number_documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return the number of the document that each line belongs to."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
@@ -181,15 +181,15 @@ class _Group(NamedTuple):
     rules: DuplicateLines
 
 
-def _rules(recipe: Recipe) -> dict[str, DuplicateLines]:
+def _find_rules(recipe: Recipe) -> dict[str, DuplicateLines]:
     """Return the rule of each source that needs this stage."""
     needing = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
     return {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
 
 
-def _groups(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
+def _group_splits(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
     """Return the group of each split, in the order of the splits."""
-    rules = _rules(recipe)
+    rules = _find_rules(recipe)
     splits = {split: receipt.facts["file"] for split, receipt in sorted(extracted.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():

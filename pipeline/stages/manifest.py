@@ -45,13 +45,10 @@ def write_manifest_of(
 ) -> Manifest:
     """Write the ledger, the tallies by stage and source, and the manifest. Raises LedgerError."""
     problems = imbalances(ledger)
-    sources = {name: _source(recipe, name, shards) for name in ledger["tokenize"]}
+    sources = {name: _make_source_entry(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():
         counted = tally_from(ledger["tokenize"][name]).out
-        written = {
-            "records": entry.documents,
-            "tokens": sum(shard.tokens for shard in entry.shards()),
-        }
+        written = {"records": entry.documents, "tokens": sum(shard.tokens for shard in entry.shards())}
         problems += [
             f"source {name}: tokenize gave out {counted[unit]} {unit}, the shards hold {number}"
             for unit, number in written.items()
@@ -60,19 +57,13 @@ def write_manifest_of(
     if problems:
         raise LedgerError("the ledger does not balance: " + "; ".join(problems))
     write_atomic(corpus / LEDGER, canonical_json(ledger))
-    facts = trained.facts
+    facts = {name: trained.facts[name] for name in ("sha256", "vocabulary", "bos", "eos")}
     manifest = Manifest(
         seed=recipe.seed,
         goal_tokens=recipe.goal_tokens,
         recipe=recipe.canonical(input_names),
         recipe_sha=recipe.sha(input_names),
-        tokenizer=TokenizerEntry(
-            sha256=facts["sha256"],
-            vocabulary=facts["vocabulary"],
-            bos=facts["bos"],
-            eos=facts["eos"],
-            dtype="uint16" if token_dtype(facts["vocabulary"]).__name__ == "uint16" else "uint32",
-        ),
+        tokenizer=TokenizerEntry.model_validate({**facts, "dtype": token_dtype(facts["vocabulary"]).__name__}),
         models=dict(sorted(models.items())),
         signatures={name: recipe.comparison_of(name).scheme for name in sources},
         sources=sources,
@@ -84,7 +75,7 @@ def write_manifest_of(
     return write_manifest(corpus, manifest)
 
 
-def _source(recipe: Recipe, name: str, shards: Receipts) -> SourceEntry:
+def _make_source_entry(recipe: Recipe, name: str, shards: Receipts) -> SourceEntry:
     sides: dict[str, list[ShardEntry]] = {"train": [], "validation": []}
     for task, receipt in sorted(shards.items()):
         if source_of(task) != name:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filters.errors import UserError
-from filters.rule import Rule, kept_languages, rule_labels
+from filters.rule import Rule
+from filters.rule_list import kept_languages, rule_labels
 from manifests.files import sha256_file, write_atomic
 from manifests.manifest import Manifest, generation_folder
 from manifests.mirror import fetch_url, is_url

@@ -22,16 +22,8 @@ from filters.formats.stored import open_stored
 from filters.formats.stream import Damage, read_decoded
 from filters.models.kneser_ney import estimate, run_lmplz, write_arpa
 from filters.quality import perplexity
-from filters.quality.perplexity import (
-    Cuts,
-    LanguageModelText,
-    Perplexity,
-    PieceEncoder,
-    find_lmplz,
-    lm_lines,
-    number_pieces,
-    train_pieces,
-)
+from filters.quality.perplexity import Cuts, LanguageModelText, Perplexity, find_lmplz
+from filters.quality.pieces import PieceEncoder, lm_lines, number_pieces, train_pieces
 from filters.reasons import Reason
 from filters.rule import Found, Rule, page_of
 from filters.wikitext.render import render_text
@@ -107,8 +99,8 @@ def train_language_model(
     corpus: Path, unit: str, *, source: str, code: str, rules: LanguageModelText, paths: list[str], seed: int
 ) -> Result:
     """Train one language's pieces and n-grams; write both and a card."""
-    chosen, damaged = _chosen_lines(paths, rules, seed)
-    model = train_pieces(_head(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
+    chosen, damaged = _choose_lines(paths, rules, seed)
+    model = train_pieces(_take_bytes(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
     pieces, ngrams = map(Path, trained_language_model(corpus, source, code))
     write_atomic(pieces, model)
     tokens = _estimate(ngrams, chosen, PieceEncoder(str(pieces)), rules)
@@ -195,7 +187,7 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
     yield decode(raw, None)
 
 
-def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
+def _choose_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
     """Return normalised lines of the texts with the smallest keyed hashes, and the number of corrupt texts.
 
     The lines have at most the recipe's `max_bytes`.
@@ -209,10 +201,10 @@ def _chosen_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tupl
             else:
                 keyed.append((order_key(seed, "perplexity/train", text.encode("utf-8")), text))
     lines = (line for _, text in sorted(keyed) for line in lm_lines(text) if line)
-    return list(_head(lines, rules.max_bytes)), damaged
+    return list(_take_bytes(lines, rules.max_bytes)), damaged
 
 
-def _head(found: Iterable[str], limit: int) -> Iterator[str]:
+def _take_bytes(found: Iterable[str], limit: int) -> Iterator[str]:
     """Yield lines until their UTF-8 bytes pass a limit."""
     size = 0
     for line in found:

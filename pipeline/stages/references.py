@@ -24,7 +24,8 @@ from filters.models import evaluation
 from filters.quality import references, urls
 from filters.quality.references import References
 from filters.reasons import Reason
-from filters.rule import Found, apply_rules, page_of
+from filters.rule import Found, page_of
+from filters.rule_list import apply_rules
 from filters.wikitext.citations import find_cited_urls
 from manifests.document import order_key
 from manifests.files import canonical_json, write_atomic
@@ -109,8 +110,8 @@ def sample_step(
     arguments = {
         source: {
             **by_source[source],
-            "dumps": _names(cited, source),
-            "archives": _names(given, source),
+            "dumps": _name_results(cited, source),
+            "archives": _name_results(given, source),
             "share": share,
             "least": rule_of(recipe, source).min_characters,
         }
@@ -124,7 +125,7 @@ def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
     """Return the step with a unit per source whose pages are sampled."""
     units = []
     for source, splits in sample.names_by_source().items():
-        rules, archives = rule_of(recipe, source), _of_source(given, source)
+        rules, archives = rule_of(recipe, source), _select_source(given, source)
         arguments = {
             "rules": Keyed(rules, rules.key()),
             "splits": splits,
@@ -156,13 +157,13 @@ def rule_of(recipe: Recipe, source: str) -> References:
     return rule
 
 
-def _of_source(receipts: Receipts, source: str) -> Receipts:
+def _select_source(receipts: Receipts, source: str) -> Receipts:
     return {name: receipt for name, receipt in sorted(receipts.items()) if source_of(name) == source}
 
 
-def _names(receipts: Receipts, source: str) -> Keyed:
+def _name_results(receipts: Receipts, source: str) -> Keyed:
     """Return the names of a source's tasks as an argument that counts by their results."""
-    found = _of_source(receipts, source)
+    found = _select_source(receipts, source)
     return Keyed(list(found), list(found.items()))
 
 
@@ -276,7 +277,7 @@ def train_classifier(
         seed: of the sampling.
     """
     table, archived = _read_pages(corpus, SAMPLE, splits), _read_pages(corpus, POSITIVES, archives)
-    given, in_both = _not_in_crawl(archived, table)
+    given, in_both = _drop_crawled(archived, table)
     found = {
         "found_in_crawl": pc.sum(table.column("cited"), min_count=0).as_py(),
         "given": len(given) + in_both,
@@ -284,7 +285,7 @@ def train_classifier(
         "repeated": len(archived) - len(given) - in_both,
         "unread": dict(unread),
     }
-    positives, negatives, matched = _chosen(_sorted(pa.concat_tables([table, given])), rules, source, found)
+    positives, negatives, matched = _choose_pages(_sort_pages(pa.concat_tables([table, given])), rules, source, found)
     fewest = min(len(set(part.column("domain").to_pylist())) for part in (positives, negatives))
     unit = "domain" if fewest >= MIN_DOMAINS else "page"
     trained, tested = zip(*(_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)), strict=True)
@@ -298,7 +299,7 @@ def train_classifier(
     write_atomic(corpus / model_path, made)
     score = references.load(str(corpus / model_path)).score
     facts = {
-        **_make_card(score, trained, tested, _plain_sample(table, share), rules),
+        **_make_card(score, trained, tested, _draw_plain_sample(table, share), rules),
         "positives": found,
         "held_out_by": unit,
         "negatives": {"wanted": matched.wanted, "length_bins": matched.bins, "short_bins": matched.short_bins},
@@ -331,21 +332,21 @@ def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | 
     tables = [pq.read_table(corpus / f"blocks/{step}/{unit}.parquet", columns=columns) for unit in units]
     empty = SAMPLE_SCHEMA.empty_table()
     table = pa.concat_tables([empty if columns is None else empty.select(columns), *tables])
-    return _sorted(table) if columns is None else table
+    return _sort_pages(table) if columns is None else table
 
 
-def _sorted(table: pa.Table) -> pa.Table:
+def _sort_pages(table: pa.Table) -> pa.Table:
     return table.sort_by([("key", "ascending"), ("text", "ascending")])
 
 
-def _not_in_crawl(given: pa.Table, crawl: pa.Table) -> tuple[pa.Table, int]:
+def _drop_crawled(given: pa.Table, crawl: pa.Table) -> tuple[pa.Table, int]:
     """Return the given pages, each once, without those among the crawl's cited ones, and the number of the latter."""
     pages, first = np.unique(given.column("page").to_numpy(), return_index=True)
     known = np.isin(pages, crawl.filter(crawl.column("cited")).column("page").to_numpy())
     return given.take(pa.array(np.sort(first[~known]))), int(known.sum())
 
 
-def _plain_sample(table: pa.Table, share: float) -> list[str]:
+def _draw_plain_sample(table: pa.Table, share: float) -> list[str]:
     """Return texts drawn from the crawl by their keys alone, cited or not, as the classifier will meet them."""
     keys = table.column("key").to_numpy()
     drawn = table.filter(pa.array(keys < np.uint64(min(int(share * 2**64), 2**64 - 1))))
@@ -353,7 +354,7 @@ def _plain_sample(table: pa.Table, share: float) -> list[str]:
     return texts
 
 
-def _chosen(
+def _choose_pages(
     table: pa.Table, rules: References, source: str, found: Mapping[str, Any]
 ) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
     """Return the positives, as many negatives of the same lengths as there are, and the counts of both by length."""

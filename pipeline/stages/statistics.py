@@ -111,34 +111,34 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
     histograms = defaultdict[str, Counter[int]](Counter)
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
-    for start, batch in _batches(corpus / f"clean/{split}.parquet"):
+    for start, batch in _read_batches(corpus / f"clean/{split}.parquet"):
         stays = np.ones(batch.num_rows, bool)
         stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
         batch = batch.filter(pa.array(stays))
         documents += batch.num_rows
         histograms["characters"].update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
-        histograms["score"].update(count_bins(_numbers(batch["reference_score"]), SHARE_EDGES))
-        values, buckets = _numbers(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
+        histograms["score"].update(count_bins(_to_floats(batch["reference_score"]), SHARE_EDGES))
+        values, buckets = _to_floats(batch["perplexity"]), np.array(batch["bucket"].to_pylist(), object)
         for bucket in {name for name in buckets.tolist() if name is not None}:
             histograms[PERPLEXITY + bucket].update(count_bins(values[buckets == bucket], LOG_EDGES))
-        names["domains"].add(_sites(batch["url"]))
-        names["language"].add(_counted(batch["language"]))
-        names["licence"].add(_counted(batch["licence"]))
-        names["year"].add(_counted(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
+        names["domains"].add(Counter(filter(None, map(domain, filter(None, batch["url"].to_pylist())))))
+        names["language"].add(_count_values(batch["language"]))
+        names["licence"].add(_count_values(batch["licence"]))
+        names["year"].add(_count_values(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
         "histograms": {name: encode_histogram(found) for name, found in sorted(histograms.items())},
         "names": {kind: found.as_dict() for kind, found in names.items()},
-        "examples": _examples(_dropped(corpus, split, letters, dropped, went, seed)),
+        "examples": _choose_examples(_read_dropped(corpus, split, letters, dropped, went, seed)),
     }
-    return _written(corpus, f"blocks/{SPLITS}/{split}.json", plain)
+    return _write_summary(corpus, f"blocks/{SPLITS}/{split}.json", plain)
 
 
 def summarize_shard(corpus: Path, shard: str) -> Result:
     """Write the histogram of tokens per document of one shard."""
     lengths = np.diff(open_shard(corpus / f"shards/{shard}.arrow").offsets)
     plain = {"histograms": {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}}
-    return _written(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
+    return _write_summary(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
 
 
 def merge(
@@ -161,10 +161,10 @@ def merge(
     plain = {
         "manifest_sha": manifest_sha,
         "sources": {name: merged.as_dict() for name, merged in sorted(sources.items())},
-        "clusters": describe_bins(_cluster_sizes(corpus, clusters), COUNT_EDGES),
-        "bands": _bands(corpus, bands, measured),
+        "clusters": describe_bins(_count_cluster_sizes(corpus, clusters), COUNT_EDGES),
+        "bands": _describe_bands(corpus, bands, measured),
     }
-    return _written(corpus, FILE, plain)
+    return _write_summary(corpus, FILE, plain)
 
 
 class _Merged:
@@ -208,7 +208,7 @@ class _Merged:
         }
 
 
-def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _read_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield (number of its first row, batch) over the columns that are summed up."""
     columns = ["text", "url", "timestamp", "licence", "language", "perplexity", "bucket", "reference_score"]
     start = 0
@@ -218,7 +218,7 @@ def _batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
             start += batch.num_rows
 
 
-def _dropped(
+def _read_dropped(
     corpus: Path, split: str, letters: list[str], dropped: str, went: dict[int, str], seed: int
 ) -> Iterator[Plain]:
     """Yield examples of a split's dropped records, each with the key that it is drawn by.
@@ -230,14 +230,14 @@ def _dropped(
             for line in lines:
                 letter = json.loads(line)
                 place = {name: letter[name] for name in ("file", "offset", "length")}
-                yield _example(letter["reason"], line, seed, text=letter["detail"], **place)
+                yield _make_example(letter["reason"], line, seed, text=letter["detail"], **place)
     for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
         if row["text"] is not None:
-            yield _of_document(row["reason"], row, seed)
-    yield from _duplicates(corpus / f"clean/{split}.parquet", went, seed)
+            yield _make_document_example(row["reason"], row, seed)
+    yield from _read_duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 
-def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
+def _read_duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
     """Yield the duplicates of a split with the smallest keys; only row groups with some are read with their text."""
     with pq.ParquetFile(path) as file:
         keyed: dict[str, list[tuple[int, int]]] = {}
@@ -252,20 +252,20 @@ def _duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
             if here := sorted(row for row in chosen if start <= row < end):
                 table = file.read_row_group(group, ["id", "url", "text"]).take([row - start for row in here])
                 for row, found in zip(here, table.to_pylist(), strict=True):
-                    yield _of_document(went[row], found, seed)
+                    yield _make_document_example(went[row], found, seed)
             start = end
 
 
-def _of_document(reason: str, row: Plain, seed: int) -> Plain:
-    return _example(reason, row["id"], seed, text=row["text"], url=row["url"] or "", id=row["id"].hex())
+def _make_document_example(reason: str, row: Plain, seed: int) -> Plain:
+    return _make_example(reason, row["id"], seed, text=row["text"], url=row["url"] or "", id=row["id"].hex())
 
 
-def _example(reason: str, identity: bytes, seed: int, text: str, **place: Any) -> Plain:
+def _make_example(reason: str, identity: bytes, seed: int, text: str, **place: Any) -> Plain:
     cut = {name: value[:EXAMPLE_CHARACTERS] if isinstance(value, str) else value for name, value in place.items()}
     return {"reason": reason, "key": order_key(seed, "statistics", identity), "text": text[:EXAMPLE_CHARACTERS], **cut}
 
 
-def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
+def _choose_examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
     """Return the examples with the smallest keys of each reason, so that the choice depends on no order."""
     held: dict[str, list[tuple[int, int, Plain]]] = {}
     for number, example in enumerate(offered):
@@ -276,7 +276,7 @@ def _examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
     return {reason: [example for *_, example in sorted(heap, reverse=True)] for reason, heap in sorted(held.items())}
 
 
-def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
+def _count_cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     """Return a histogram of documents per cluster, the one that stayed included; rows come cluster by cluster."""
     rows = itertools.chain.from_iterable(read_rows(corpus / path, ["cluster"]) for path in paths)
     clusters = itertools.groupby(rows, key=lambda row: row["cluster"])
@@ -287,7 +287,7 @@ def _cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
     return binned
 
 
-def _bands(corpus: Path, searched: list[Plain], measured: bool) -> list[Plain]:
+def _describe_bands(corpus: Path, searched: list[Plain], measured: bool) -> list[Plain]:
     """Return the curve of the bands of each MinHash settings, and the share of planted copies found, with intervals."""
     results = json.loads((corpus / recall.FILE).read_bytes())["settings"] if measured else []
     found = []
@@ -303,18 +303,14 @@ def _bands(corpus: Path, searched: list[Plain], measured: bool) -> list[Plain]:
     return found
 
 
-def _sites(urls: pa.Array) -> Counter[str]:
-    return Counter(site for site in map(domain, filter(None, urls.to_pylist())) if site)
-
-
-def _counted(column: pa.Array) -> dict[str, int]:
+def _count_values(column: pa.Array) -> dict[str, int]:
     return {one["values"]: one["counts"] for one in pc.value_counts(column).to_pylist() if one["values"]}
 
 
-def _numbers(column: pa.Array) -> Any:
+def _to_floats(column: pa.Array) -> Any:
     return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
-def _written(corpus: Path, path: str, plain: Plain) -> Result:
+def _write_summary(corpus: Path, path: str, plain: Plain) -> Result:
     write_atomic(corpus / path, canonical_json(plain))
     return Result([path])

@@ -92,7 +92,7 @@ def encode_documents(
         documents: list[npt.NDArray[Any]] = []
         numbers: list[int] = []
         size = 0
-        for batch, verdicts_on in _survivors(corpus, split, verdicts):
+        for batch, verdicts_on in _read_survivors(corpus, split, verdicts):
             texts, ids = batch.column("text").to_pylist(), batch.column("id").to_pylist()
             tokens = encode_texts(texts, model, vocabulary)
             characters, count = sum(map(len, texts)), sum(map(len, tokens))
@@ -103,13 +103,13 @@ def encode_documents(
                 first, shards = sides[side_of(verdict.cluster, seed, held_out)]
                 numbers.append(first + (key * shards >> 64))
             sizes = [verdict.size for verdict in verdicts_on]
-            others.append(_other_columns(batch, keys, sizes, source, vocabulary))
+            others.append(_take_other_columns(batch, keys, sizes, source, vocabulary))
             documents += tokens
             size += others[-1].nbytes + sum(values.nbytes for values in tokens)
             if size >= SPILL_BYTES:
-                yield from _by_shard(others, documents, numbers, vocabulary)
+                yield from _cut_by_shard(others, documents, numbers, vocabulary)
                 others, documents, numbers, size = [], [], [], 0
-        yield from _by_shard(others, documents, numbers, vocabulary)
+        yield from _cut_by_shard(others, documents, numbers, vocabulary)
 
     return Mapped(blocks(), {source: tally})
 
@@ -202,7 +202,7 @@ def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
     return load(Path(path))
 
 
-def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[Verdict]]]:
+def _read_survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[Verdict]]]:
     """Yield the survivors of a split, in batches of bounded text, with the verdicts on them.
 
     A document without duplicates is a cluster by itself.
@@ -228,7 +228,7 @@ def _survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.Rec
                 start = stop
 
 
-def _other_columns(
+def _take_other_columns(
     batch: pa.RecordBatch, keys: list[int], sizes: list[int], source: str, vocabulary: int
 ) -> pa.RecordBatch:
     """Return a batch of documents as rows of `part_schema`, tokens left out."""
@@ -243,7 +243,7 @@ def _other_columns(
     return pa.RecordBatch.from_pydict(columns, schema=schema.remove(schema.get_field_index("tokens")))
 
 
-def _by_shard(
+def _cut_by_shard(
     others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
 ) -> Iterator[tuple[int, bytes]]:
     """Yield rows cut by the number of their shard. Tokens are joined here: Arrow's `take` would need 8 bytes each."""

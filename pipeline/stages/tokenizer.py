@@ -33,6 +33,7 @@ MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 LINE_CHARACTERS = 1_024  # longer lines are cut, since SentencePiece silently leaves out lines over its limit
 LINE_BYTES = 4 * LINE_CHARACTERS  # that limit: a character has at most four bytes of UTF-8
 RESERVED = "\u2585"  # SentencePiece's own mark for rare characters: it silently leaves out every line that has it
+DRAWN_DOCUMENTS = 1_000  # of a source at least, on average: of a few large ones chance could draw none
 CARD_BYTES = 4 << 20  # of text of each source that the card is measured on: a second a source
 SAMPLE_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("text", pa.large_string())]
@@ -57,10 +58,11 @@ def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> Non
 def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Step:
     """Return the step with a unit per split. `clean`: from `survivor_units`."""
     text_bytes = clusters.facts["text_bytes"]
-    by_source = {
-        name: {"source": name, "budget": budget, "share": min(1.0, budget / max(text_bytes.get(name, 0), 1))}
-        for name, budget in _budgets(recipe, text_bytes).items()
-    }
+    by_source: dict[str, dict[str, Any]] = {}
+    for name, budget in _share_bytes(recipe, text_bytes).items():
+        records = clusters.tallies[name].out["records"] if name in clusters.tallies else 0
+        share = max(budget / max(text_bytes.get(name, 0), 1), DRAWN_DOCUMENTS / max(records, 1))
+        by_source[name] = {"source": name, "budget": budget, "share": min(1.0, share)}
     return Step(SAMPLE, draw, clean, {"seed": recipe.seed}, by_source)
 
 
@@ -112,11 +114,11 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
             shutil.copyfile(rules.path, temporary)
     else:
         seen: dict[str, Counter[str]] = {}
-        write_atomic(corpus / MODEL, train_bpe(_counted(drawn(corpus, splits, budgets), seen), rules))
+        write_atomic(corpus / MODEL, train_bpe(_count_texts(drawn(corpus, splits, budgets), seen), rules))
         trained = {"settings": rules.model_dump(exclude={"path"}), "trained_on": dict(sorted(seen.items()))}
     model = load(corpus / MODEL)
     first = drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
-    measured = _measured(model, first)
+    measured = _measure(model, first)
     by_source: dict[str, Counter[str]] = {}
     for (source, _), counts in sorted(measured.items()):
         by_source.setdefault(source, Counter()).update(counts)
@@ -248,7 +250,7 @@ def sentences(text: str) -> Iterator[str]:
             yield line[start:]
 
 
-def _budgets(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
+def _share_bytes(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
     """Return the UTF-8 bytes to draw of each source.
 
     They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
@@ -273,14 +275,14 @@ def _cut(text: str, size: int) -> tuple[str, int]:
     return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
 
 
-def _counted(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
+def _count_texts(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[str]:
     """Yield the texts, and count documents and bytes per source in `seen`."""
     for source, _, text in documents:
         seen.setdefault(source, Counter()).update(documents=1, bytes=len(text.encode()))
         yield text
 
 
-def _measured(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
+def _measure(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
     """Return the model's counts over the documents, by source and language ("" where it was not asked for)."""
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}

@@ -13,7 +13,7 @@ print(*sorted({"datasketch", "fasttext", "google.protobuf", "kenlm", "sentencepi
 
 RULES = """
 import sys
-from filters.rule import RULES, load_rule
+from filters.rule_list import RULES, load_rule
 print(*map(load_rule, RULES), file=sys.stderr)
 print(*sorted({"datasketch", "fasttext", "google.protobuf", "kenlm", "sentencepiece"} & set(sys.modules)))
 """

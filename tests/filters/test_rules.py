@@ -12,23 +12,14 @@ from filters.errors import UserError
 from filters.quality.c4 import C4, MaxCharacters
 from filters.quality.language import Language
 from filters.reasons import CustomReason, Reason
-from filters.rule import (
+from filters.rule import Found, MinCharacters, Page, Record, Removed, Rule, Verdict, drop, edit, keep
+from filters.rule_list import (
     RULES,
-    Found,
-    MinCharacters,
-    Page,
-    Record,
-    Removed,
-    Rule,
-    Verdict,
     apply_rules,
     check_order,
-    drop,
     dump_rules,
-    edit,
     first_reason,
     first_record_reason,
-    keep,
     kept_languages,
     load_rule,
     name_of,

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from filters.errors import UserError
-from filters.rule import Page, Record, first_reason, first_record_reason, name_of
+from filters.rule import Page, Record
+from filters.rule_list import first_reason, first_record_reason, name_of
 from manifests.recipe import load_recipe, parse_recipe
 from manifests.sizes import PRESETS
 from manifests.source import Source

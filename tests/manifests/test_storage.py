@@ -112,6 +112,17 @@ def test_one_of_many_creates(stored: Storage) -> None:
     assert not stored.create("lease/1", b"late") and stored.read("lease/1") == first
 
 
+def test_a_create_that_fails_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        connect(tmp_path.as_uri()).create("lease/1", b"x")
+    assert not list((tmp_path / "lease").iterdir())
+
+
 def test_a_mirror_takes_no_older_file_for_the_one_that_is_wanted(stored: Storage, tmp_path: Path) -> None:
     mirror = Mirror(tmp_path / "here", stored)
     stored.write("x", b"first")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.manifest import load_manifest
+from manifests.shard import open_shard
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
@@ -32,9 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, package: str = "pipeline") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8",
+        [sys.executable, "-m", package, *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8",
         check=False, timeout=600, env=_environment(),
     )  # fmt: skip
 
@@ -75,6 +76,22 @@ def test_a_trace_from_elsewhere_finds_the_code_in_the_corpus(corpus: Path, tmp_p
     shard = load_manifest(corpus).sources["forum"].train[0].path
     done = run(tmp_path, "trace", str(corpus), shard, "5", "--input", f"forum={folder / 'threads'}")
     assert done.returncode == 0 and "the same" in done.stdout, done.stdout + done.stderr
+
+
+def test_verify_and_remove_from_elsewhere_find_the_code_in_the_corpus(
+    corpus: Path, tmp_path: Path, folder: Path
+) -> None:
+    shard, left = load_manifest(corpus).sources["forum"].train[0].path, tmp_path / "left"
+    (tmp_path / "list").write_text(open_shard(corpus / "shards" / shard).row(0)["document"].hex(), encoding="utf-8")
+    commands = (
+        ("manifests", "verify", str(corpus)),
+        ("manifests", "remove", str(corpus), "--list", "list", "--output", str(left)),
+        ("manifests", "verify", str(left)),
+        ("pipeline", "trace", str(left), shard, "5", "--input", f"forum={folder / 'threads'}"),
+    )
+    for package, *words in commands:
+        done = run(tmp_path, *words, package=package)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_edited_rule_redoes_only_what_depends_on_it(corpus: Path, folder: Path) -> None:

@@ -20,6 +20,7 @@ from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_job
 from pipeline.beam.work import finish, run_units, together
 from pipeline.download.http import RetryPolicy
+from pipeline.preflight import preflight
 from pipeline.sources import inputs
 from pipeline.sources.inputs import _find_inputs, fixed_prefix, match, resolve
 from pipeline.stages.split_offsets import checksum_step, offset_step, with_checksums
@@ -82,6 +83,27 @@ def test_two_files_of_one_name_are_refused(dumps: Path, tmp_path: Path) -> None:
 def test_an_input_that_is_not_there_is_refused(dumps: Path, tmp_path: Path, pattern: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         names(dumps, tmp_path, pattern)
+
+
+@pytest.mark.parametrize(("split_bytes", "most"), [(1 << 20, 247), (1, 231)])
+def test_a_name_that_the_corpus_could_not_give_its_files_is_refused(
+    dumps: Path, tmp_path: Path, split_bytes: int, most: int
+) -> None:
+    plain: dict[str, Any] = {"name": "x", "seed": 1, "goal_tokens": 1, "split_bytes": split_bytes}
+    recipe = parse_recipe({**plain, "sources": {"books": {"weight": 1, "inputs": [f"{dumps}/deep/*"]}}}, "x")
+    (dumps / "deep" / ("é" * (most // 2) + "x")).write_bytes(b"y" * 10)
+    assert len(preflight(recipe, tmp_path / "corpus").dumps) == 2
+    (dumps / "deep" / ("é" * (most // 2) + "xx")).write_bytes(b"y" * 10)
+    with pytest.raises(UserError, match=f"more than {most} bytes"):
+        preflight(recipe, tmp_path / "corpus")
+
+
+def test_names_that_would_not_lie_below_the_corpus_are_refused(dumps: Path, tmp_path: Path) -> None:
+    (dumps / "other").mkdir(exist_ok=True)
+    (dumps / "x.gz").write_bytes(b"x")
+    with pytest.raises(UserError, match="behind its first wildcard"):
+        resolve("books", [f"{dumps}/*/../x.gz"], tmp_path / "corpus")
+    assert [one.name for one in resolve("books", [f"{dumps}/other/../x.gz"], tmp_path / "corpus")] == ["x.gz"]
 
 
 @pytest.fixture

@@ -241,6 +241,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_second_driver_is_refused_and_a_dead_ones_place_is_taken(tmp_path: Path) -> None:
     store = connect((tmp_path / "store").as_uri())
+    store.write("runs/lease/.2fd4e1c6.tmp", b"left by a driver that was killed while it began")
     with leased(store) as first:
         with pytest.raises(UserError, match="another run is writing file://"), leased(store):
             pass

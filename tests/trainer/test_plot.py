@@ -15,7 +15,7 @@ from manifests.manifest import load_manifest
 from manifests.report.svg import Chart, stack_charts, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
-from trainer.metrics import _curve, build_charts, render_page, unigram_losses
+from trainer.curves import _curve, build_charts, render_page, unigram_losses
 
 
 @pytest.fixture

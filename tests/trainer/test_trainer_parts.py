@@ -20,7 +20,8 @@ from manifests.sizes import PRESETS, Preset
 from manifests.tokenizer import piece_bytes
 from trainer import model as models
 from trainer import parallel
-from trainer.metrics import flops_per_token, peak_flops, unigram_entropy
+from trainer.curves import unigram_entropy
+from trainer.metrics import flops_per_token, peak_flops
 from trainer.model import Llama
 from trainer.parallel import wrap_blocks
 from trainer.step import OutlierDetector, build_optimizer, update

@@ -126,6 +126,15 @@ def test_a_spike_is_skipped_on_request_and_the_next_resume_remembers(
     assert [(e["from"], e["to"]) for e in events.read_events(run, "skip")] == [(step, step)]
 
 
+def test_an_event_behind_a_line_that_a_full_disk_has_cut_is_read(tmp_path: Path) -> None:
+    events.log(tmp_path, "start", device="é")
+    whole = (tmp_path / events.LOG).read_bytes()
+    (tmp_path / events.LOG).write_bytes(whole + whole[: whole.index("é".encode()) + 1])
+    assert events.resolve_skips(tmp_path, [(3, 4)], 0, first=True) == [(3, 4)]
+    assert events.resolve_skips(tmp_path, [], 0, first=True) == [(3, 4)]
+    assert len(events.read_events(tmp_path, "start")) == 1
+
+
 def test_a_gradient_norm_that_stands_out_changes_nothing_but_its_row(corpus: Path, whole: Path) -> None:
     out = [row for row in rows(whole) if row["skipped"]]
     assert {row["skipped"] for row in out} == {"outlier"}

@@ -26,8 +26,7 @@ from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import canonical_json, sha256_bytes, write_atomic
 from trainer.checkpoint import open_checkpoint
-from trainer.evaluation.evaluate import ITEMS, read_records
-from trainer.evaluation.results import BITS, RESULTS
+from trainer.evaluation.evaluate import BITS, ITEMS, RESULTS, read_records
 from trainer.events import read_run
 from trainer.generate import load_model
 from trainer.model import Llama, resolve_device
@@ -157,11 +156,11 @@ def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, 
     drawn = [_bootstrap(after.mean(0) - before.mean(0), size, chance) for _, (before, after), size in groups]
     level = 1 - (1 - LEVEL) / len(groups)
     rows = [
-        _difference(name, pair, draws, len(size), level, chance)
+        _measure_difference(name, pair, draws, len(size), level, chance)
         for (name, _, size), pair, draws in zip(groups, values, drawn, strict=True)
     ]
     means = [np.mean([pair[side] for pair in values[:deciding]], axis=0) for side in (0, 1)]
-    return [*rows, _difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, chance)]
+    return [*rows, _measure_difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, chance)]
 
 
 def _split(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
@@ -175,7 +174,7 @@ def _bootstrap(change: Array, size: Array, chance: np.random.Generator) -> Array
     return np.concatenate([change[units].sum(1) / size[units].sum(1) for units in draws])
 
 
-def _difference(
+def _measure_difference(
     group: str, values: Sequence[Array], drawn: Array, units: int, level: float, chance: np.random.Generator
 ) -> Difference:
     before, after = values
@@ -326,18 +325,21 @@ def compare(runs: Sequence[Path], held_out: HeldOut) -> tuple[str, dict[str, Any
     for arm in arms[1:]:
         rows = compare_arms(baseline, arm, held_out.sources, sizes)
         decision = decide(baseline, arm, rows[-1])
-        lines += ["", f"{arm.name} (seeds {_list(arm.seeds)}) - {baseline.name} (seeds {_list(baseline.seeds)})"]
-        lines += [*_table(rows), decision]
+        lines += [
+            "",
+            f"{arm.name} (seeds {_list_seeds(arm.seeds)}) - {baseline.name} (seeds {_list_seeds(baseline.seeds)})",
+        ]
+        lines += [*_format_table(rows), decision]
         differences = [row.as_dict() for row in rows]
         results.append({"baseline": baseline.name, "arm": arm.name, "differences": differences, "decision": decision})
     return "\n".join(lines), {"held_out": held_out.sha256, "comparisons": results}
 
 
-def _list(seeds: Sequence[int]) -> str:
+def _list_seeds(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _table(rows: Sequence[Difference]) -> list[str]:
+def _format_table(rows: Sequence[Difference]) -> list[str]:
     heads = ("baseline", "arm", "difference", "95 % interval", "seed noise", "units")
     lines = [f"{'bits per byte':<24}" + "".join(f"{head:>{width}}" for head, width in zip(heads, WIDTHS, strict=True))]
     for row in rows:

@@ -5,7 +5,6 @@ beginning that all questions share, such as examples, is computed once and kept 
 only where a token is scored.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from manifests.order import hash_text
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
@@ -233,7 +233,7 @@ class Engine:
     def rank(self, requests: Sequence[Ranking]) -> Iterator[tuple[int, list[Likelihood]]]:
         """Yield each request's number and the likelihoods of its choices, the longest rows first."""
         start = self._read_shared([one.root[: one.context - 1] for one in requests])
-        for batch in self._batches([one.length - start for one in requests], self.batch_tokens):
+        for batch in self._make_batches([one.length - start for one in requests], self.batch_tokens):
             yield from zip(batch, self._rank_batch([requests[number] for number in batch], start), strict=True)
 
     @torch.inference_mode()
@@ -251,11 +251,11 @@ class Engine:
         new = min(decoding.tokens, self.length // 2)
         costs = [(len(one.tokens) + new) * decoding.samples for one in requests]
         token_bytes = 2 * self.model.size.layers * self.model.size.dimension * self.model.head.weight.element_size()
-        for batch in self._batches(costs, CACHE_BYTES[self.device.type] // token_bytes):
+        for batch in self._make_batches(costs, CACHE_BYTES[self.device.type] // token_bytes):
             chosen, seeds = [requests[number] for number in batch], [names[number] for number in batch]
             yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
 
-    def _batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
+    def _make_batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
         """Yield the numbers of requests, dearest first, in batches of similar cost that together cost at most `limit`.
 
         A batch holds at least one request. Each row is padded to the longest, so one that is much shorter begins a new
@@ -364,7 +364,7 @@ class Engine:
             firsts = F.pad(torch.arange(len(live), device=self.device)[:, None], (0, 1))
             last = compute_states(self.model, new, places[:, None], mask, cache, firsts)
             places = places + 1
-        texts = iter(self._text(one, decoding.stop) for one in answers)
+        texts = iter(self._cut_text(one, decoding.stop) for one in answers)
         return [[next(texts) for _ in range(decoding.samples)] for _ in requests]
 
     def _extend(self, answers: list["Answer"], drawn: list[int], stops: Sequence[str]) -> None:
@@ -376,7 +376,7 @@ class Engine:
                 tail = self.vocabulary.decode(one.tokens[max(one.begin, len(one.tokens) - TAIL_TOKENS) :])
                 one.ended = any(stop in tail for stop in stops)
 
-    def _text(self, answer: "Answer", stops: Sequence[str]) -> str:
+    def _cut_text(self, answer: "Answer", stops: Sequence[str]) -> str:
         """Return an answer's text up to the first stop; a tokenizer drops a space only where a whole text begins."""
         context = self.vocabulary.decode(answer.tokens[1 : answer.begin])
         text = self.vocabulary.decode(answer.tokens[1:])[len(context) :]
@@ -402,5 +402,4 @@ class Answer:
 
 def draw_uniform(name: str, count: int) -> Tensor:
     """Return random numbers from 0 to below 1 that depend on a name only."""
-    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
-    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(count, generator=torch.Generator().manual_seed(hash_text(name) >> 1))

@@ -91,7 +91,7 @@ def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 
     if not found.startswith(confine.READY) and not stopped:
         raise RuntimeError(f"the sandbox did not start: {text}")
     passed = process.returncode == 0 and found == confine.READY + token.encode()
-    return Outcome(passed, stopped or ("passed" if passed else _reason(process.returncode)), text)
+    return Outcome(passed, stopped or ("passed" if passed else _name_reason(process.returncode)), text)
 
 
 def _wait(process: subprocess.Popen[bytes], scratch: Path, deadline: float) -> str:
@@ -118,7 +118,7 @@ def _is_full(scratch: Path) -> bool:
     return len(sizes) > SCRATCH_FILES or sum(sizes) > SCRATCH_BYTES
 
 
-def _reason(status: int) -> str:
+def _name_reason(status: int) -> str:
     if status < 0:
         return "time" if -status in (9, 24) else f"signal {-status}"  # SIGKILL, SIGXCPU: the limit of CPU time
     return "exception" if status == 1 else "early exit"

@@ -13,8 +13,9 @@ import yaml
 
 from filters.errors import UserError
 from manifests.files import sha256_json
-from trainer.evaluation import layouts
-from trainer.evaluation.layouts import LETTERS, Data, Item, download, find_files
+from trainer.evaluation import items, layouts
+from trainer.evaluation.items import LETTERS, Item
+from trainer.evaluation.layouts import Data, download, find_files
 
 Scores = tuple[float | None, float | None, float | None, float | None]  # of the paper's 7B, 13B, 33B and 65B
 
@@ -109,16 +110,16 @@ def format_item(task: Task, item: Item, shots: Sequence[Item] = ()) -> list[tupl
     before = task.preamble.format_map(item.fields) + shown
     if not task.ranked:
         return [(before + task.prompt.format_map(item.fields), "")]
-    named = [_choice_fields(item, number) for number in range(len(item.choices))]
+    named = [_fill_choice(item, number) for number in range(len(item.choices))]
     return [(before + task.prompt.format_map(one), task.answer.format_map(one)) for one in named]
 
 
 def _show(task: Task, shot: Item) -> str:
-    named = _choice_fields(shot, shot.gold) if shot.choices else shot.fields
+    named = _fill_choice(shot, shot.gold) if shot.choices else shot.fields
     return task.prompt.format_map(named) + task.answer.format_map(named)
 
 
-def _choice_fields(item: Item, number: int) -> dict[str, str]:
+def _fill_choice(item: Item, number: int) -> dict[str, str]:
     return {**item.fields, "choice": item.choices[number], "letter": LETTERS[number]}
 
 
@@ -204,13 +205,13 @@ def choose_tasks(root: Path, names: Sequence[str]) -> list[Task]:
 def _read_tasks() -> dict[str, Task]:
     """Return the tasks of `tasks.yaml` by name, each with its form with lettered choices if it has one."""
     rows = yaml.safe_load(Path(__file__).with_name("tasks.yaml").read_text(encoding="utf-8"))
-    tasks = [_task_from(name, _freeze(row)) for name, row in rows.items()]
+    tasks = [_make_task(name, _freeze(row)) for name, row in rows.items()]
     return {one.name: one for task in tasks for one in (task, *([lettered_form(task)] if task.letters else []))}
 
 
-def _task_from(name: str, row: dict[str, Any]) -> Task:
+def _make_task(name: str, row: dict[str, Any]) -> Task:
     files = dict(row["data"])
-    files |= {"rows": getattr(layouts, files["rows"]), "parse": getattr(layouts, f"parse_{files['parse']}")}
+    files |= {"rows": getattr(layouts, files["rows"]), "parse": getattr(items, f"parse_{files['parse']}")}
     if "ranges" in files:
         files["ranges"] = tuple(range(*bounds) for bounds in files["ranges"])
     decoding = Decoding(**row["decoding"]) if "decoding" in row else None

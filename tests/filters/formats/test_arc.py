@@ -10,7 +10,7 @@ from warcio.archiveiterator import ArchiveIterator
 
 from filters.formats.warc import Frame, Limits, read_frame, read_frames
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 

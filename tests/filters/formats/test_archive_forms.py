@@ -16,7 +16,7 @@ from warcio.archiveiterator import ArchiveIterator
 from filters.formats.http import parse_response
 from filters.formats.warc import Limits, find_boundaries, read_frames
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 

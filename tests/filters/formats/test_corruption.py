@@ -15,7 +15,7 @@ from damage import Archive, damaged, made_archives, of_bytes
 
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Limits as SourceLimits
 from manifests.source import Source
 from pipeline.sources import common_crawl

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from filters.formats.warc import RETRIES, Boundary, Frame, Limits, find_boundaries, read_frames
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 

@@ -65,6 +65,7 @@ def test_code_keeps_its_blanks(code: str) -> None:
     "markup, text",
     [
         ("10<sup>16</sup> and 3×10<sup>-4</sup>, 10<sup>−6</sup>, 10<sup>−n</sup>", "10^16 and 3×10^-4, 10^−6, 10^−n"),
+        ("10<sup>n</sup>, <i>x</i><sup><i>k</i></sup> and n<sup>o</sup> 5, a<sup>b</sup>", "10^n, x^k and no 5, ab"),
         ("in 1990<sup>12</sup>, 1991<sup><a href=#n>33</a></sup>", "in 1990^12, 1991^33"),
         ("<b>10</b><sup>6</sup> m<sup>2</sup>/s, (a+b)<sup>2</sup>, Ca<sup>2+</sup>", "10^6 m^2/s, (a+b)^2, Ca^2+"),
         (
@@ -222,3 +223,10 @@ def test_scores_are_exact_so_that_the_order_of_additions_does_not_matter() -> No
     sums = (inputs @ weights) * (STEP * WEIGHT_STEP) + network.bias
     exact = np.round(np.maximum(sums[:, :-1], 0) / STEP).astype(np.int64) @ output
     assert np.array_equal(score_alone(features, MODEL), exact * (STEP * WEIGHT_STEP) + sums[:, -1])
+
+
+def test_the_end_of_a_body_ends_its_last_line_whatever_is_open() -> None:
+    for cut in ("<body><div><p>one", "<body><div><p>one<svg><p>two</body>", "<body><p>one<!-- </p></body>"):
+        page = parse_blocks(cut)
+        assert page.texts == ["one"] and page.ends == [1] * len(page.tags)
+    assert parse_blocks("<body><plaintext>a</>b").texts == ["ab"]

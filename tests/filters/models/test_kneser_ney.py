@@ -22,7 +22,8 @@ from filters.models.kneser_ney import (
     run_lmplz,
     write_arpa,
 )
-from filters.quality.perplexity import PieceEncoder, load_kenlm, number_pieces
+from filters.quality.perplexity import load_kenlm
+from filters.quality.pieces import PieceEncoder, number_pieces
 
 ROOT = Path(__file__).resolve().parents[1]
 LMPLZ = ROOT / "build/lmplz/bin/lmplz"

@@ -44,6 +44,13 @@ GOLDEN = {
     "quoted code": ("<blockquote><pre><code>  a\n\n b</code></pre></blockquote>", ">   a\n>\n>  b"),
     "images": ('<p>a <img src="x.png" alt="enter image description here"> b</p>', "a b"),
     "powers and indices": ("<p>10<sup>6</sup> of H<sub>2</sub>O <sup>small</sup></p>", "10^6 of H_2O small"),
+    "exponents of several parts": (
+        "<p>2<sup>n+1</sup>, e<sup>-<em>i</em>x</sup>, 10<sup>&minus;3</sup>, a<sub>i, j</sub>, x<sup>$n+1$</sup>"
+        " y<sup>[2]</sup></p>",
+        "2^(n+1), e^-ix, 10^−3, a_(i, j), x^$n+1$ y^[2]",
+    ),
+    "ordinals": ("<p>the 5<sup>th</sup> and 21<sup>st</sup>, a<sup>th</sup></p>", "the 5th and 21st, a^th"),
+    "raised text without an end": ("<p>2<sup>n<p>b</sup> c<sup></sup>", "2^n\n\nb c^"),
     "struck text": ("<p><del>100</del>50 <s>a</s>b <strike>c</strike> d</p>", "50 b d"),
     "struck text without an end": ("<p>a <s>b</p><p>c</p>", "a b\n\nc"),
     "struck code": ("<p>a</p><del><pre><code>x</code></pre></del><pre><code>  y</code></pre>", "a\n\n  y"),

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from filters.quality.duplicate_lines import REMOVED_MARKS, line_hashes, normal_form
-from filters.quality.perplexity import REPLACED_MARKS, lm_lines, normalize_for_lm
+from filters.quality.pieces import REPLACED_MARKS, lm_lines, normalize_for_lm
 
 HARD = "aZ 09٣３１\n\t\r\x00\x1c\x7f\x85\x9f\xa0\u2028\u3000’“—…。«éÉẞİΣς'\u0301\u0345\u200b가😀\U000101fd\U0001d7ceⅣ²"
 """letters that lower to several, digits of other scripts, blanks and controls of every kind, marks beyond the BMP"""

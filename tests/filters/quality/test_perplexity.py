@@ -15,19 +15,21 @@ from hypothesis import strategies as st
 from filters.errors import UserError
 from filters.models.kneser_ney import estimate, write_arpa
 from filters.quality.perplexity import (
-    CACHED_WORDS,
-    LONGEST_PIECE,
     PageScorer,
-    PieceEncoder,
     bucket,
     cuts_from,
     histogram,
     load_cutoffs,
     load_kenlm,
     load_scorer,
+    perplexity_of,
+)
+from filters.quality.pieces import (
+    CACHED_WORDS,
+    LONGEST_PIECE,
+    PieceEncoder,
     normalize_for_lm,
     number_pieces,
-    perplexity_of,
     train_pieces,
 )
 
@@ -119,7 +121,7 @@ def test_the_state_of_the_cache_changes_nothing(files: Files, monkeypatch: pytes
     encoder = PieceEncoder(files[0])
     once = [encoder.sentence(line) for line in lines]
     assert 0 < len(encoder) < CACHED_WORDS
-    monkeypatch.setattr("filters.quality.perplexity.CACHED_WORDS", 7)
+    monkeypatch.setattr("filters.quality.pieces.CACHED_WORDS", 7)
     small = PieceEncoder(files[0])
     assert [small.sentence(line) for line in lines] == once
     assert len(small) <= 7

@@ -116,7 +116,7 @@ def test_another_tokenizer_is_pointed_out(built: tuple[Path, Path, Path], capsys
 def test_default_factors_are_those_of_real_dumps() -> None:
     from filters.formats import mediawiki as wiki_dump
     from filters.formats.stored import open_stored
-    from filters.rule import parse_rules
+    from filters.rule_list import parse_rules
     from filters.wikitext.render import render_text
     from manifests.source import Source
     from pipeline.sources import books, common_crawl

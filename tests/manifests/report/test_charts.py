@@ -17,9 +17,8 @@ from manifests.display import (
     format_short,
 )
 from manifests.report import svg
-from manifests.report.data import Flow, LedgerFlow, fold_flows, sum_flows
+from manifests.report.data import Bands, Bins, Flow, LedgerFlow, Planted, fold_flows, sum_flows
 from manifests.report.html import Html, visible
-from manifests.report.statistics import Bands, Bins, Planted
 from manifests.report.svg import (
     MOST_BARS,
     TRUNK,

@@ -13,7 +13,7 @@ from filters.quality.urls import domain
 from filters.reasons import DEAD_LETTERS
 from manifests.ledger import tally_from
 from manifests.manifest import load_manifest
-from manifests.report.statistics import Bins, Statistics, load_statistics
+from manifests.report.data import Bins, Statistics, load_statistics
 from manifests.shard import open_shard
 from pipeline.dedup.signatures import verdict_path
 from pipeline.dedup.survivors import read_verdicts

@@ -137,7 +137,7 @@ def given_edges(corpus: Path, parts: list[np.ndarray]) -> dict[str, Receipt]:
     found = {}
     for number, edges in enumerate(parts):
         path = f"given/{number}.arrow"
-        module._written(corpus, path, EDGE_SCHEMA, edges, {})
+        module._write_pairs(corpus, path, EDGE_SCHEMA, edges, {})
         outputs = [Output(path, (corpus / path).stat().st_size, sha256_file(corpus / path))]
         found[f"near-{number:05d}"] = Receipt("f", outputs, {}, {"edges": len(edges)})
     return found

@@ -16,7 +16,7 @@ from tars import tar, zipped
 
 from filters.formats.tar import read_entries
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import ArXiv, Limits, Source
 from pipeline.sources import arxiv

@@ -19,7 +19,7 @@ from linear import assert_linear
 from filters.formats.stream import Damage
 from filters.formats.tables import clean_text, format_time, get_column, parse_row, read_compressed_lines, read_lines
 from filters.reasons import DEAD_LETTERS, Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Locator
 from manifests.source import Columns, Limits, Source
 from pipeline.sources import c4

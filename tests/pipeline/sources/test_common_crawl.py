@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from filters.reasons import DEAD_LETTERS, Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Limits, Source
 from pipeline.sources import common_crawl
 

@@ -21,7 +21,7 @@ from filters.code.languages import detect_language
 from filters.code.licences import is_allowed
 from filters.formats.tar import read_members
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document
 from manifests.source import GitHub, Limits, Source
 from pipeline.sources import github

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from licence_texts import GPL_HEADER, MIT, commented
 
 from filters.errors import UserError
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document
 from manifests.source import GitHub, Limits, Source
 from pipeline.sources import github_bigquery as github_tables

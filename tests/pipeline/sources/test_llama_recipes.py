@@ -9,7 +9,7 @@ import pytest
 from corpus import ROOT, build, rule_named, with_few_macros, with_rule
 
 from filters.quality.perplexity import Perplexity
-from filters.rule import name_of
+from filters.rule_list import name_of
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, load_manifest
 from manifests.recipe import Recipe, load_recipe

@@ -9,7 +9,7 @@ import pytest
 from corpus import SHARED
 
 from filters.reasons import DEAD_LETTERS, Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.source import Source
 from pipeline.sources import common_crawl
 

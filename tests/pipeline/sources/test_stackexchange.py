@@ -17,7 +17,7 @@ import pytest
 from filters.errors import UserError
 from filters.formats.posts_xml import Post
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import Limits, Source, StackExchange
 from pipeline.sources import stackexchange

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from filters.wikitext.names import APPARATUS, LANGUAGES
 from manifests.document import Document, Locator
 from manifests.source import Limits, Source, Wikipedia

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from filters.reasons import Reason
-from filters.rule import parse_rules
+from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
 from manifests.source import Source
 from pipeline.sources.base import Outcome

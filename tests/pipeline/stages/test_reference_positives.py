@@ -19,7 +19,7 @@ from warcio.warcwriter import WARCWriter
 from filters.errors import UserError
 from filters.quality.references import References
 from filters.quality.urls import url_hash
-from filters.rule import name_of
+from filters.rule_list import name_of
 from manifests.recipe import Recipe, load_recipe
 from manifests.source import Source
 from pipeline.beam.engines import Engine
@@ -157,7 +157,7 @@ def table_of(rows: list[tuple[bool, int, int]]) -> pa.Table:
 def test_a_page_counts_once_and_the_crawls_copy_before_a_given_one(
     crawl: list[tuple[bool, int, int]], archived: list[tuple[bool, int, int]]
 ) -> None:
-    left, in_both = references._not_in_crawl(table_of(archived), table_of(crawl))
+    left, in_both = references._drop_crawled(table_of(archived), table_of(crawl))
     cited = {page for is_cited, page, _ in crawl if is_cited}
     pages = {page for _, page, _ in archived}
     assert sorted(left.column("page").to_pylist()) == sorted(pages - cited)

@@ -20,6 +20,7 @@ from small_tokenizers import CODE, opened, sample_texts, small_model, texts, tra
 from filters.errors import UserError
 from filters.models.sentencepiece import byte_values, decoded_form, summarize_metrics, tokenizer_metrics
 from manifests.document import order_key
+from manifests.ledger import Tally
 from manifests.recipe import Recipe, Tokenizer
 from pipeline.beam.fingerprint import reached_symbols
 from pipeline.beam.step import Output, Receipt, Result, Step, Task, Unit
@@ -168,13 +169,18 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
         name: Receipt("f", [Output(f"clean/{name}.parquet", 9, "")], {}, {})
         for name in ("web/a", "web/b", "books/a", "wikipedia/a")
     }
-    clusters = Receipt("f", [], {}, {"text_bytes": {"web": 1_500, "books": 100, "wikipedia": 0}})
+    documents = {"web": 4_000, "books": 3, "wikipedia": 0}
+    counts = {name: Tally(out=Counter(records=records)) for name, records in documents.items()}
+    clusters = Receipt("f", [], counts, {"text_bytes": {"web": 1_500, "books": 100, "wikipedia": 0}})
     clean = survivor_units(filtered, clusters)
     step = tokenizer.sample_step(recipe(sample_bytes=1_000), clean, clusters)
     assert {unit.name: unit.source for unit in step.units} == {name: name.split("/")[0] for name in filtered}
     assert step.by_source["web"] == {"source": "web", "budget": 750, "share": 0.5}
     assert step.by_source["books"] == {"source": "books", "budget": 250, "share": 1.0}
     assert step.by_source["wikipedia"]["budget"] == 0
+    few = tokenizer.sample_step(recipe(sample_bytes=100), clean, clusters).by_source
+    assert few["web"]["share"] == 0.25, "1,000 of 4,000 documents, where 200 would hold the budget on average"
+    assert few["books"] == {"source": "books", "budget": 25, "share": 1.0}, "one of three might be none"
     path = tmp_path / "given.model"
     path.write_bytes(small_model())
     measured = tokenizer.sample_step(recipe(path=str(path)), clean, clusters)

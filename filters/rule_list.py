@@ -1,0 +1,248 @@
+"""A recipe's list of rules: read by name, checked as a whole, and applied to documents in order."""
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from filters.errors import UserError
+from filters.reasons import AnyReason, Reason
+from filters.rule import ExtractRule, Found, Page, Record, Removed, Rule, Verdict
+from filters.settings import parse_settings
+
+# Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
+RULES = {
+    "bad_words": "filters.quality.c4:BadWords",
+    "blocklist": "filters.quality.blocklist:Blocked",
+    "c4": "filters.quality.c4:C4",
+    "code": "filters.quality.code:Code",
+    "duplicate_lines": "filters.quality.duplicate_lines:DuplicateLines",
+    "fineweb_lines": "filters.quality.fineweb_lines:FineWebLines",
+    "gopher_quality": "filters.quality.gopher:GopherQuality",
+    "gopher_repetition": "filters.quality.gopher:GopherRepetition",
+    "http_status": "filters.rule:HttpStatus",
+    "language": "filters.quality.language:Language",
+    "max_characters": "filters.quality.c4:MaxCharacters",
+    "min_characters": "filters.rule:MinCharacters",
+    "min_sentences": "filters.quality.c4:MinSentences",
+    "newest_url": "filters.quality.c4:NewestUrl",
+    "perplexity": "filters.quality.perplexity:Perplexity",
+    "references": "filters.quality.references:References",
+}
+
+
+class Off(ExtractRule):
+    """A rule that a recipe switches off, so that the source's kind does not imply it."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """A document after its rules.
+
+    Attributes:
+        text: what stays of it, empty if it was dropped.
+        reason: why it was dropped.
+        signals: the signals of the rules that were applied.
+        removed: what was taken out of the text, by reason.
+        flags: reasons that rules with `mode: annotate` would have had.
+    """
+
+    text: str
+    reason: AnyReason | None
+    signals: dict[str, Any]
+    removed: dict[AnyReason, Removed]
+    flags: list[str]
+
+    @property
+    def language(self) -> str:
+        """The code of its language, empty if no rule has told it."""
+        return str(self.signals.get("language") or "")
+
+
+def load_rule(name: str) -> type[Rule]:
+    """Return a rule's class by its name in a recipe: one of `RULES`, or `MODULE:CLASS` of the user's own.
+
+    Raises:
+        ValueError: there is no such rule, in words for the recipe's author.
+    """
+    if name not in RULES and ":" not in name:
+        close = difflib.get_close_matches(name, RULES, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"there is no rule {name!r}: {hint}known are {', '.join(RULES)}, and MODULE:CLASS of your own")
+    found = load_class(RULES.get(name, name), "rule")
+    if not issubclass(found, Rule):
+        raise ValueError(f"{name} is not a rule: derive it from filters.rule.Rule")
+    if name not in RULES:
+        _check_custom(name, found)
+    return found
+
+
+def load_class(place: str, what: str) -> type:
+    """Import `MODULE:CLASS`. Raises ValueError in words for the recipe's author."""
+    module, _, name = place.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise ValueError(
+            f"{what} {place}: {error}: run where {module} can be imported, or install it beside Teratoken"
+        ) from error
+    except AttributeError as error:
+        raise ValueError(f"{what} {place}: module {module} has no {name}: check the spelling") from error
+    except Exception as error:
+        raise ValueError(f"{what} {place}: importing {module} fails ({type(error).__name__}: {error})") from error
+    if not isinstance(found, type):
+        raise ValueError(f"{what} {place} is not a class: give the name of a class")
+    return found
+
+
+def name_of(rule: Rule) -> str:
+    """Return the name of a rule in recipes."""
+    if isinstance(rule, Off):
+        return rule.rule
+    place = f"{type(rule).__module__}:{type(rule).__qualname__}"
+    return next((name for name, known in RULES.items() if known == place), place)
+
+
+def parse_rules(plain: Any) -> list[Rule]:
+    """Return the rules of a recipe's list.
+
+    Args:
+        plain: a list whose entries are a rule's name, or a mapping of the name alone to the rule's settings.
+
+    Raises:
+        ValueError: in words for the recipe's author.
+    """
+    if not isinstance(plain, list):
+        raise ValueError("give a list of rules, such as [min_characters: 300, language: {keep: [en]}]")
+    rules = []
+    for number, item in enumerate(plain, 1):
+        if isinstance(item, Rule):
+            rules.append(item)
+            continue
+        if isinstance(item, dict) and len(item) != 1:
+            raise ValueError(f"entry {number} has {len(item)} keys: give each rule its own entry, which begins with -")
+        name, settings = next(iter(item.items())) if isinstance(item, dict) else (item, None)
+        if not isinstance(name, str):
+            raise ValueError(f"entry {number} ({item!r}) is not the name of a rule, nor NAME: SETTINGS")
+        rule = load_rule(name)
+        try:
+            settings = {} if settings is None else settings
+            rules.append(Off(rule=name) if settings is False else parse_settings(rule, rule.expand(settings)))
+        except ValueError as error:
+            raise ValueError(f"entry {number}, {name}: {error}") from error
+    return rules
+
+
+def dump_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
+    """Return rules as a recipe writes them, defaults filled in."""
+    return [{name_of(rule): False if isinstance(rule, Off) else rule.model_dump()} for rule in rules]
+
+
+def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
+    """Check what a list of rules must be as a whole. `language_is_known`: by the source's reader.
+
+    Raises:
+        ValueError: in words for the recipe's author.
+    """
+    needed: set[str] = set()
+    late = ""
+    for rule in rules:
+        if isinstance(rule, Off):
+            continue
+        name = name_of(rule)
+        if rule.at == "extract" and late:
+            raise ValueError(f"{name} acts at extract, before {late}: put it before {late}")
+        late = late or (name if rule.at == "filter" else "")
+        if rule.needs and rule.needs in needed:
+            raise ValueError(f"{name} compares all documents and can stand in the list only once: remove the others")
+        needed.add(rule.needs)
+        tells = "language" in rule.SIGNALS
+        if rule.by_language and not (language_is_known or tells):
+            raise ValueError(f"{name} has settings by_language before the language is known: put language before it")
+        language_is_known = language_is_known or tells
+
+
+def kept_languages(rules: Sequence[Rule]) -> list[str] | None:
+    """Return the languages of the documents that rules leave; None if that is not known."""
+    found = [languages for rule in rules if (languages := rule.languages()) is not None]
+    return found[-1] if found else None
+
+
+def rule_labels(rules: Sequence[Rule]) -> list[str]:
+    """Return a name for each rule of a list that no other rule of it has, for files and models: c4, then c4-2."""
+    names = [name_of(rule) for rule in rules]
+    numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
+    return [name if number == 1 else f"{name}-{number}" for name, number in zip(names, numbers, strict=True)]
+
+
+def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Filtered:
+    """Pass a document through rules in order, up to the one that drops it.
+
+    Args:
+        page: the document as extracted.
+        rules: the rules of its source.
+        found: the results that each rule needs.
+
+    Raises:
+        UserError: a rule's text or characters do not add up; the message names the rule.
+    """
+    signals: dict[str, Any] = dict(page.signals)
+    removed: dict[AnyReason, Removed] = {}
+    flags: list[str] = []
+    for rule, given in zip(rules, found, strict=True):
+        if page.language and "language" not in rule.SIGNALS:  # a rule that tells the language goes by what it finds
+            rule = rule.for_language(page.language)
+        verdict = rule.apply(page, given)
+        signals |= verdict.signals
+        if rule.mode == "annotate":
+            flags += [str(reason) for reason in (verdict.reason, *verdict.removed) if reason is not None]
+        elif verdict.reason is not None:
+            return Filtered("", verdict.reason, signals, {}, flags)
+        elif verdict.text is not None:
+            _check_edit(rule, page.text, verdict)
+            for reason, more in verdict.removed.items():
+                old = removed.get(reason, Removed(0, 0))
+                removed[reason] = Removed(old.lines + more.lines, old.characters + more.characters)
+            page = replace(page, text=verdict.text)
+        if verdict.signals:
+            page = replace(page, signals=dict(signals), language=str(signals.get("language") or page.language))
+    return Filtered(page.text, None, signals, removed, flags)
+
+
+def first_reason(rules: Sequence[Rule], page: Page) -> AnyReason | None:
+    """Return the reason of the first rule with `at: extract` that drops a document, or None."""
+    for rule in rules:
+        if rule.at == "extract" and (reason := rule.apply(page, Found()).reason) is not None:
+            return reason
+    return None
+
+
+def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | None:
+    """Return the reason of the first rule that drops a record without a look at its body, or None."""
+    for rule in rules:
+        if isinstance(rule, ExtractRule) and (reason := rule.check_record(record)) is not None:
+            return reason
+    return None
+
+
+def _check_custom(name: str, rule: type[Rule]) -> None:
+    """Raise ValueError unless a user's rule has the documented interface."""
+    own = {attribute for one in rule.__mro__ if one not in (Rule, ExtractRule) for attribute in vars(one)}
+    if not own & ({"apply", "check_record"} if issubclass(rule, ExtractRule) else {"apply"}):
+        raise ValueError(f"{name} has no function apply(self, page, found): write one (docs/extend.md)")
+    strange = [reason for reason in rule.REASONS if isinstance(reason, Reason) or not reason.startswith("custom-")]
+    if strange or not rule.REASONS:
+        raise ValueError(
+            f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and beginning with custom-"
+        )
+
+
+def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:
+    assert verdict.text is not None
+    lost = sum(more.characters for more in verdict.removed.values())
+    if not verdict.text or len(before) - len(verdict.text) != lost:
+        taken = f"takes {len(before) - len(verdict.text)} characters and accounts for {lost}"
+        raise UserError(f"rule {name_of(rule)} {taken if verdict.text else 'leaves no text: let it drop the document'}")

@@ -1,0 +1,149 @@
+"""`verify` for `index/`: the order of its entries, and the entries against the shards.
+
+Neither side fits in memory, and looking up every document would be a random read each. So each side gives, by shard,
+the number of entries and the sum of their hashes; entries themselves are compared only where two sums differ.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from filters.errors import UserError
+from filters.hashing import Keys
+from manifests.index import (
+    FOLDER,
+    KINDS,
+    Index,
+    Part,
+    PartName,
+    checksum_entries,
+    id_keys,
+    parse_name,
+    part_of,
+    url_keys,
+)
+from manifests.manifest import Manifest
+from manifests.shard import Shard
+
+ROWS_AT_ONCE = 1 << 14  # rows of a shard in memory at a time
+ENTRIES_AT_ONCE = 1 << 20  # entries of an index file in memory at a time
+
+Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]  # by (kind, shard), (2,): entries and the sum of their hashes
+
+
+def check_index_names(manifest: Manifest) -> list[str]:
+    """Check by their names that every part of every kind and generation of the index is there."""
+    problems, groups = [], set()
+    listed = {entry.path for entry in manifest.index}
+    for path in sorted(listed):
+        name = parse_name(path)
+        if name is None:
+            problems.append(f"{FOLDER}/{path}: not named as an index file is")
+            continue
+        groups.add((name.generation, name.parts, name.kind))
+        siblings = [PartName(name.kind, name.generation, name.parts, number) for number in range(name.parts)]
+        problems += [f"{FOLDER}/{one}: not in the manifest" for one in siblings if str(one) not in listed]
+    if groups and {kind for _, _, kind in groups} != set(KINDS):
+        problems.append(f"{FOLDER}: it holds not both ids and URLs")
+    return sorted(set(problems))
+
+
+def check_entries(part: Part, known: set[str]) -> list[str]:
+    """Check that an index file's entries are sorted and all of its share of the keys, and of shards in `known`."""
+    found = list(_check_order(part))
+    used = {part.paths[number] for number in np.unique(part.shards).tolist() if number < len(part.paths)}
+    if len(part.shards) and int(part.shards.max()) >= len(part.paths):
+        found.append("an entry of a shard that it does not name")
+    return [*found, *(f"entries of {path}, which is not in the manifest" for path in sorted(used - known))]
+
+
+def _check_order(part: Part) -> Iterator[str]:
+    """Check that each entry sorts after the one before, all within the file's share of the keys."""
+    for start in range(0, len(part.keys) - 1, ENTRIES_AT_ONCE):
+        here = slice(start, start + ENTRIES_AT_ONCE + 1)
+        keys, shards, rows = part.keys[here], part.shards[here], part.rows[here]
+        later = rows[1:] > rows[:-1]
+        later = (shards[1:] > shards[:-1]) | (shards[1:] == shards[:-1]) & later
+        later = (keys[1:] > keys[:-1]) | (keys[1:] == keys[:-1]) & later
+        if not later.all():
+            yield f"not sorted at entry {start + int(np.argmin(later)) + 1}"
+            return
+    if not part.name.holds(part.keys):
+        yield "keys of another file's share"
+
+
+def checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
+    """Return the number and the sum of the hashes of the entries that a shard must have in the index."""
+    total = np.zeros(2, np.uint64)
+    for keys, rows in _index_keys(shard, kind):
+        total += checksum_entries(keys, np.zeros(len(keys), np.uint32), rows, 1)[0]
+    return total
+
+
+def checksum_part(part: Part) -> Sums:
+    """Return the number and the sum of the hashes of an index file's entries, by shard."""
+    totals = np.zeros((len(part.paths), 2), np.uint64)
+    for start in range(0, len(part.keys), ENTRIES_AT_ONCE):
+        here = slice(start, start + ENTRIES_AT_ONCE)
+        totals += checksum_entries(part.keys[here], part.shards[here], part.rows[here], len(part.paths))
+    return {(part.name.kind, path): total for path, total in zip(part.paths, totals, strict=True)}
+
+
+def compare_index(corpus: Path, manifest: Manifest, shards: Iterable[Sums], parts: Iterable[Sums]) -> Iterator[str]:
+    """Compare the checksums of the shards with those of the index; where they differ, name the entry."""
+    held: Sums = defaultdict(lambda: np.zeros(2, np.uint64))
+    for sums in parts:
+        for key, total in sums.items():
+            held[key] += total
+    index = Index(corpus, [entry.path for entry in manifest.index])
+    wanted = {key: total for sums in shards for key, total in sums.items()}
+    for kind, path in sorted(wanted):
+        if (held[kind, path] != wanted[kind, path]).any():
+            try:
+                yield _find_difference(index, kind, path)
+            except UserError as error:
+                yield str(error)
+
+
+def _find_difference(index: Index, kind: str, path: str) -> str:
+    """Return a sentence about the first entry in which the index differs from one shard."""
+    shard = index.shard(path)
+    keys, expected = np.zeros(shard.batch.num_rows, np.uint64), np.zeros(shard.batch.num_rows, bool)
+    for found, rows in _index_keys(shard, kind):
+        keys[rows], expected[rows] = found, True
+    seen = np.zeros(shard.batch.num_rows, np.int64)
+    where = ""
+    for part in index.parts(kind):
+        if path not in part.paths:
+            continue
+        mine = np.flatnonzero(part.shards == part.paths.index(path))
+        where = where or f"{FOLDER}/{part.name}"
+        rows = part.rows[mine]
+        inside = rows < len(seen)
+        wrong = ~inside
+        wrong[inside] = ~expected[rows[inside]] | (keys[rows[inside]] != part.keys[mine[inside]])
+        if wrong.any():
+            row = rows[wrong][0]
+            return f"{FOLDER}/{part.name}: an entry points at row {row} of shards/{path}, which has another key"
+        np.add.at(seen, rows, 1)
+    missing = np.flatnonzero(expected & (seen == 0))
+    if not len(missing):
+        return f"{where}: an entry of shards/{path} is there twice"
+    row = int(missing[0])
+    number = {parts: part_of(int(keys[row]), parts) for (of_kind, _), parts in index.groups.items() if of_kind == kind}
+    files = ", ".join(f"{kind}-…{part:05d}-of-{parts:05d}" for parts, part in sorted(number.items()))
+    return f"{FOLDER}/{files}: no entry for document {row} of shards/{path}"
+
+
+def _index_keys(shard: Shard, kind: str) -> Iterator[tuple[Keys, npt.NDArray[np.uint32]]]:
+    """Yield the keys that a shard's rows must have in the index, and their rows, some rows at a time."""
+    for start in range(0, shard.batch.num_rows, ROWS_AT_ONCE):
+        rows = shard.batch.slice(start, ROWS_AT_ONCE)
+        if kind == "urls":
+            keys, places = url_keys(rows.column("url"))
+            yield keys, places + np.uint32(start)
+        else:
+            yield id_keys(rows.column("document")), np.arange(start, start + rows.num_rows, dtype=np.uint32)
