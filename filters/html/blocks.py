@@ -44,7 +44,9 @@ _KINDS = {
     "/a": _LINK_END,
     "br": _BREAK,
     "hr": _BREAK,
+    "<": _CLOSE,
 }
+_BODY_END = "<"  # comes as the end of an element; no piece of a body that is split at "<" is the same
 _GAPS = {  # what separates the blocks before and after a tag; an empty line, if it is not named here
     **{name: "\n" for line in LINES for name in (line, f"/{line}")},
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
@@ -75,136 +77,156 @@ class Page(NamedTuple):
 
 def parse_blocks(body: str) -> Page:
     """Return the blocks and containers of a body as the parser serialises it."""
-    page = texts, linked, places, gaps, parents, tags, names, starts, ends = Page(
-        [], [], [], [], [-1], [""], [0], [0], [0]
-    )
-    containers = page[4:]
-    current = 0  # the open container
+    page = Page([], [], [], [], [-1], [""], [0], [0], [0])
+    texts, parents, ends = page.texts, page.parents, page.ends
+    current = 0  # the innermost open container that holds a block
+    opened: list[tuple[str, str]] = []  # the names and attributes of the open containers in it, which hold none yet
     parts: list[str] = []  # of the line
     in_link, preformatted = False, 0
     letters = 0  # of the line, in links
     gap = ""
     mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
-    gaps_of = _GAPS.get
-    for kind, name, attributes, text in _read_shown(body):
+    behind_formula = False
+    has_scripts = 'type="math/tex' in body
+    kind_of, gaps_of = _KINDS.get, _GAPS.get
+    pieces = iter(body.split("<"))
+    for piece in chain(pieces, [_BODY_END]):
+        name, _, text = piece.partition(">")
+        attributes = ""
+        kind = kind_of(name)
+        if kind is None:  # it has attributes, or is a tag without meaning here, or a comment
+            name, _, attributes = name.partition(" ")
+            kind = kind_of(name)
+            if name[:3] == "!--":
+                text = _end_comment(piece, pieces)
+            elif attributes:
+                if attributes.count('"') & 1:
+                    name, attributes, text = _join_torn(piece, pieces)
+                    kind = kind_of(name)
+                if (
+                    (kind is None or kind == _LINK)
+                    and ("hidden" in attributes or "display" in attributes or has_scripts)
+                    and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
+                ):
+                    kind = _UNSEEN
         if kind is None:
             pass
-        elif kind == _LINK:
-            in_link = True
-        elif kind == _LINK_END:
-            in_link = False
         elif kind < _BREAK or (kind == _BREAK and not preformatted):
             if parts:
-                line = _tidy("".join(parts), preformatted > 0)
-                if line:
+                if line := _tidy("".join(parts), preformatted > 0):
+                    if opened:
+                        current = _add_containers(page, current, opened)
                     texts.append(line)
-                    linked.append(letters if letters < len(line) else len(line))
-                    places.append(current)
-                    gaps.append(gap)
+                    page.linked.append(letters if letters < len(line) else len(line))
+                    page.places.append(current)
+                    page.gaps.append(gap)
                     gap = ""
                 parts, letters, mark = [], 0, ""
             if kind == _OPEN:
                 preformatted += name in PREFORMATTED
-                parents.append(current)
-                current = len(tags)
-                tags.append(name)
-                element = ELEMENTS.get(name, 0)
-                names.append(element | read_names(attributes) if attributes else element)
-                starts.append(len(texts))
-                ends.append(0)
+                opened.append((name, attributes))
             elif kind == _CLOSE:
                 if preformatted and name[1:] in PREFORMATTED:
                     preformatted -= 1
-                if current:
-                    opened, current = current, parents[current]
-                    if starts[opened] < len(texts):
-                        ends[opened] = len(texts)
-                    else:  # it holds no block, and is the last container, since those in it are gone
-                        for column in containers:
-                            column.pop()
+                if opened:
+                    opened.pop()
+                elif current:
+                    ends[current] = len(texts)
+                    current = parents[current]
             if gap != "\n\n":
                 wider = gaps_of(name, "\n\n") if kind != _BREAK or gap == "\n" else "\n"
                 if gap != "\n" or wider != "\t":
                     gap = wider
+        elif kind == _LINK:
+            in_link = True
+        elif kind == _LINK_END:
+            in_link = False
         elif kind == _BREAK:
             text = "\n" + text
         elif kind == _RAISED:
             mark = _choose_mark(name, parts)
-        if text and (parts or preformatted or not text.isspace()):
-            if mark and not text.isspace():
-                if _NUMBERS[mark].match(text):
-                    parts.append(mark)
-                    text = text.lstrip()
-                mark = ""
-            parts.append(text)
-            if in_link:
-                letters += len(text)
+        elif kind == _VOID:
+            if "tex" in attributes and not behind_formula and (formula := read_picture(attributes)):
+                text = formula + text
+        elif kind == _RAW:
+            content, behind = _read_up_to(f"/{name}", pieces)
+            if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
+                behind = formula + behind
+            text = behind
+        elif kind == _MATH:
+            content, behind = _read_up_to(f"/{name}", pieces)
+            text = read_formula(attributes, content) + behind
+            behind_formula = True
+        elif kind == _UNSEEN:
+            formulas, text = _skip_element(name, pieces)
+            in_link = in_link and name != "a"
+            if formulas:
+                kind, text = None if text else _MATH, formulas + text
+        if text:
+            behind_formula = kind == _MATH
+            if parts or preformatted or not text.isspace():
+                if mark and not text.isspace():
+                    if _NUMBERS[mark].match(text):
+                        parts.append(mark)
+                        text = text.lstrip()
+                    mark = ""
+                parts.append(text)
+                if in_link:
+                    letters += len(text)
+    current = _add_containers(page, current, opened)  # what a body that is cut leaves open
     while current >= 0:
         ends[current] = len(texts)
         current = parents[current]
     return page
 
 
-def _read_shown(body: str) -> Iterator[tuple[int | None, str, str, str]]:
-    """Yield the tags of what is shown, in order: the kind, name and attributes of each, and the text behind it.
+def _add_containers(page: Page, parent: int, opened: list[tuple[str, str]]) -> int:
+    """Add containers to a page, each in the one before it, and return the index of the last; empty the list."""
+    for name, attributes in opened:
+        page.parents.append(parent)
+        parent = len(page.tags)
+        page.tags.append(name)
+        element = ELEMENTS.get(name, 0)
+        page.names.append(element | read_names(attributes) if attributes else element)
+        page.starts.append(len(page.texts))
+        page.ends.append(0)
+    opened.clear()
+    return parent
 
-    A formula is the text of its tag. The end of the body comes as the end of an element.
+
+def _skip_element(name: str, pieces: Iterator[str]) -> tuple[str, str]:
+    """Read up to the end of an element that is not shown, and return the formulas in it, and the text behind it.
+
+    MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read.
     """
-    kind_of = _KINDS.get
-    unseen, depth = "", 0  # the element that is left out, and how many of its name are open
-    behind_formula = False
-    has_scripts = 'type="math/tex' in body
-    pieces = iter(body.split("<"))
+    formulas = ""
+    depth = 1  # elements of this name that are open
     for piece in pieces:
         head, _, text = piece.partition(">")
-        name, _, attributes = head.partition(" ")
-        kind = kind_of(name)
-        if kind is None and name[:3] == "!--":
-            while "-->" not in piece:
-                piece = next(pieces, "-->")
-            attributes, text = "", piece.partition("-->")[2]
-        elif attributes and attributes.count('"') & 1:
-            name, attributes, text = _join_torn(piece, pieces)
-            kind = kind_of(name)
-        if unseen:
-            if kind == _RAW:
-                _read_up_to(f"/{name}", pieces)
-            elif name == unseen:
-                depth += 1
-            elif name == "/" + unseen:
-                depth -= 1
-                if not depth:
-                    unseen = ""
-            if unseen and (kind != _MATH or unseen in _KINDS):
-                continue  # MediaWiki hides formulas behind their pictures: only formulas of hidden elements are read
-        if kind is None or kind == _LINK:
-            if (
-                attributes
-                and ("hidden" in attributes or "display" in attributes or has_scripts)
-                and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
-            ):
-                unseen, depth = name, 1
-                continue
-        elif kind == _UNSEEN:
-            unseen, depth = name, 1
-            continue
-        elif kind == _RAW:
-            content, behind = _read_up_to(f"/{name}", pieces)
-            if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
-                yield _MATH, name, attributes, formula + behind
-                continue
-            text = behind
-        elif kind == _VOID and not behind_formula and "tex" in attributes and (formula := read_picture(attributes)):
-            text = formula + text
-        elif kind == _MATH:
-            content, behind = _read_up_to(f"/{name}", pieces)
-            yield kind, name, attributes, read_formula(attributes, content) + ("" if unseen else behind)
-            behind_formula = True
-            continue
-        if text:
-            behind_formula = False
-        yield kind, name, attributes, text
-    yield _CLOSE, "", "", ""
+        tag, _, attributes = head.partition(" ")
+        if tag[:3] == "!--":
+            text = _end_comment(piece, pieces)
+        elif attributes.count('"') & 1:
+            tag, attributes, text = _join_torn(piece, pieces)
+        kind = _KINDS.get(tag)
+        if kind == _RAW:
+            _read_up_to(f"/{tag}", pieces)
+        elif tag == name:
+            depth += 1
+        elif tag == "/" + name:
+            depth -= 1
+            if not depth:
+                return formulas, text
+        elif kind == _MATH and name not in _KINDS:
+            formulas += read_formula(attributes, _read_up_to(f"/{tag}", pieces)[0])
+    return formulas, ""
+
+
+def _end_comment(piece: str, pieces: Iterator[str]) -> str:
+    """Return the text behind the comment that a piece begins."""
+    while "-->" not in piece:
+        piece = next(pieces, "-->")
+    return piece.partition("-->")[2]
 
 
 def _join_torn(piece: str, pieces: Iterator[str]) -> tuple[str, str, str]:

@@ -27,42 +27,46 @@ def describe_context(scores: Column, page: Page) -> dict[str, Column]:
     scores = np.clip(scores, -MOST, MOST)
     lengths = np.array([len(text) for text in page.texts], dtype=float)
     weights = np.log2(1 + lengths)
+    own = np.array([weights, weights * scores])
+    sums = np.zeros((2, len(scores) + 1))  # of these, up to each block
+    np.cumsum(own, axis=1, out=sums[:, 1:])
     return (
         {"score": scores}
-        | _describe_neighbours(scores, weights)
-        | _describe_containers(scores, weights, page)
+        | _describe_neighbours(scores, own, sums)
+        | _describe_containers(own, sums, page)
         | _describe_main(scores, lengths)
     )
 
 
-def _describe_neighbours(scores: Column, weights: Column) -> dict[str, Column]:
-    count, order = len(scores), np.arange(len(scores))
-    edge = np.full(max(NEXT), -MOST)  # nothing is less likely main text than what is not there
-    padded = np.concatenate([edge, scores, edge])
-    sums = _accumulate(weights), _accumulate(weights * scores)
+def _describe_neighbours(scores: Column, own: Column, sums: Column) -> dict[str, Column]:
+    count, edge, reach = len(scores), max(NEXT), max(NEAR)
+    padded = np.full(edge + count + edge, -MOST)  # nothing is less likely main text than what is not there
+    padded[edge:-edge] = scores
+    far = np.zeros((2, reach + count + 1 + reach))
+    far[:, reach:-reach] = sums
+    far[:, -reach:] = sums[:, -1:]
     columns = {}
     for step in NEXT:
-        columns[f"previous_{step}"] = padded[len(edge) - step :][:count]
-        columns[f"next_{step}"] = padded[len(edge) + step :][:count]
-    for reach in NEAR:
-        first, end = np.maximum(order - reach, 0), np.minimum(order + reach + 1, count)
-        columns[f"near_{reach}"] = _average_others(scores, weights, *(of[end] - of[first] for of in sums))
+        columns[f"previous_{step}"] = padded[edge - step :][:count]
+        columns[f"next_{step}"] = padded[edge + step :][:count]
+    for blocks in NEAR:
+        within = far[:, reach + blocks + 1 :][:, :count] - far[:, reach - blocks :][:, :count]
+        columns[f"near_{blocks}"] = _average_others(own, within)
     return columns
 
 
-def _describe_containers(scores: Column, weights: Column, page: Page) -> dict[str, Column]:
+def _describe_containers(own: Column, sums: Column, page: Page) -> dict[str, Column]:
     """Describe the containers of each block, and all blocks whose two innermost containers look alike."""
-    sums = _accumulate(weights), _accumulate(weights * scores)
-    starts, ends, parents = np.array(page.starts), np.array(page.ends), np.maximum(page.parents, 0)
+    within = sums[:, page.ends] - sums[:, page.starts]
+    parents = np.maximum(page.parents, 0)
     columns, place = {}, np.array(page.places)
     for level in range(LEVELS):
-        within = (of[ends[place]] - of[starts[place]] for of in sums)
-        columns[f"container_{level}"] = _average_others(scores, weights, *within)
+        columns[f"container_{level}"] = _average_others(own, within[:, place])
         place = parents[place]
     looks = _number_looks(page, parents.tolist())
-    within = (np.bincount(looks, column)[looks] for column in (weights, weights * scores))
-    columns["alike"] = _average_others(scores, weights, *within)
-    columns["alike_count"] = np.log2(np.bincount(looks)[looks])
+    alike = np.array([np.bincount(looks, column) for column in own])
+    columns["alike"] = _average_others(own, alike[:, looks])
+    columns["alike_count"] = np.log2(np.bincount(looks))[looks]
     return columns
 
 
@@ -71,7 +75,7 @@ def _describe_main(scores: Column, lengths: Column) -> dict[str, Column]:
     count, order = len(scores), np.arange(len(scores))
     likely = lengths / (1 + np.exp(-scores))
     total = max(float(likely.sum()), 1.0)
-    so_far, letters = np.cumsum(likely), _accumulate(lengths)
+    so_far, letters = np.cumsum(likely), np.append(0.0, np.cumsum(lengths))
     last = np.maximum.accumulate(np.where(scores > 0, order, -1))
     following = np.minimum.accumulate(np.where(scores > 0, order, count)[::-1])[::-1]
     since = np.maximum(letters[order] - letters[last + 1], 0)
@@ -87,13 +91,15 @@ def _describe_main(scores: Column, lengths: Column) -> dict[str, Column]:
     }
 
 
-def _accumulate(column: Column) -> Column:
-    return np.append(0.0, np.cumsum(column))
+def _average_others(own: Column, within: Column) -> Column:
+    """Return the mean score of groups of blocks, without that of the block itself: near 0 if the others are short.
 
-
-def _average_others(scores: Column, weights: Column, weight: Column, weighted: Column) -> Column:
-    """Return the mean score of groups of blocks, without that of the block itself: near 0 if the others are short."""
-    mean: Column = (weighted - weights * scores) / (weight - weights + 1)
+    Args:
+        own: The weight of each block, and its weighted score.
+        within: The sums of both over its group.
+    """
+    weight, weighted = within - own
+    mean: Column = weighted / (weight + 1)
     return mean
 
 

@@ -34,10 +34,13 @@ _ATTRIBUTE = (
     r"(?:[ \t\n\f\r/]++=?[^ \t\n\f\r/>=]*+|=?[^ \t\n\f\r/>=]++)"
     r"(?:[ \t\n\f\r]*+=[ \t\n\f\r]*+(?:\"[^\"]*+\"|'[^']*+'|[^ \t\n\f\r>\"'][^ \t\n\f\r>]*+)?)?"
 )
-_TAG_START = r"<[a-zA-Z][^ \t\n\f\r/>]*+"
-_OPENING, _NEXT_ATTRIBUTE = re.compile(_TAG_START), re.compile(_ATTRIBUTE)
-# A lookahead is matched in one way only, as atomic groups are from Python 3.11.5 on.
-_MANY = re.compile(rf"{_TAG_START}(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}")
+_OPENING, _NEXT_ATTRIBUTE = re.compile(r"<[a-zA-Z][^ \t\n\f\r/>]*+"), re.compile(_ATTRIBUTE)
+# A name that holds tag openings is matched from the last of them, since matching it from each takes quadratic time. A
+# lookahead is matched in one way only, as atomic groups are from Python 3.11.5 on.
+_MANY = re.compile(
+    r"<[a-zA-Z][^ \t\n\f\r/><]*+(?:<(?![a-zA-Z])[^ \t\n\f\r/><]*+)*(?=[ \t\n\f\r/])"
+    rf"(?:(?=({_ATTRIBUTE}))\1){{{MANY_ATTRIBUTES}}}"
+)
 _BLANK_LINES = re.compile(r"\n{3,}")
 
 

@@ -8,10 +8,9 @@ comments or other articles. All is independent of the language, but for the labe
 """
 
 import re
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +39,7 @@ DIGITS_IN = 200  # characters: the beginning of a block, in which digits are cou
 STAMP_LENGTH = 120  # characters: a longer line with a date or time is a sentence
 STAMPS = 3  # lines with a date or time that look alike are repeated from here on, as those of comments
 FAR = 64  # blocks: the largest distance to such a line
+REACH = 8  # blocks before and after one whose links are evidence
 COMMENTS_FROM = 0.08  # the share of a page's prose before the first container named after comments, if it holds some
 REPEATED_FROM = 3  # siblings that look alike are repeated from here on
 SENTENCE_ENDS = frozenset('.!?…。！？:;"”»')
@@ -63,7 +63,8 @@ COMMENTS = BITS["word_comments"] | BITS["schema_comment"]
 _ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
 _WORD = re.compile(r"\w+")
 _STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")
-_NO_DIGITS = re.compile(r"[^\d\0]+")
+_DIGIT, _NO_DIGITS = re.compile(r"\d"), re.compile(r"[^\d\0]+")
+_ASCII = bytes(range(128))
 _REPEATED = frozenset("div article section aside li tr table ul dl td".split())
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 
@@ -87,7 +88,9 @@ class _Measures(NamedTuple):
     size: Column  # characters of each block
     length: Column  # letters
     linked: Column  # those in links
+    linked_share: Column  # of the letters
     prose: Column  # those outside links in blocks that are long and mostly outside links
+    logarithms: Column  # of length and prose, each plus one
     level: npt.NDArray[np.int64]  # of a heading, else 0
     sums: Column  # of these three columns, up to each block
     within: Column  # of these three columns, in each container
@@ -113,11 +116,13 @@ def describe_blocks(page: Page, title: str) -> Features:
     names = _read_names(page, measures)
     inside = [names.inherited[place] for place in page.places]
     junk = np.bitwise_count(np.array(inside) & _JUNK).astype(float)
-    article = _find_article(names, measures, junk)
+    plain = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
+    article = _find_article(names, measures, plain)
     digits = _count_digits(page.texts)
+    utf8 = _join(page.texts)
     columns = (
-        _describe_text(page.texts, measures)
-        | _describe_writing(page.texts, digits, measures)
+        _describe_text(page.texts, utf8, measures)
+        | _describe_writing(page.texts, utf8, digits, measures)
         | _describe_containers(measures, names)
         | _describe_stamps(page, digits, names)
         | _describe_comments(names, measures)
@@ -125,7 +130,7 @@ def describe_blocks(page: Page, title: str) -> Features:
         | _describe_position(measures)
         | _describe_main(page.parents, measures)
         | _describe_title(page.texts, title, measures)
-        | _describe_article(page.tags, measures, junk, article)
+        | _describe_article(page.tags, measures, junk, plain, article)
         | _describe_runs(measures, junk, article)
         | _describe_labels(page.texts, measures)
     )
@@ -142,14 +147,17 @@ def _measure(page: Page) -> _Measures:
     prose = np.where((length >= PROSE_LENGTH) & (linked < 0.5 * length), length - linked, 0.0)
     sums = np.zeros((3, len(texts) + 1))
     np.cumsum([length, linked, prose], axis=1, out=sums[:, 1:])
-    starts, ends, parent, place = (np.array(column) for column in (page.starts, page.ends, parents, page.places))
+    starts, ends, parent, place = (
+        np.array(column, dtype=np.int64) for column in (page.starts, page.ends, parents, page.places)
+    )
     parent[0] = 0
     levels = np.array([_LEVELS.get(tag, 0) for tag in tags])
     level = np.where(levels[place] > 0, levels[place], levels[parent[place]])
     letters, in_links, in_prose = (max(float(total), 1.0) for total in sums[:, -1])
     return _Measures(
-        np.arange(len(texts)), place, parent, starts, ends, size, length, linked, prose, level, sums,
-        sums[:, ends] - sums[:, starts], (letters, in_links, in_prose),
+        np.arange(len(texts)), place, parent, starts, ends, size, length, linked, linked / length, prose,
+        np.log2(1 + np.array([length, prose])), level, sums, sums[:, ends] - sums[:, starts],
+        (letters, in_links, in_prose),
     )  # fmt: skip
 
 
@@ -157,7 +165,7 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
     parents, tags, own = page.parents, page.tags, page.names
     lengths = measures.within[0].tolist()
     kinds: dict[tuple[int, str, int], int] = {}
-    kind = [kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, own, strict=True)]
+    kind = np.array([kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, own, strict=True)])
     siblings = np.bincount(kind)[kind].tolist()
     inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
     comments, marked, discussions = [0.0] * len(own), [], []
@@ -185,18 +193,23 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
     return _Names(own, inherited, marked, repeats, repeated, together, comments, discussions)
 
 
-def _describe_text(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
-    copies = Counter(texts)
+def _describe_text(texts: Sequence[str], utf8: bytes, measures: _Measures) -> dict[str, Column]:
+    copies, commas = Counter(texts), _count(b",", utf8)
+    for index, text in enumerate(texts):
+        if text >= FIRST_WIDE:
+            commas[index] += text.count("，") + text.count("、")
     return {
-        "length": np.log2(1 + measures.length),
-        "linked": measures.linked / measures.length,
-        "prose": np.log2(1 + measures.prose),
-        "commas": np.log2([1 + _count_commas(text) for text in texts]),
+        "length": measures.logarithms[0],
+        "linked": measures.linked_share,
+        "prose": measures.logarithms[1],
+        "commas": np.log2(1 + np.array(commas)),
         "copies": np.minimum([copies[text] for text in texts], 4.0),
     }
 
 
-def _describe_writing(texts: Sequence[str], digits: Sequence[int], measures: _Measures) -> dict[str, Column]:
+def _describe_writing(
+    texts: Sequence[str], utf8: bytes, digits: Sequence[int], measures: _Measures
+) -> dict[str, Column]:
     """Describe the signs by which comments, teasers and forms are written unlike articles."""
     level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
     heading = np.maximum.accumulate(np.where(level > 0, order, -1))
@@ -206,7 +219,7 @@ def _describe_writing(texts: Sequence[str], digits: Sequence[int], measures: _Me
         "previous_ends_sentence": _shift(ends),
         "starts_upper": np.array([text[0].isupper() for text in texts], dtype=float),
         "starts_lower": np.array([text[0].islower() for text in texts], dtype=float),
-        "exclaims": np.minimum([text.count("!") + text.count("?") for text in texts], 5.0),
+        "exclaims": np.minimum(_count(b"!?", utf8), 5.0),
         "digits": np.array(digits) / np.minimum(measures.size, DIGITS_IN),
         "level": level.astype(float),
         "heading_level": np.where(heading >= 0, level[heading], 0).astype(float),
@@ -225,21 +238,23 @@ def _describe_stamps(page: Page, digits: Sequence[int], names: _Names) -> dict[s
     copies, order = np.zeros(count), np.arange(count)
     for index, look in looks.items():
         copies[index] = alike[look]
-    repeated = np.append(np.flatnonzero(copies >= STAMPS), count + FAR)
-    following = repeated[np.searchsorted(repeated, order)] - order
-    before = np.searchsorted(repeated, order, side="right") - 1
-    since = np.where(before >= 0, order - repeated[before], FAR)
+    repeated = copies >= STAMPS
+    since = order - np.maximum.accumulate(np.where(repeated, order, -FAR))
+    until = np.minimum.accumulate(np.where(repeated, order, count + FAR)[::-1])[::-1] - order
+    logarithms = np.log2(1 + np.array([copies, np.minimum(since, FAR), np.minimum(until, FAR)]))
     return {
         "stamp": (copies > 0).astype(float),
-        "stamps_alike": np.log2(1 + copies),
-        "since_stamp": np.log2(1 + np.minimum(since, FAR)),
-        "until_stamp": np.log2(1 + np.minimum(following, FAR)),
-        "stamps": np.full(count, np.log2(len(repeated))),
+        "stamps_alike": logarithms[0],
+        "since_stamp": logarithms[1],
+        "until_stamp": logarithms[2],
+        "stamps": np.full(count, np.log2(1 + np.count_nonzero(repeated))),
     }
 
 
 def _describe_comments(names: _Names, measures: _Measures) -> dict[str, Column]:
     """Describe which blocks are in containers named after comments, or after the first of them."""
+    if not names.discussions:
+        return dict.fromkeys(("in_comments", "discussions", "after_comments"), np.zeros(len(measures.order)))
     letters, prose = measures.sums[0], measures.sums[2]
     starts = measures.starts[names.discussions]
     starts = starts[prose[starts] > COMMENTS_FROM * measures.totals[2]]
@@ -272,25 +287,28 @@ def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column
 
 
 def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
-    count, index, sums = len(measures.order), measures.order, measures.sums
-    size, linked = np.log2(1 + measures.length), measures.linked / measures.length
-    behind, ahead = np.minimum(index + 4, count), np.maximum(index - 3, 0)
-    near = sums[:, behind] - sums[:, ahead]
-    wide = sums[:, np.minimum(index + 9, count)] - sums[:, np.maximum(index - 8, 0)]
+    count, index = len(measures.order), measures.order
+    own = np.zeros((2, count + 2))  # nothing is before the first block and after the last
+    own[:, 1:-1] = measures.logarithms[0], measures.linked_share
+    sums = np.zeros((3, REACH + count + 1 + REACH))
+    sums[:, REACH:-REACH] = measures.sums
+    sums[:, -REACH:] = measures.sums[:, -1:]
+    near, wide = (sums[:, REACH + reach + 1 :][:, :count] - sums[:, REACH - reach :][:, :count] for reach in (3, REACH))
+    blocks = np.minimum(index + 4, count) - np.maximum(index - 3, 0)
     return {
-        "next_length": _shift(size[::-1])[::-1],
-        "previous_length": _shift(size),
-        "next_linked": _shift(linked[::-1])[::-1],
-        "previous_linked": _shift(linked),
+        "next_length": own[0, 2:],
+        "previous_length": own[0, :-2],
+        "next_linked": own[1, 2:],
+        "previous_linked": own[1, :-2],
         "near_prose": near[2] / near[0],
-        "near_length": np.log2(1 + near[0] / (behind - ahead)),
+        "near_length": np.log2(1 + near[0] / blocks),
         "wide_linked": wide[1] / wide[0],
     }
 
 
 def _shift(column: Column) -> Column:
     """Return the values of the blocks before: 0 for the first."""
-    shifted = np.zeros_like(column)
+    shifted = np.zeros(len(column))
     shifted[1:] = column[:-1]
     return shifted
 
@@ -336,15 +354,14 @@ def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> di
 
 
 def _describe_article(
-    tags: Sequence[str], measures: _Measures, junk: Column, article: slice | None
+    tags: Sequence[str], measures: _Measures, junk: Column, plain: Column, article: slice | None
 ) -> dict[str, Column]:
     """Describe where blocks are relative to the article that the page marks, and which ones names speak against."""
-    count, prose = len(junk), np.log2(1 + measures.prose)
-    letters = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
+    count, prose = len(junk), measures.logarithms[1]
     share, after, outside = np.zeros(count), np.zeros(count), np.zeros(count)
     if article:
-        share += (letters[article.stop] - letters[article.start]) / max(letters[-1], 1)
-        after = np.log2(1 + np.maximum(letters[:-1] - letters[article.stop], 0))
+        share += (plain[article.stop] - plain[article.start]) / max(plain[-1], 1)
+        after = np.log2(1 + np.maximum(plain[:-1] - plain[article.stop], 0))
         outside = prose.copy()
         outside[article] = 0
     return {
@@ -380,13 +397,16 @@ def _describe_runs(measures: _Measures, junk: Column, article: slice | None) -> 
 
 def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
     """Describe which blocks come after a line that announces comments, or other articles, and at what distance."""
-    short = [text.lower() if len(text) <= LABEL_LENGTH else "" for text in texts]
-    joined, line_ends = "\n".join(short), list(accumulate(len(line) + 1 for line in short))
+    short = "\0".join([text if len(text) <= LABEL_LENGTH else "" for text in texts]).lower()
     letters = measures.sums[0][:-1]
     later = measures.sums[2][:-1] > LABELS_FROM * measures.totals[2]
     columns = {}
     for group, labels in LABELS.items():
-        last = np.maximum.accumulate(np.where(_find_lines(joined, line_ends, labels) & later, measures.order, -1))
+        found = np.full(len(texts), -1)
+        for label in labels:
+            for line in _find_lines(short, label):
+                found[line] = line
+        last = np.maximum.accumulate(np.where(later, found, -1))
         distance = np.log2(1 + letters - letters[np.maximum(last, 0)])
         columns[f"any_label_{group}"] = (last >= 0).astype(float)
         columns[f"after_label_{group}"] = np.where(last >= 0, 1 + distance, 0)
@@ -397,9 +417,9 @@ def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tupl
     """Return the index of the title among the blocks, 0 without a title, and the share of each heading in its words."""
     similar = np.zeros(len(texts))
     wanted = set(_WORD.findall(title.lower()))
-    best, at = 0.0, 0
+    best, at, longest = 0.0, 0, len(title)
     for index, (text, level) in enumerate(zip(texts, levels, strict=True)):
-        if (level and len(text) <= ARTICLE_LENGTH) or (len(text) >= 12 and text in title):
+        if (level and len(text) <= ARTICLE_LENGTH) or (12 <= len(text) <= longest and text in title):
             words = set(_WORD.findall(text.lower()))
             both = len(words & wanted)
             if both:
@@ -410,34 +430,51 @@ def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tupl
     return at or next((index for index, level in enumerate(levels) if level == 1), 0), similar
 
 
-def _find_article(names: _Names, measures: _Measures, junk: Column) -> slice | None:
-    """Return the blocks of the largest container with the most trusted mark of an article, if it is large enough."""
-    sums = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
-    letters = (sums[measures.ends] - sums[measures.starts]).tolist()
+def _find_article(names: _Names, measures: _Measures, plain: Column) -> slice | None:
+    """Return the blocks of the largest container with the most trusted mark of an article, if it is large enough.
+
+    Its letters are those of the sums `plain`, which no name speaks against.
+    """
+    if not names.marked:
+        return None
+    letters = (plain[measures.ends] - plain[measures.starts]).tolist()
     for mark in _ARTICLES:
         largest = max((c for c in names.marked if names.own[c] & mark), key=letters.__getitem__, default=0)
-        if largest and letters[largest] >= max(ARTICLE_LENGTH, ARTICLE_SHARE * sums[-1]):
+        if largest and letters[largest] >= max(ARTICLE_LENGTH, ARTICLE_SHARE * plain[-1]):
             return slice(int(measures.starts[largest]), int(measures.ends[largest]))
     return None
 
 
-def _find_lines(text: str, ends: Sequence[int], labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which lines of a text, given with the offsets behind them, hold one of the labels."""
-    found = np.zeros(len(ends), dtype=bool)
-    for label in labels:
-        at = text.find(label)
-        while at >= 0:
-            line = bisect_right(ends, at)
-            found[line] = True
-            at = text.find(label, ends[line])
-    return found
+def _find_lines(lines: str, label: str) -> Iterator[int]:
+    """Yield the indexes of the lines, joined by NULs, that hold a label."""
+    line, start = 0, 0
+    at = lines.find(label)
+    while at >= 0:
+        line += lines.count("\0", start, at)
+        yield line
+        start = at
+        at = lines.find(label, at + len(label))
+
+
+def _join(texts: Sequence[str]) -> bytes:
+    """Return texts as UTF-8, with NULs between them: the parser leaves no NUL in any."""
+    return "\0".join(texts).encode("utf-8", "surrogatepass")
+
+
+def _count(wanted: bytes, utf8: bytes) -> list[int]:
+    """Return how often characters of ASCII occur in each of the texts that `_join` joined."""
+    return [len(found) for found in utf8.translate(None, _other_bytes(wanted)).split(b"\0")]
+
+
+@cache
+def _other_bytes(wanted: bytes) -> bytes:
+    return bytes(set(range(256)) - set(wanted + b"\0"))
 
 
 def _count_digits(texts: Sequence[str]) -> list[int]:
-    """Return the number of digits in the beginning of each text; the parser leaves no NUL in any."""
-    beginnings = "\0".join([text[:DIGITS_IN] for text in texts])
-    return [len(digits) for digits in _NO_DIGITS.sub("", beginnings).split("\0")]
-
-
-def _count_commas(text: str) -> int:
-    return text.count(",") if text < FIRST_WIDE else text.count(",") + text.count("，") + text.count("、")
+    """Return the number of digits, of any writing system, in the beginning of each text."""
+    beginnings = [text[:DIGITS_IN] for text in texts]
+    utf8 = _join(beginnings)
+    if _DIGIT.search(utf8.translate(None, _ASCII).decode("utf-8", "surrogatepass")):
+        return [len(digits) for digits in _NO_DIGITS.sub("", "\0".join(beginnings)).split("\0")]
+    return _count(b"0123456789", utf8)

@@ -223,3 +223,10 @@ def test_scores_are_exact_so_that_the_order_of_additions_does_not_matter() -> No
     sums = (inputs @ weights) * (STEP * WEIGHT_STEP) + network.bias
     exact = np.round(np.maximum(sums[:, :-1], 0) / STEP).astype(np.int64) @ output
     assert np.array_equal(score_alone(features, MODEL), exact * (STEP * WEIGHT_STEP) + sums[:, -1])
+
+
+def test_the_end_of_a_body_ends_its_last_line_whatever_is_open() -> None:
+    for cut in ("<body><div><p>one", "<body><div><p>one<svg><p>two</body>", "<body><p>one<!-- </p></body>"):
+        page = parse_blocks(cut)
+        assert page.texts == ["one"] and page.ends == [1] * len(page.tags)
+    assert parse_blocks("<body><plaintext>a</>b").texts == ["ab"]

@@ -37,8 +37,9 @@ def test_what_the_parser_refuses_is_named() -> None:
         "'<div></x>' * 10**5",
         "'<b><div>' * 10**5",
         "'<div ' + ' '.join(f'a{n}=b' for n in range(10**5)) + '>'",
+        "'<p<1<p<! ' + ' '.join(f'a{n}=b' for n in range(10**5)) + '>'",
     ],
-    ids=["nested", "stray end tags", "formatting", "attributes"],
+    ids=["nested", "stray end tags", "formatting", "attributes", "attributes of an odd name"],
 )
 def test_pages_made_to_hang_the_parser_are_refused(page: str) -> None:
     code = (
@@ -151,6 +152,8 @@ def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
         "('<a ' + '<a ' * 900 + '>') * (n // 900)",
         "('<p ' + ' '.join(f'a{k}=\">\"' for k in range(60)) + '>x') * (n // 60)",
         "'<a href=\"' * n",
+        "'<p' * 8 * n",
+        "'<p<1' * 8 * n",
         "'<noscript><p>' * (n // 100)",
         "'1<sup>2</sup><svg><i hidden>x</i></svg><math><mn>1</mn></math><pre> </pre>' * n",
     ],
