@@ -359,9 +359,7 @@ def test_the_texts_of_the_properties_meet_every_fate(words: str) -> None:
 
 def test_a_users_rule_that_fails_while_a_dump_is_read_is_a_sentence() -> None:
     assert first_record_reason([Failing()], Record("", None)) is None
-    with pytest.raises(
-        UserError, match=r"Failing failed on the record of http://a/ \(AssertionError: no URL"
-    ):
+    with pytest.raises(UserError, match=r"Failing failed on the record of http://a/ \(AssertionError: no URL"):
         first_record_reason([Failing()], Record("http://a/", None))
     with pytest.raises(UserError, match=r"Failing failed on the text that begins 'a text' \(AttributeError"):
         first_reason([Failing()], Page("a text"))

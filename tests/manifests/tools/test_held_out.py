@@ -62,7 +62,8 @@ def test_words_are_those_of_the_n_grams(tmp_path: Path) -> None:
     texts = [(1, chinese), (2, "— " * 60)]  # words without blanks between them, and blanks without words
     reference = write_texts(tmp_path / "reference", OTHERS, texts, 420)
     found = freeze_held_out(reference, [reference], tmp_path / "held.jsonl").sources["docs"]
-    assert (found.documents, found.short) == (1, 1)
+    assert (found.documents, found.short, found.trained) == (1, 1, 0)
+    assert json.loads((tmp_path / "held.jsonl").read_text("utf-8").splitlines()[1])["text"] == chinese
 
 
 def test_the_file_depends_on_nothing_but_the_corpora(corpora: tuple[Path, Path, Path], tmp_path: Path) -> None:
