@@ -1,11 +1,17 @@
-"""Render Jupyter notebooks (nbformat 3 and 4) as text: cells in order, code fenced as in Markdown, without outputs."""
+"""Render Jupyter notebooks (nbformat 3 and 4) as text: cells in order, code fenced as in Markdown.
+
+Outputs and the data of pictures are left out.
+"""
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from filters.formats.stream import Damage
 from filters.reasons import Reason
 
+# A picture within Markdown: no text, and one line of thousands of characters, for which the notebook would be dropped.
+_PICTURE = re.compile(r"(data:[\w.+/-]{1,60};base64,)[A-Za-z0-9+/=]{40,}")
 LANGUAGE_CHARACTERS = 40  # of a language's name, which becomes part of a fence
 
 
@@ -67,6 +73,7 @@ def _render_cell(cell: dict[str, Any], language: str) -> str:
         while fence in text:
             fence += "`"
         return f"{fence}{language}\n{text}\n{fence}"
+    text = _PICTURE.sub(r"\1", text)
     level = cell.get("level")
     return f"{'#' * level} {text}" if kind == "heading" and isinstance(level, int) and 1 <= level <= 6 else text
 

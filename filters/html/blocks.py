@@ -31,7 +31,7 @@ CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
 LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
 MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN = range(10)
+_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN, _TIME, _QUOTE = range(12)
 _KINDS = {
     **dict.fromkeys(CONTAINERS + LINES, _OPEN),
     **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
@@ -42,6 +42,8 @@ _KINDS = {
     **dict.fromkeys(["math", "m:math", "mml:math"], _MATH),  # with the prefixes of XHTML
     "a": _LINK,
     "/a": _LINK_END,
+    **dict.fromkeys(["time", "/time"], _TIME),
+    **dict.fromkeys(["q", "/q"], _QUOTE),
     "br": _BREAK,
     "hr": _BREAK,
     "<": _CLOSE,
@@ -57,6 +59,9 @@ _NUMBERS = {  # by the mark that comes before them
     "_": re.compile(r"\s*(?:\d|[-−–+]\w)"),
     " ": re.compile(r"\d"),
 }
+_ANCHORS = frozenset(["¶", "#", "§", "🔗"])  # texts of links to the heading that they stand in
+_EDIT_LINK = "mw-editsection"
+_KINDS_OF_TIME = {"time": _OPEN, "/time": _CLOSE}  # outside paragraphs
 _ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
@@ -82,7 +87,7 @@ def parse_blocks(body: str) -> Page:
     current = 0  # the innermost open container that holds a block
     opened: list[tuple[str, str]] = []  # the names and attributes of the open containers in it, which hold none yet
     parts: list[str] = []  # of the line
-    in_link, preformatted = False, 0
+    in_link, link_start, preformatted = False, 0, 0
     letters = 0  # of the line, in links
     gap = ""
     mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
@@ -105,10 +110,13 @@ def parse_blocks(body: str) -> Page:
                     kind = kind_of(name)
                 if (
                     (kind is None or kind == _LINK)
-                    and ("hidden" in attributes or "display" in attributes or has_scripts)
+                    and ("hidden" in attributes or "display" in attributes or _EDIT_LINK in attributes or has_scripts)
                     and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
                 ):
                     kind = _UNSEEN
+        if kind == _TIME:  # a date in a paragraph is part of a sentence
+            innermost = opened[-1][0] if opened else page.tags[current]
+            kind = None if innermost == "p" or (name == "/time" and innermost != "time") else _KINDS_OF_TIME[name]
         if kind is None:
             pass
         elif kind < _BREAK or (kind == _BREAK and not preformatted):
@@ -138,9 +146,13 @@ def parse_blocks(body: str) -> Page:
                 if gap != "\n" or wider != "\t":
                     gap = wider
         elif kind == _LINK:
-            in_link = True
+            in_link, link_start = True, len(parts)
         elif kind == _LINK_END:
+            if in_link and len(parts) == link_start + 1 and parts[-1].strip() in _ANCHORS:
+                letters -= len(parts.pop())
             in_link = False
+        elif kind == _QUOTE:
+            text = ("”" if name == "/q" else "“") + text
         elif kind == _BREAK:
             text = "\n" + text
         elif kind == _RAISED:
@@ -256,12 +268,14 @@ def _read_up_to(end: str, pieces: Iterator[str]) -> tuple[str, str]:
 def _is_hidden(attributes: str, behind_formula: bool) -> bool:
     """Return True if an inline element is never shown, or is the picture of the formula before it, as KaTeX makes it.
 
-    Blocks do not count, because scripts show some later.
+    MediaWiki's links to edit a section, which stand in its heading, count as hidden. Blocks do not count, because
+    scripts show some later.
     """
     given = dict(_ATTRIBUTE.findall(attributes.lower()))
     return (
         given.get("hidden", "until-found") != "until-found"
         or any(style in given.get("style", "").replace(" ", "") for style in ("display:none", "visibility:hidden"))
+        or _EDIT_LINK in given.get("class", "")
         or (behind_formula and given.get("aria-hidden") == "true")
     )
 

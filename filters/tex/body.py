@@ -147,6 +147,7 @@ _ITEM = re.compile(
 _BRACKETED_ITEM = re.compile(r"^[ \t]*+\\item[ \t]{0,9}\{[ \t]{0,9}\[[^\]{}\n]{1,24}\][ \t]{0,9}\}", re.MULTILINE)
 _YEAR = re.compile(r"(?<![0-9])(?:1[6-9]|20)[0-9]{2}(?![0-9])")
 _ENTRY_END = re.compile(r"\n[ \t]*(?=\n)|\\(?:par|hfil\\break|hfill\\break|bye|end|vfill)(?![a-zA-Z@])[ \t]*|\\\\")
+_LIST_END = re.compile(r"\s{0,99}\\end[ \t]{0,9}\{([a-zA-Z]{1,20}\*?)\}")
 _ENDS_LIST = re.compile(
     r"\n[ \t]*\n|\\(?:vfill|eject|bye|end|newpage|appendix|section|newsec|beginsection|endRefs)(?![a-zA-Z@])"
 )
@@ -361,6 +362,8 @@ def _strip_listed(text: str) -> str:
         else:
             stop, is_list = following, False
         if is_list:
+            while (ending := _LIST_END.match(text, stop)) and f"\\begin{{{ending[1]}}}" in text[position:stop]:
+                stop = ending.end()
             out.append(text[start:position])
             start = stop
         position = max(stop, following)

@@ -1,15 +1,20 @@
 """Readers of a user's own: `kind: MODULE:CLASS` in a recipe names a class derived from `RecordReader`."""
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from filters.errors import UserError
+from filters.errors import RunError, UserError
 from filters.formats.stored import Stored
+from filters.formats.stream import Damage
+from filters.formats.tables import clean_text
 from filters.reasons import AnyReason, Reason
 from filters.rule_list import load_class
 from filters.settings import Strict, parse_settings
 from manifests.document import Document, Locator
+from manifests.files import canonical_json
 from manifests.source import Source
 from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, Reader, check_text, cut_pieces
@@ -63,7 +68,7 @@ class RecordReader:
         """Yield the outcome of every record; bytes between records count as part of the record behind them."""
         end = len(stored) if end is None else end
         position, last = start, None
-        for entry in self.read_entries(stored, start, end, self.settings(source, recipe)):
+        for entry in self._read_own(stored, name, start, end, source, recipe):
             if last is not None:
                 yield last
             if not position <= entry.start <= entry.end <= end:
@@ -81,13 +86,14 @@ class RecordReader:
     def find_pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
         """Return pieces of about `split_bytes` that begin where records do."""
         settings = self.settings("", recipe)
-        places = (self.cut(stored, place, settings) for place in range(split_bytes, len(stored), split_bytes))
-        return cut_pieces(places, len(stored))
+        with self._own_code("cut"):
+            places = [self.cut(stored, place, settings) for place in range(split_bytes, len(stored), split_bytes)]
+            return cut_pieces(places, len(stored))
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
         """Read one record again. Raises LookupError if there is no such record at the locator."""
         end = locator.offset + locator.length
-        for entry in self.read_entries(stored, locator.offset, end, self.settings(source, recipe)):
+        for entry in self._read_own(stored, locator.file, locator.offset, end, source, recipe):
             if (entry.start, entry.end) == (locator.offset, end):
                 return self._convert_entry(entry, locator.file, source, recipe, locator.length)
             break
@@ -100,16 +106,42 @@ class RecordReader:
         except ValueError as error:
             raise UserError(f"source {source}, settings: {error}") from error
 
+    @contextmanager
+    def _own_code(self, what: str) -> Iterator[None]:
+        """Raise UserError for what the user's code raises, but for failures of storage."""
+        try:
+            yield
+        except (UserError, RunError, OSError):
+            raise
+        except Exception as error:
+            raise UserError(
+                f"{type(self).__module__}:{type(self).__name__} failed: {what} ({type(error).__name__}: {error}): "
+                "correct the reader and run again; the run continues from here"
+            ) from error
+
+    def _read_own(
+        self, stored: Stored, name: str, start: int, end: int, source: str, recipe: Source
+    ) -> Iterator[Entry]:
+        settings = self.settings(source, recipe)
+        with self._own_code(f"read_entries of {name}, bytes {start} to {end}"):
+            yield from self.read_entries(stored, start, end, settings)
+
     def _convert_entry(self, entry: Entry, name: str, source: str, recipe: Source, stored: int) -> Outcome:
         place = Locator(name, entry.start, entry.end - entry.start)
         if entry.reason is not None:
             return Outcome(place, stored, reason=entry.reason, detail=entry.detail)
         if is_quarantined(place):
             return Outcome(place, stored, reason=Reason.QUARANTINED)
-        if dropped := check_text(entry.text, recipe):
+        with self._own_code(f"the record of {name} at byte {entry.start}"):  # values of types that no document has
+            values = [clean_text(value) for value in (entry.text, entry.url, entry.timestamp)]
+            metadata = json.loads(canonical_json(dict(entry.metadata)).decode("utf-8", "replace"))
+        for value in values:
+            if isinstance(value, Damage):
+                return Outcome.drop(place, stored, value)
+        text, url, time = (value or "" for value in values if not isinstance(value, Damage))
+        if dropped := check_text(text, recipe):
             return Outcome.drop(place, stored, dropped)
-        document = Document(source, place, entry.text, entry.url, entry.timestamp, recipe.licence, dict(entry.metadata))
-        return Outcome(place, stored, document)
+        return Outcome(place, stored, Document(source, place, text, url, time, recipe.licence, metadata))
 
 
 def custom_reader(name: str, source: Source) -> Reader:

@@ -27,8 +27,9 @@ from manifests import tokenizer
 from manifests.files import sha256_json
 from trainer.evaluation import score
 from trainer.evaluation.engine import Engine, build_prompt, build_ranking
+from trainer.evaluation.items import Item
 from trainer.evaluation.judges import Judge
-from trainer.evaluation.layouts import Item, load_items
+from trainer.evaluation.layouts import load_items
 from trainer.evaluation.models import Source, read_pieces
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood

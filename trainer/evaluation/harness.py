@@ -15,7 +15,8 @@ from typing import Any
 
 from filters.errors import UserError
 from trainer.evaluation.evaluate import Records, Run
-from trainer.evaluation.layouts import LETTERS, Row, read_rows
+from trainer.evaluation.items import LETTERS, Row
+from trainer.evaluation.layouts import read_rows
 
 METRICS = {"acc": "accuracy raw", "acc_norm": "accuracy characters"}  # the harness's name of a score, and ours
 

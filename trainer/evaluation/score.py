@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.evaluation.layouts import Item
+from trainer.evaluation.items import Item, last_boxed
 
 Z = 1.96  # standard deviations of a 95 % interval
 
@@ -67,23 +67,6 @@ def extract_number(text: str) -> str:
     found = re.search(r"####\s*\$?(-?[\d.,]*\d)", text)
     digits = found[1].replace(",", "") if found else ""
     return digits if digits.count(".") < 2 else ""  # a date or a version, which a model may write, is no number
-
-
-def last_boxed(text: str) -> str:
-    r"""Return the content of the last \boxed{…} or \fbox{…} of a text, or ""."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if start < 0:
-        return ""
-    begin = re.match(r"\\f?box(?:ed)?\s*", text[start:])
-    rest = text[start + begin.end() :] if begin else ""
-    if not rest.startswith("{"):
-        return rest.split("$")[0].strip()
-    depth = 0
-    for end, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[1:end]
-    return ""
 
 
 def extract_expression(text: str) -> str:

@@ -13,8 +13,9 @@ import yaml
 
 from filters.errors import UserError
 from manifests.files import sha256_json
-from trainer.evaluation import layouts
-from trainer.evaluation.layouts import LETTERS, Data, Item, download, find_files
+from trainer.evaluation import items, layouts
+from trainer.evaluation.items import LETTERS, Item
+from trainer.evaluation.layouts import Data, download, find_files
 
 Scores = tuple[float | None, float | None, float | None, float | None]  # of the paper's 7B, 13B, 33B and 65B
 
@@ -210,7 +211,7 @@ def _read_tasks() -> dict[str, Task]:
 
 def _make_task(name: str, row: dict[str, Any]) -> Task:
     files = dict(row["data"])
-    files |= {"rows": getattr(layouts, files["rows"]), "parse": getattr(layouts, f"parse_{files['parse']}")}
+    files |= {"rows": getattr(layouts, files["rows"]), "parse": getattr(items, f"parse_{files['parse']}")}
     if "ranges" in files:
         files["ranges"] = tuple(range(*bounds) for bounds in files["ranges"])
     decoding = Decoding(**row["decoding"]) if "decoding" in row else None

@@ -28,6 +28,17 @@ def test_cells_without_their_outputs() -> None:
     assert render_notebook(raw) == Notebook(text, "julia")
 
 
+def test_pictures_within_markdown_have_no_data() -> None:
+    data = "iVBORw0KGgo" * 400
+    for form in ("![p](data:image/png;base64,{})", '<img src="data:image/svg+xml;base64,{}" width="9">'):
+        typed = form.format(data)
+        raw = made({"cell_type": "markdown", "source": typed}, {"cell_type": "code", "source": f"s = '{typed}'"})
+        assert render_notebook(raw) == Notebook(f"{form.format('')}\n\n```python\ns = '{typed}'\n```\n", "python")
+    assert render_notebook(made({"cell_type": "markdown", "source": "data:a;base64,abc"})) == Notebook(
+        "data:a;base64,abc\n", "python"
+    )
+
+
 def test_the_third_format() -> None:
     cells = [{"cell_type": "heading", "level": 2, "source": "Part"}, {"cell_type": "code", "input": ["x = 1"]}]
     raw = json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}, {"cells": "x"}, 3]})

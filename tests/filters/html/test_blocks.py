@@ -34,6 +34,48 @@ def test_lines_end_at_block_elements_and_breaks() -> None:
     assert page.gaps[1:] == ["\n\n", "\n", "\n\n", "\n\n", "\n\n", "\n"]
 
 
+def test_dates_in_paragraphs_are_part_of_their_sentences() -> None:
+    assert lines_of("<p>On <time datetime=x>1 May</time> it <b>rained <time>all <i>day</i></time></b>.</p>b") == [
+        "On 1 May it rained all day.",
+        "b",
+    ]
+    page = blocks_of(
+        "<div>By A <time>1 May</time> B<p>c</p><time>2 May<p>d <time>3</time></p>e</time></time></p>f</div>g"
+    )
+    assert page.texts == ["By A", "1 May", "B", "c", "2 May", "d 3", "e", "f", "g"]
+    assert [page.tags[place] for place in page.places] == [
+        "div",
+        "time",
+        "div",
+        "p",
+        "time",
+        "p",
+        "time",
+        "div",
+        "body",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("heading", "text"),
+    [
+        ("<h2>Install<a class=headerlink href=#a title=Link>¶</a></h2>", "Install"),
+        ("<h2><a href=#a>#</a> Install</h2>", "Install"),
+        ("<h2>C<a href=#a>#</a></h2><h2>A <a href=/b>C#</a> <a href=#a><b>#</b></a> b</h2>", "C A C# b"),
+        ("<h2>Item # 5, § 7 ¶</h2>", "Item # 5, § 7 ¶"),
+        (
+            "<h2>History<span class='a mw-editsection'>[<a href=x>edit</a> | <a href=y>source</a>]</span></h2>",
+            "History",
+        ),
+        ("<p>He said <q cite=x>yes, <q>no</q></q>.</p>", "He said “yes, “no””."),
+    ],
+)
+def test_links_to_headings_and_quotes(heading: str, text: str) -> None:
+    page = blocks_of(heading)
+    assert " ".join(page.texts) == text
+    assert all(linked <= len(line) for linked, line in zip(page.linked, page.texts, strict=True))
+
+
 def test_cells_of_a_row_are_on_one_line() -> None:
     page = blocks_of("<table><tr><th>a<th>b<tr><td>1<td>2</table>")
     assert "".join(map("".join, zip(page.gaps, page.texts, strict=True))).strip() == "a\tb\n1\t2"

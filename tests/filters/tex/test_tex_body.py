@@ -39,6 +39,11 @@ DOCUMENT = "\\documentclass{article}\\title{T}\n\\begin{document}\n%s\n\\end{doc
         ("\\section{A} B \\begin{references} Y\\end{references}", "\\section{A} B"),
         ("\\section{A} B \\printbibliography[title=Works]", "\\section{A} B"),
         ("\\section{A} B \\begin{thebibliography}{9} never ends", "\\section{A} B"),
+        (
+            "\\section{A} B\n\\section*{References}\n\\begin{small}\n\\begin{enumerate}\n\\item C, 1990.\n"
+            "\\item D, 1991.\n\\item E, 1992.\n\\end{enumerate}\n\\end{small}\n\\end{center}\nF",
+            "\\section{A} B\n\n\\end{center}\nF",
+        ),
         ("\\section{A}\n\n\n\n B   \n \nC", "\\section{A}\n\n B\n\nC"),
     ],
 )

@@ -40,7 +40,8 @@ from trainer.evaluation.evaluate import (
     score_texts,
     summarize,
 )
-from trainer.evaluation.layouts import Item, download, load_items
+from trainer.evaluation.items import Item
+from trainer.evaluation.layouts import download, load_items
 from trainer.evaluation.models import Source, find_model, open_engine
 from trainer.evaluation.tasks import TASKS, select_tasks
 from trainer.model import Llama

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.evaluation import score
-from trainer.evaluation.layouts import Item
+from trainer.evaluation.items import Item
 from trainer.evaluation.score import Likelihood
 
 # Three choices: the likeliest in sum is "ab", per character "abcdef", per token "abc", against "Answer:" "abc" again.

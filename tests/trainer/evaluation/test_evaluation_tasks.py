@@ -9,7 +9,8 @@ import pytest
 from evaluation_files import write_benchmarks
 
 from filters.errors import UserError
-from trainer.evaluation.layouts import LETTERS, load_items
+from trainer.evaluation.items import LETTERS
+from trainer.evaluation.layouts import load_items
 from trainer.evaluation.tasks import TASKS, Task, choose_shots, format_item, select_tasks
 
 GOLDEN = Path(__file__).with_name("prompts.json")
