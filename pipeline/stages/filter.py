@@ -111,11 +111,12 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
         name: [verdicts.get(one.needs, {}) for one in rules if one.needs_verdicts] for name, (rules, _) in found.items()
     }
     units = []
-    for split, receipt in sorted(extracted.items()):
+    for split in sorted(extracted):
         source = source_of(split)
         if found[source][1] is not None or not stage:
-            reads = [Files(receipt, "documents"), *(known[split] for known in needed[source] if split in known)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+            reads = [Files(extracted, split, ("documents/",))]
+            reads += [Files(known, split) for known in needed[source] if split in known]
+            units.append(Unit(split, {}, reads, extracted[split].bytes, source, calls[source]))
     return units
 
 
