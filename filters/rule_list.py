@@ -4,7 +4,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
@@ -213,19 +213,48 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
 
 
 def first_reason(rules: Sequence[Rule], page: Page) -> AnyReason | None:
-    """Return the reason of the first rule with `at: extract` that drops a document, or None."""
+    """Return the reason of the first rule with `at: extract` that drops a document, or None.
+
+    Raises:
+        UserError: a user's own rule has failed.
+    """
     for rule in rules:
-        if rule.at == "extract" and (reason := rule.apply(page, Found()).reason) is not None:
-            return reason
+        if rule.at == "extract":
+            try:
+                reason = rule.apply(page, Found()).reason
+            except Exception as error:
+                raise_failure([rule], error, f"the text that begins {page.text[:40]!r}")
+            if reason is not None:
+                return reason
     return None
 
 
 def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | None:
-    """Return the reason of the first rule that drops a record without a look at its body, or None."""
+    """Return the reason of the first rule that drops a record without a look at its body, or None.
+
+    Raises:
+        UserError: a user's own rule has failed.
+    """
     for rule in rules:
-        if isinstance(rule, ExtractRule) and (reason := rule.check_record(record)) is not None:
-            return reason
+        if isinstance(rule, ExtractRule):
+            try:
+                reason = rule.check_record(record)
+            except Exception as error:
+                raise_failure([rule], error, f"the record of {record.url or 'no URL'}")
+            if reason is not None:
+                return reason
     return None
+
+
+def raise_failure(rules: Sequence[Rule], error: Exception, place: str) -> NoReturn:
+    """Raise an error of rules again: as UserError with the place, if it may be one of the user's own code."""
+    own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
+    if not own or isinstance(error, UserError | OSError):
+        raise error
+    raise UserError(
+        f"{' or '.join(own)} failed on {place} ({type(error).__name__}: {error}): correct the rule and run again; the "
+        "run continues from here"
+    ) from error
 
 
 def _check_custom(name: str, rule: type[Rule]) -> None:

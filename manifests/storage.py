@@ -15,7 +15,7 @@ import time
 import urllib.parse
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
@@ -31,6 +31,7 @@ from manifests.files import atomic_path
 WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
 CHUNK_BYTES = 16 << 20  # of a download, each one request
 RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
+SENT_BYTES = 32 << 20  # of an upload that are in memory at once
 RANGES = 4  # of a file at once: each waits for the network most of the time
 REMOVALS = 32  # of files at once
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
@@ -143,15 +144,23 @@ class Storage:
 
     def list_files(self, folder: str = "") -> list[Entry]:
         """Return all files below a folder, sorted by path."""
-        root = f"{self.root}/{folder}".rstrip("/")
+        root = f"{self.root}/"
+        return sorted(Entry(info.path.removeprefix(root), info.size, info.mtime_ns or 0) for info in self._list(folder))
 
-        def entries() -> list[Entry]:
-            selector = fs.FileSelector(root, recursive=True, allow_not_found=True)
-            found = self._count("list").get_file_info(selector)
-            files = [info for info in found if info.size is not None]  # to ask for the type takes far longer
-            return [Entry(info.path.removeprefix(f"{self.root}/"), info.size, info.mtime_ns or 0) for info in files]
+    def list_sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes of all files below a folder, by path."""
+        root = f"{self.root}/"
+        return {info.path.removeprefix(root): info.size for info in self._list(folder)}
 
-        return sorted(self._retry(entries, folder), key=lambda entry: entry.path)
+    def _list(self, folder: str) -> Iterator[fs.FileInfo]:
+        """Yield the files below a folder. Of a large one, what pyarrow found takes more memory than all else here."""
+        selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
+        found = self._retry(lambda: self._count("list").get_file_info(selector), folder)
+        found.reverse()
+        while found:
+            info = found.pop()
+            if info.size is not None:  # to ask for the type takes far longer
+                yield info
 
     def is_empty(self) -> bool:
         """Return True if there is no file below the URL."""
@@ -232,7 +241,7 @@ class Storage:
                     self._put(path, b"")
                     return
                 # Not closed here: a stream that failed keeps its buffer, and the map with it, for a while.
-                self._put(path, pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+                self._put(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
         self._retry(copy, path)
 
@@ -265,8 +274,8 @@ class Storage:
         with ThreadPoolExecutor(REMOVALS) as pool:
             list(pool.map(self.remove, paths))
 
-    def _put(self, path: str, data: Any) -> None:
-        """Write a file by one call, so that no error of ours can end an upload halfway."""
+    def _put(self, path: str, data: bytes | mmap.mmap) -> None:
+        """Write a file, all of whose bytes are at hand, so that no error of ours can end an upload halfway."""
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
             self.requests["put"] += 1
@@ -275,9 +284,8 @@ class Storage:
             return
         if isinstance(self.filesystem, fs.HadoopFileSystem):
             self.filesystem.create_dir(target.rpartition("/")[0])
-        stream = self._count("put").open_output_stream(target, compression=None)
-        stream.write(data)
-        stream.close()
+        with ThreadPoolExecutor(1) as thread:  # which no signal ends halfway
+            thread.submit(_send, self._count("put"), target, data).result()
 
     def _count(self, kind: str) -> fs.FileSystem:
         self.requests[kind] += 1
@@ -301,6 +309,17 @@ class Storage:
 def connect(url: str) -> Storage:
     """Return the storage at a URL, one a process. Raises UserError for a URL that cannot be opened."""
     return Storage(url)
+
+
+def _send(filesystem: fs.FileSystem, target: str, data: bytes | mmap.mmap) -> None:
+    """Upload bytes. Of a mapped file, what has been sent does not stay in memory. Raises OSError."""
+    stream, view = filesystem.open_output_stream(target, compression=None), memoryview(data)
+    for start in range(0, len(data), SENT_BYTES):
+        stream.write(view[start : start + SENT_BYTES])
+        if isinstance(data, mmap.mmap):
+            stream.flush()  # waits until it is sent
+            data.madvise(mmap.MADV_DONTNEED, start, min(SENT_BYTES, len(data) - start))
+    stream.close()
 
 
 def _write_at(descriptor: int, data: memoryview, place: int) -> None:

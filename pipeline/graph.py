@@ -16,7 +16,7 @@ from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import collecting_garbage, run_job
 from pipeline.beam.receipts import sweep
-from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, source_of
+from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, pack_together, source_of
 from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
@@ -144,9 +144,10 @@ class StageGraph:
         step = extract.extract_step(*given)
         self.extract_arguments = step.by_source
         extracted, (joined, dropped_rows) = yield from together(run_units(step), join.join_sources(*given))
-        self.extracted = {**extracted, **joined} if joined else extracted
-        self.ledger["extract"] = manifest.sum_tallies([*self.extracted.values(), *dropped_rows.values()])
-        sweep(self.corpus, step, self.extracted)
+        self.extracted = pack_together(extracted, joined) if joined else extracted
+        self.ledger["extract"] = manifest.sum_tallies(self.extracted, dropped_rows)
+        if step.shared:
+            sweep(self.corpus, step, self.extracted)
         self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
 
     def url_dedup(self) -> Work[None]:
@@ -185,7 +186,7 @@ class StageGraph:
         """Filter the documents, and begin to compare what is left."""
         made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
-        self.ledger["filter"] = manifest.sum_tallies(self.filtered.values())
+        self.ledger["filter"] = manifest.sum_tallies(self.filtered)
         self.verdicts.clear()
         here = splits_of(self.recipe, self.corpus, self.extracted, self.filtered)
         self.splits = [*here, *self.inputs.earlier]
@@ -202,8 +203,11 @@ class StageGraph:
         searches = neardup.near_searches(self.splits)
         works = (search.verify(found) for search, found in zip(searches, self.candidates, strict=True))
         found = yield from together(*works)
-        done = {name: {unit: one[name][unit] for one in found for unit in one[name]} for name in neardup.SEARCH}
-        neardup.sweep_searches(self.corpus, done)
+        if len(searches) == 1:
+            (done,) = found
+        else:
+            done = {name: pack_together(*(one[name] for one in found)) for name in neardup.SEARCH}
+            neardup.sweep_searches(self.corpus, done)
         if searches:
             self.findings[neardup.STAGE] = neardup.findings(done[neardup.CANDIDATES], done[neardup.EDGES])
         near = done[neardup.EDGES].values()
@@ -219,7 +223,7 @@ class StageGraph:
         self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.clean = survivors.survivor_units(self.filtered, self.survivors)
-        self.ledger["neardup"] = manifest.sum_tallies([self.survivors])
+        self.ledger["neardup"] = manifest.sum_tallies(chosen)
         self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
 
     def connect(self) -> Work[Part]:
@@ -258,7 +262,7 @@ class StageGraph:
             [(parts, shards)],
             [index, (statistics.shard_step(shards),)],
         ]
-        self.ledger["tokenize"] = manifest.sum_tallies(tokenized.values())
+        self.ledger["tokenize"] = manifest.sum_tallies(tokenized)
 
     def split_statistics(self) -> Work[None]:
         """Describe the documents of each split."""

@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from filters.errors import UserError
 from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
-from manifests.mirror import place_of
+from manifests.manifest import GENERATIONS, generation_folder
+from manifests.mirror import list_folder, place_of
 from manifests.tools.corpus import open_parquet, parquet_files, scan_parquet
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
     chosen = pa.concat_tables([rows.filter(own), rows.filter(~own)]).slice(0, max(1, shown)).sort_by(_ORDER)
     removed = chosen.to_pylist()
     kept = removed[0]["kept"]
-    found = _read_members(folder, clean, [kept, *(row["removed"] for row in removed)])
+    found = _read_members(folder, [kept, *(row["removed"] for row in removed)])
     return Cluster(
         identity.hex(),
         Member(**found[kept], similarity=1.0, reason=""),
@@ -209,10 +210,33 @@ def _read_cluster(folder: Path, identity: bytes) -> pa.Table | None:
     return pa.concat_tables(table for _, _, table in scan_parquet(files, columns, _is("kept", kept[0])))
 
 
-def _read_members(folder: Path, clean: list[Path], identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+def _read_members(folder: Path, identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
+    """Return the members of a cluster; those that a generation has kept of earlier ones are read there."""
+    found: dict[bytes, dict[str, Any]] = {}
+    for run in [folder, *_earlier_runs(folder)]:
+        missing = [identity for identity in identities if identity not in found]
+        if missing and list_folder(run, "clean"):
+            found |= _read_clean(run, missing)
+    lacking = [identity.hex() for identity in identities if identity not in found]
+    if lacking:
+        raise UserError(
+            f"{folder}/clean lacks {lacking[0]}: look for it in the corpora that deduplication.against of "
+            f"{folder}/recipe.yaml names, or finish the run by giving the same `python -m pipeline run` again"
+        )
+    return found
+
+
+def _earlier_runs(folder: Path) -> list[Path]:
+    """Return the folders of the runs before a generation, the latest first; none for other folders."""
+    if folder.parent.name != GENERATIONS or not folder.name.isdecimal():
+        return []
+    return [generation_folder(folder.parents[1], number) for number in reversed(range(int(folder.name)))]
+
+
+def _read_clean(folder: Path, identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
     chosen = pc.field("id").isin(pa.array(identities, _IDENTITY))
     found = {}
-    for path, number, _ in scan_parquet(clean, ["id"], chosen):
+    for path, number, _ in scan_parquet(parquet_files(folder, "clean"), ["id"], chosen):
         with open_parquet(path) as file:
             table = file.read_row_group(number, ["id", "url", "text"])
         source = path.relative_to(folder / "clean").parts[0]
@@ -220,10 +244,6 @@ def _read_members(folder: Path, clean: list[Path], identities: Sequence[bytes]) 
             text, url = row["text"], row["url"] or ""
             plain = {"id": row["id"].hex(), "source": source, "url": url, "characters": len(text), "text": text}
             found[row["id"]] = plain
-    if missing := [identity.hex() for identity in identities if identity not in found]:
-        raise UserError(
-            f"{folder}/clean lacks {missing[0]}: finish the run by giving the same `python -m pipeline run` again"
-        )
     return found
 
 

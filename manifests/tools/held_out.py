@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from filters.dedup.minhash import wide_shingle_hashes
+from filters.dedup.minhash import wide_shingle_hashes, word_hashes
 from filters.errors import UserError
 from manifests.files import sha256_bytes, write_atomic
 from manifests.manifest import ShardEntry
@@ -24,7 +24,7 @@ from manifests.tools.corpus import CorpusReader
 
 NGRAM = 13  # words in an n-gram
 SHARED = 0.5  # share of a document's distinct n-grams, above which it is left out
-MIN_WORDS = 50  # least words of a document; a shorter one has too few n-grams
+MIN_WORDS = 50  # least words of a document, as n-grams have them; a shorter one has too few n-grams
 DOCUMENTS = 500  # most documents of each source, by default
 SPARE = 4  # candidates that are read for each document wanted
 
@@ -107,7 +107,7 @@ def _choose_candidates(reader: CorpusReader, documents: int, counts: dict[str, S
     """Yield the first documents of each source that are long enough, with the hashes of their n-grams."""
     for name, source in sorted(reader.manifest.sources.items()):
         for identity, url, text in itertools.islice(_read_documents(reader, source.validation), SPARE * documents):
-            if len(text.split()) < MIN_WORDS:
+            if len(word_hashes(text)) < MIN_WORDS:
                 counts[name].short += 1
                 continue
             row = {"source": name, "document": identity.hex(), "url": url, "text": text}

@@ -21,6 +21,7 @@ from typing import Any
 
 from filters.errors import RunError
 from manifests.files import canonical_json, write_atomic
+from manifests.ledger import total
 from manifests.mirror import mirror_of
 from manifests.storage import StorageError
 from pipeline.beam import counters
@@ -57,11 +58,11 @@ class PlannedStep:
         if self.found:
             self.waiting = {name: key for name, key in self.fingerprints.items() if name not in self.found}
         self.stale = set[str]() if step.shared else set(listing.left)
-        self.complete = step.completer(known) if mirror_of(corpus) is not None else lambda task, unit: task
+        self.complete = step.completer(known) if mirror_of(corpus) is not None else step.task
 
     def task_of(self, unit: Unit) -> Task:
         """Return the task of a unit, with the files that it fetches: none of a corpus of this machine."""
-        return self.complete(self.step.task(unit, self.fingerprints[unit.name]), unit)
+        return self.complete(unit, self.fingerprints[unit.name])
 
     def finish(self, status: RunStatus) -> Receipts:
         """Return the receipts of all tasks; remove what other tasks have left. `status` gets the counts."""
@@ -69,7 +70,7 @@ class PlannedStep:
             self.found = PackedReceipts(self.fingerprints, chain(self.found.items(), self._read()))
         if not self.step.shared:
             remove_stale(self.corpus, self.step, self.fingerprints, self.stale)
-        status.end_step(self.step.name, len(self.found), self.found.whole)
+        status.end_step(self.step.name, len(self.found), total(self.found.tallies.values()))
         return self.found
 
     def _read(self) -> Iterator[tuple[str, Receipt]]:

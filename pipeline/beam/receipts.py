@@ -110,7 +110,7 @@ class Listing:
         for folder in self.folders:
             found.update((f"{folder}/{file}", -1) for file in relative_files(self.corpus / folder))
             if self.mirror is not None:
-                found.update((file.path, file.bytes) for file in self.mirror.storage.list_files(folder))
+                found.update(self.mirror.storage.list_sizes(folder))
         return found
 
     def take(self, receipt: Receipt, fingerprint: str | None, written: int | None) -> bool:
@@ -118,21 +118,20 @@ class Listing:
         cells = receipt.cells
         if cells[0] != fingerprint:
             return False
-        paths = cells[4::3]
+        left, paths = self.left, cells[4::3]
         if self.mirror is None:
-            is_whole = all(_holds(self.corpus, output, written) for output in receipt.outputs)
+            if not all(_holds(self.corpus, output, written) for output in receipt.outputs):
+                return False
         else:
-            is_whole = all(map(self._stores, paths, map(int, cells[5::3])))
-        for path in paths if is_whole else ():
-            self.left.pop(path, None)
-        return is_whole
-
-    def _stores(self, path: str, size: int) -> bool:
-        """Return True if the object store has a file of that size."""
-        found = self.left.get(path, -1)
-        if found < 0 and self.mirror is not None and (entry := self.mirror.storage.find(path)) is not None:
-            found = entry.bytes  # in a folder of no step
-        return found == size
+            for path, size in zip(paths, cells[5::3], strict=True):
+                stored = left.get(path, -1)
+                if stored < 0 and (entry := self.mirror.storage.find(path)) is not None:
+                    stored = entry.bytes  # in a folder of no step
+                if stored != int(size):
+                    return False
+        for path in paths:
+            left.pop(path, None)
+        return True
 
 
 def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple[PackedReceipts, Listing]:

@@ -6,6 +6,7 @@ started again redoes at most the units in flight, and gives the same bytes.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ class Output(NamedTuple):
 
 
 File = tuple[str, str]  # path and hash of an output
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def planned(path: str, size: int) -> Output:
@@ -65,7 +67,7 @@ class Receipt:
     between. A part is read from it whenever it is asked for.
     """
 
-    __slots__ = ("_row",)
+    __slots__ = ("row",)
 
     def __init__(
         self, fingerprint: str, outputs: Sequence[Output], tallies: Mapping[str, Tally], facts: Mapping[str, Any]
@@ -75,19 +77,14 @@ class Receipt:
         counts = {source: tally.as_dict() for source, tally in tallies.items()}
         cells = [fingerprint, sha, _ENCODER.encode(facts), _ENCODER.encode(counts)]
         cells += [str(cell) for output in outputs for cell in output]
-        self._row = "\0".join(cells).encode("utf-8", "surrogatepass")
+        self.row = "\0".join(cells).encode("utf-8", "surrogatepass")
 
     @classmethod
     def of_row(cls, row: bytes) -> "Receipt":
         """Return the receipt of a `row`."""
         made = Receipt.__new__(Receipt)
-        made._row = row
+        made.row = row
         return made
-
-    @property
-    def row(self) -> bytes:
-        """All parts."""
-        return self._row
 
     def __reduce__(self) -> Any:
         return Receipt.of_row, (self.row,)
@@ -106,7 +103,7 @@ class Receipt:
     @property
     def fingerprint(self) -> str:
         """The task's fingerprint."""
-        return self.row.partition(b"\0")[0].decode()
+        return self.row[: self.row.index(0)].decode()
 
     @property
     def sha(self) -> str:
@@ -150,48 +147,53 @@ class Receipt:
 
     def below(self, place: str) -> list[Output]:
         """Return the outputs below a folder of the corpus, or the one of that path; all for an empty name."""
-        cells, prefix = self.cells, place and f"{place}/"
+        cells, prefix = self.cells, f"{place}/"
         files = zip(cells[4::3], cells[5::3], cells[6::3], strict=True)
-        return [Output(path, int(size), sha256) for path, size, sha256 in files if f"{path}/".startswith(prefix)]
+        return [
+            Output(path, int(size), sha256)
+            for path, size, sha256 in files
+            if not place or path.startswith(prefix) or path == place
+        ]
 
-    def files(self, place: str = "") -> list[File]:
-        """Return path and hash of the outputs below a folder, or of the one of that path; of all for an empty name."""
-        cells, prefix = self.cells, place and f"{place}/"
+    def files(self, folders: tuple[str, ...] = ()) -> list[File]:
+        """Return path and hash of the outputs below folders, each with a slash at its end; of all without folders."""
+        cells = self.cells
         files = zip(cells[4::3], cells[6::3], strict=True)
-        return [file for file in files if f"{file[0]}/".startswith(prefix)]
+        return [file for file in files if file[0].startswith(folders)] if folders else list(files)
 
 
 Receipts = Mapping[str, Receipt]  # by the names of their tasks
 
 
 class PackedReceipts(Mapping[str, Receipt]):
-    """Receipts whose rows lie in a temporary file: a driver has millions of them, and asks for each now and then.
+    """Receipts whose rows lie in a temporary file: a driver has millions of them, and reads each now and then.
 
     Attributes:
-        whole: the sum of all their tallies.
+        tallies: the sums of their tallies, by source.
     """
 
     def __init__(self, names: Iterable[str], found: Iterable[tuple[str, Receipt]]) -> None:
         """Take receipts, each with the name of its task, in any order; they get that of the names."""
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it ends with the object
-        self._ends, numbers = array("Q", [0]), dict[str, int]()
-        self.whole = Tally()
+        self._ends, self.tallies = array("Q", [0]), dict[str, Tally]()
+        numbers: dict[str, int] = dict.fromkeys(names, -1)
+        write, append, end = self._file.write, self._ends.append, 0
         for number, (name, receipt) in enumerate(found):
             numbers[name] = number
-            self._ends.append(self._ends[-1] + self._file.write(receipt.row))
-            for plain in receipt.counts.values():
-                self.whole.add_plain(plain)
+            end += write(receipt.row)
+            append(end)
+            for source, plain in receipt.counts.items():
+                self.tallies.setdefault(source, Tally()).add_plain(plain)
         self._file.flush()
         self._descriptor = self._file.fileno()
-        self._numbers = {name: numbers[name] for name in names if name in numbers}
-
-    def read(self, number: int) -> bytes:
-        """Return a row, by its number in the file."""
-        start = self._ends[number]
-        return os.pread(self._descriptor, self._ends[number + 1] - start, start)
+        if len(self._ends) <= len(numbers):
+            numbers = {name: number for name, number in numbers.items() if number >= 0}
+        self._numbers = numbers
 
     def __getitem__(self, name: str) -> Receipt:
-        return PackedReceipt(self, self._numbers[name])
+        number = self._numbers[name]
+        start = self._ends[number]
+        return Receipt.of_row(os.pread(self._descriptor, self._ends[number + 1] - start, start))
 
     def __contains__(self, name: object) -> bool:
         return name in self._numbers
@@ -203,27 +205,40 @@ class PackedReceipts(Mapping[str, Receipt]):
         return len(self._numbers)
 
 
-class PackedReceipt(Receipt):
-    """A receipt whose row is read whenever it is asked for."""
-
-    __slots__ = ("_number", "_rows")
-
-    def __init__(self, rows: PackedReceipts, number: int) -> None:
-        """Take the place of the row."""
-        self._rows, self._number = rows, number
-
-    @property
-    def row(self) -> bytes:
-        """All parts."""
-        return self._rows.read(self._number)
+def pack_together(*parts: Receipts) -> PackedReceipts:
+    """Return the receipts of tasks of several steps, which have names of their own."""
+    names = itertools.chain.from_iterable(parts)
+    return PackedReceipts(names, itertools.chain.from_iterable(part.items() for part in parts))
 
 
-@dataclass(frozen=True, slots=True)
+def sum_by_source(found: Receipts) -> Mapping[str, Tally]:
+    """Return the sums of the tallies of receipts, by source."""
+    return (found if isinstance(found, PackedReceipts) else pack_together(found)).tallies
+
+
+@dataclass(slots=True)
 class Files:
-    """The outputs of a receipt below a folder, as units read them: a driver holds many, so they are not listed here."""
+    """What a unit reads of a finished task: its outputs below some folders, or all of its result.
 
-    receipt: Receipt
-    folder: str
+    It holds the place of the receipt, not the receipt: a driver has many units. As an argument, it stands for the
+    paths: functions get the list of them.
+
+    Attributes:
+        receipts: of the task's step.
+        name: of the task.
+        folders: each with a slash at its end; none for all of the result.
+    """
+
+    receipts: Receipts
+    name: str
+    folders: tuple[str, ...] = ()
+
+    def list(self) -> list[File]:
+        """Return path and hash of these outputs."""
+        return self.receipts[self.name].files(self.folders)
+
+    def __reduce__(self) -> Any:
+        return list, ([path for path, _ in self.list()],)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +270,6 @@ class Awaited(NamedTuple):
 
 Fingerprints = Mapping[str, str]  # of the tasks of a step, by name
 Known = Mapping[str, Fingerprints]  # of the tasks of earlier turns, by step
-NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Unit(NamedTuple):
@@ -348,28 +362,37 @@ class Step:
             known: of tasks that units await.
         """
         common = hash_key([self.settings, [] if self.any_way else list(upstream.items())])
-        of_source = {name: hash_key(values) for name, values in self.by_source.items()}
-        versions = {calls: code_version(self.function, *calls) for calls in {unit.calls for unit in self.units}}
+        shared = {
+            (calls, source): hash_key([code_version(self.function, *calls), common, self.by_source.get(source, {})])
+            for calls, source in {(unit.calls, unit.source) for unit in self.units}
+        }
         made = {}
         for name, arguments, reads, _, source, calls, quarantine, awaits in self.units:
-            parts: list[Any] = [versions[calls], common, of_source.get(source, ""), name, arguments]
-            parts += [[one, known[one.step][one.name]] for one in awaits]
-            made[name] = hash_key([*parts, reads, quarantine])
+            awaited = [[one, known[one.step][one.name]] for one in awaits] if awaits else ()
+            made[name] = hash_key([shared[calls, source], name, arguments, awaited, reads, quarantine])
         return made
 
-    def task(self, unit: Unit, fingerprint: str) -> Task:
-        """Return the task of a unit, without the files that it reads."""
-        return Task(self.name, unit.name, fingerprint, unit.size, unit.source, unit.arguments, unit.quarantine)
+    def task(
+        self, unit: Unit, fingerprint: str, files: tuple[File, ...] = (), awaited: tuple[tuple[Task, str], ...] = ()
+    ) -> Task:
+        """Return the task of a unit; without the files that it reads where they are not given."""
+        name, arguments, _, size, source, _, quarantine, _ = unit
+        return Task(self.name, name, fingerprint, size, source, arguments, quarantine, files, awaited)
 
-    def completer(self, known: Known = NOTHING) -> Callable[[Task, Unit], Task]:
-        """Return a function that adds the files that it reads to the task of a unit. `known`: as for `fingerprints`."""
+    def completer(self, known: Known = NOTHING) -> Callable[[Unit, str], Task]:
+        """Return a function that returns the task of a unit with a fingerprint, and with the files that it reads.
+
+        `known`: as for `fingerprints`.
+        """
         common = files_in(self.settings)
-        of_source = {name: files_in(values) for name, values in self.by_source.items()}
+        of_source = {name: [*files_in(values), *common] for name, values in self.by_source.items()}
 
-        def complete(task: Task, unit: Unit) -> Task:
-            files = dict.fromkeys([*files_in((unit.reads, unit.arguments)), *of_source.get(unit.source, ()), *common])
+        def complete(unit: Unit, fingerprint: str) -> Task:
+            files = files_in(unit.reads) if unit.reads else []
+            files += files_in(unit.arguments) if unit.arguments else []
+            files += of_source.get(unit.source, common)
             awaited = tuple((Task(one.step, one.name, known[one.step][one.name]), one.path) for one in unit.awaits)
-            return task._replace(files=tuple(files), awaited=awaited)
+            return self.task(unit, fingerprint, tuple(dict.fromkeys(files)), awaited)
 
         return complete
 
@@ -392,20 +415,24 @@ def files_in(value: Any) -> list[File]:
     left = [value]
     while left:
         one = left.pop()
-        if type(one) is str or type(one) is int:  # most are
+        kind = type(one)
+        if kind is str or kind is int:  # most are
             continue
-        if isinstance(one, Output):
-            found += [(one.path, one.sha256)] if one.sha256 else []
-        elif isinstance(one, list | tuple):
+        if kind is Files:
+            found += one.list()
+        elif kind is Output:
+            if one.sha256:
+                found.append((one.path, one.sha256))
+        elif kind is list or kind is tuple:
             left += one
-        elif isinstance(one, Files):
-            found += one.receipt.files(one.folder)
-        elif isinstance(one, Receipt):
-            found += one.files()
-        elif isinstance(one, Keyed):
+        elif kind is Keyed:
             left.append(one.key)
+        elif kind is Receipt:
+            found += one.files()
         elif isinstance(one, Mapping):
             left += one.values()
+        elif isinstance(one, tuple):
+            left += one
     return found
 
 
@@ -422,10 +449,10 @@ def hash_key(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Keyed):
         return value.key
+    if isinstance(value, Files):
+        return value.list() if value.folders else value.receipts[value.name].sha
     if isinstance(value, Receipt):
         return value.sha
-    if isinstance(value, Files):
-        return value.receipt.files(value.folder)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     return value.model_dump()
@@ -438,4 +465,6 @@ def _read_json(cell: bytes) -> dict[str, Any]:
 
 
 _DECODER = json.JSONDecoder()
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain, check_circular=False
+)

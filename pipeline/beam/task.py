@@ -135,8 +135,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     with marked(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
-            awaited = (file for one, path in task.awaited for file in read_finished(root, one).files(path))
-            for path, sha256 in itertools.chain(task.files, awaited):
+            awaited = (output for one, path in task.awaited for output in read_finished(root, one).below(path))
+            for path, sha256 in itertools.chain(task.files, ((one.path, one.sha256) for one in awaited)):
                 mirror.fetch(path, sha256)
         for model, version in job.given:
             fetch_url(model, version, root)

@@ -62,10 +62,12 @@ class NearSearch:
     Attributes:
         minhash: the settings.
         splits: by their number among all splits.
+        shared: there are other settings, whose steps have the same names.
     """
 
     minhash: MinHash
     splits: dict[int, Split]
+    shared: bool
 
     @cached_property
     def folder(self) -> str:
@@ -92,17 +94,17 @@ class NearSearch:
         units = [
             _keys_unit(self.unit(unit_name(split, number)), split, number) for number, split in self.splits.items()
         ]
-        mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         bucket = {"bucket": self.minhash.bucket}
-        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=True)
+        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=self.shared)
 
     def fetch_evidence(self, candidates: Receipts) -> tuple[Step, Step]:
         """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
         maps = [Unit(name, {"pairs": receipt.outputs[0].path}, [receipt]) for name, receipt in candidates.items()]
         reduces = [Unit(self.unit(unit_name(split, number))) for number, split in self.splits.items()]
         settings = {"ranges": self.evidence_ranges(candidates), "splits": list(self.splits)}
-        mapping = Step(WANTED, map_wanted, maps, settings, shared=True)
-        return mapping, Step(FETCH, reduce_wanted, reduces, shared=True)
+        mapping = Step(WANTED, map_wanted, maps, settings, shared=self.shared)
+        return mapping, Step(FETCH, reduce_wanted, reduces, shared=self.shared)
 
     def verify_candidates(self, candidates: Receipts) -> tuple[Step, Step]:
         """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
@@ -116,9 +118,9 @@ class NearSearch:
         for number, receipt in enumerate(candidates.values()):
             units.append(Unit(self.unit(f"range/{number:05d}"), {"pairs": receipt.outputs[0].path}, [receipt]))
         ranges = self.evidence_ranges(candidates)
-        mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=True)
+        mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds}
-        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=True)
+        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=self.shared)
 
     def evidence_ranges(self, candidates: Receipts) -> int:
         """Return the number of ranges that evidence is cut into."""
@@ -132,7 +134,7 @@ def near_searches(splits: list[Split]) -> list[NearSearch]:
     for number, split in enumerate(splits):
         if split.compared.minhash is not None:
             found.setdefault(split.compared.minhash, {})[number] = split
-    return [NearSearch(minhash, members) for minhash, members in found.items()]
+    return [NearSearch(minhash, members, len(found) > 1) for minhash, members in found.items()]
 
 
 def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:

@@ -196,8 +196,8 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
     done = filtered or {}
     compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
     return [
-        _make_split(compared[source_of(name)], corpus, name, False, receipt, done.get(name))
-        for name, receipt in sorted(extracted.items())
+        _make_split(compared[source_of(name)], corpus, name, False, extracted[name], done.get(name))
+        for name in sorted(extracted)
     ]
 
 
@@ -268,10 +268,12 @@ def _make_split(
     compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt | None
 ) -> Split:
     source = source_of(name)
+    paths = signature_path(name), f"clean/{name}.parquet"
     if filtered is not None:
-        (signatures,), (clean,) = filtered.below(SIGNATURES), filtered.below("clean")
+        written = {output.path: output for output in filtered.outputs}
+        signatures, clean = (written[path] for path in paths)
     else:
-        signatures, clean = (planned(at, extracted.bytes) for at in (signature_path(name), f"clean/{name}.parquet"))
+        signatures, clean = (planned(path, extracted.bytes) for path in paths)
     documents = (filtered or extracted).out_of(source)["records"]
     place, dump = sys.intern(str(corpus)), sys.intern(dump_of(extracted.facts["file"]))
     return Split(name, place, earlier, source, dump, documents, compared, signatures, clean)

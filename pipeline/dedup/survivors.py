@@ -322,23 +322,24 @@ def findings(survivors: Receipt) -> dict[str, int]:
 
 def table_step(filtered: Receipts, survivors: Receipt) -> Step:
     """Return the step that writes `clusters/`, with a unit per split."""
-    return Step(TABLES, write_clusters, survivor_units(filtered, survivors, SIGNATURES), owns=(FOLDER,))
+    return Step(TABLES, write_clusters, survivor_units(filtered, survivors, f"{SIGNATURES}/"), owns=(FOLDER,))
 
 
-def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean") -> list[Unit]:
+def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean/") -> list[Unit]:
     """Return a unit per split that reads its files below a folder, and the verdicts on its documents.
 
     Args:
         filtered: receipts of clean documents by split.
         survivors: the receipt of the survivors.
-        folder: of clean documents or of signatures.
+        folder: of clean documents or of signatures, with a slash at its end.
     """
-    found, units = verdicts_of(survivors), []
-    for split, receipt in sorted(filtered.items()):
-        verdicts = found.get(split)
-        reads = [Files(receipt, folder), verdicts]
+    found, folders, units = verdicts_of(survivors), (folder,), list[Unit]()
+    for split in sorted(filtered):
+        verdicts, (clean,) = found.get(split), filtered[split].below("clean")
         path = verdicts.path if verdicts is not None else ""
-        units.append(Unit(split, {"verdicts": path}, reads, receipt.below("clean")[0].bytes, source_of(split)))
+        units.append(
+            Unit(split, {"verdicts": path}, [Files(filtered, split, folders), verdicts], clean.bytes, source_of(split))
+        )
     return units
 
 

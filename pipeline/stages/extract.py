@@ -59,7 +59,8 @@ def extract_step(
             calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
             units[split] = piece_unit(split, item, piece, source, calls, quarantine)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
-    return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=True)
+    is_joined = any(joined_for(source) is not None for source in recipe.sources.values())
+    return Step(STEP, extract, list(units.values()), {}, by_source, OWNED, shared=is_joined)
 
 
 def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
 from filters.rule import COLUMNS, Found, Rule, page_of
-from filters.rule_list import Filtered, apply_rules, name_of, rule_labels
+from filters.rule_list import Filtered, apply_rules, raise_failure, rule_labels
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash, locator_from
 from manifests.ledger import Tally
 from manifests.mirror import fetch
@@ -111,11 +111,12 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
         name: [verdicts.get(one.needs, {}) for one in rules if one.needs_verdicts] for name, (rules, _) in found.items()
     }
     units = []
-    for split, receipt in sorted(extracted.items()):
+    for split in sorted(extracted):
         source = source_of(split)
         if found[source][1] is not None or not stage:
-            reads = [Files(receipt, "documents"), *(known[split] for known in needed[source] if split in known)]
-            units.append(Unit(split, {}, reads, receipt.bytes, source, calls[source]))
+            reads = [Files(extracted, split, ("documents/",))]
+            reads += [Files(known, split) for known in needed[source] if split in known]
+            units.append(Unit(split, {}, reads, extracted[split].bytes, source, calls[source]))
     return units
 
 
@@ -200,13 +201,7 @@ def filter_pages(
         try:
             filtered = apply_rules(page_of(row, applied.language_known), rules, given)
         except Exception as error:
-            own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
-            if not own or isinstance(error, UserError | OSError):
-                raise
-            raise UserError(
-                f"{' or '.join(own)} failed on document {row['id'].hex()} of {split} ({type(error).__name__}: {error})"
-                ": correct the rule and run again; the run continues from here"
-            ) from error
+            raise_failure(rules, error, f"document {row['id'].hex()} of {split}")
         yield row, filtered
         forget_record()
 

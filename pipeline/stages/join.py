@@ -34,7 +34,7 @@ from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.beam.exchange import Mapped, ranges_for
 from pipeline.beam.quarantine import Place, forget_record
-from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit
+from pipeline.beam.step import Receipt, Receipts, Result, Step, Unit, pack_together
 from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
@@ -78,12 +78,8 @@ def join_sources(
         if joined is not None and items:
             settings = extract.source_arguments(name, source, models)
             works.append(join_source(name, source, joined, items, offsets, settings, quarantine))
-    documents: dict[str, Receipt] = {}
-    rows: dict[str, Receipt] = {}
-    for made, dropped in (yield from together(*works)):
-        documents |= made
-        rows |= dropped
-    return documents, rows
+    made = yield from together(*works)
+    return pack_together(*(documents for documents, _ in made)), pack_together(*(rows for _, rows in made))
 
 
 def join_source(

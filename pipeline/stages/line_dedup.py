@@ -75,16 +75,20 @@ def dedup_turns(
 ) -> Turns:
     """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = collect_step(recipe, extracted, by_source, verdicts)
-    found = find_duplicates(recipe, {unit.name: extracted[unit.name] for unit in collect.units})
+    found = find_duplicates(recipe, extracted)
     return compare_turns(STAGE, collect, found, LINE_BITS, reduce_verdicts)
 
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find duplicate lines: a mapper per split that `collect` has run on."""
-    groups = _group_splits(recipe, extracted)
+    """Return the steps that find duplicate lines: a mapper per split of the sources whose rules need this stage."""
+    rules, files, lines = _find_rules(recipe), dict[str, str](), dict[str, int]()
+    for split in sorted(extracted):
+        if (source := source_of(split)) in rules:
+            receipt = extracted[split]
+            files[split] = receipt.facts["file"]
+            lines[split] = receipt.out_of(source)["characters"] // LINE_CHARACTERS
+    groups = _group_splits(recipe, files)
     ordered = any(group.rules.keep == "first" for group in groups.values())
-    characters = {split: extracted[split].out_of(source_of(split))["characters"] for split in groups}
-    lines = {split: size // LINE_CHARACTERS for split, size in characters.items()}
     ranges = ranges_for(sum(lines.values()) * (ORDERED_KEY if ordered else KEY).itemsize, RANGE_BYTES)
     units = []
     for number, (split, group) in enumerate(groups.items()):
@@ -187,10 +191,9 @@ def _find_rules(recipe: Recipe) -> dict[str, DuplicateLines]:
     return {name: rule for name, rule in needing.items() if isinstance(rule, DuplicateLines)}
 
 
-def _group_splits(recipe: Recipe, extracted: Receipts) -> dict[str, _Group]:
-    """Return the group of each split, in the order of the splits."""
+def _group_splits(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group]:
+    """Return the group of each split, in their order. `splits`: the file that each is a part of."""
     rules = _find_rules(recipe)
-    splits = {split: receipt.facts["file"] for split, receipt in sorted(extracted.items())}
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():
         key = order_key(recipe.seed, "lines", f"{source_of(split)}/{file}".encode())

@@ -3,7 +3,6 @@
 A ledger that does not balance, or shards that hold other counts than the ledger says, fail the run here.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from manifests.ledger import Tally, imbalances, tally_from
 from manifests.manifest import IndexEntry, Manifest, ModelEntry, ShardEntry, SourceEntry, TokenizerEntry, write_manifest
 from manifests.recipe import Recipe
 from manifests.shard import token_dtype
-from pipeline.beam.step import Receipt, Receipts, source_of
+from pipeline.beam.step import Receipt, Receipts, source_of, sum_by_source
 
 LEDGER = "ledger.json"
 
@@ -22,12 +21,12 @@ class LedgerError(RunError):
     """The ledger does not balance: a defect of the pipeline, never of the input."""
 
 
-def sum_tallies(found: Iterable[Receipt]) -> dict[str, dict[str, Any]]:
-    """Return a stage's part of the ledger: the sum of the tallies of its receipts, by source."""
+def sum_tallies(*parts: Receipts) -> dict[str, dict[str, Any]]:
+    """Return a stage's part of the ledger: the sum of the tallies of the receipts of its steps, by source."""
     sums: dict[str, Tally] = {}
-    for receipt in found:
-        for source, counts in receipt.counts.items():
-            sums.setdefault(source, Tally()).add_plain(counts)
+    for part in parts:
+        for source, tally in sum_by_source(part).items():
+            sums.setdefault(source, Tally()).add(tally)
     return {source: tally.as_dict() for source, tally in sorted(sums.items())}
 
 

@@ -58,15 +58,14 @@ Plain = dict[str, Any]
 def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters: Receipt) -> Step:
     """Return the step with a unit per split."""
     verdicts, units = verdicts_of(clusters), []
-    for split, receipt in sorted(filtered.items()):
-        letters = [Files(extracted[split], folder) for folder in ("deadletters", "skipped")]
-        dropped, (clean,), on_clean = Files(receipt, "dropped"), receipt.below("clean"), verdicts.get(split)
+    for split in sorted(filtered):
+        on_clean, (clean,) = verdicts.get(split), filtered[split].below("clean")
         arguments = {
-            "letters": [path for files in letters for path, _ in files.receipt.files(files.folder)],
-            "dropped": "".join(path for path, _ in receipt.files(dropped.folder)),
+            "letters": Files(extracted, split, ("deadletters/", "skipped/")),
+            "dropped": Files(filtered, split, ("dropped/",)),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
-        units.append(Unit(split, arguments, [letters, dropped, Files(receipt, "clean"), on_clean], clean.bytes))
+        units.append(Unit(split, arguments, [Files(filtered, split, ("clean/",)), on_clean], clean.bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -92,11 +91,13 @@ def merge_step(
         "shards": sorted(shards),
         "clusters": [output.path for output in clusters.below("duplicates")],
     }
-    reads = [[[name, receipt] for name, receipt in sorted(part.items())] for part in (splits, shards)]
+    reads = [[[name, Files(part, name)] for name in sorted(part)] for part in (splits, shards)]
     return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters.below("duplicates"), measured])], settings, owns=())
 
 
-def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:
+def summarize_split(
+    corpus: Path, split: str, *, seed: int, letters: list[str], dropped: list[str], verdicts: str
+) -> Result:
     """Write the summary of one split's documents, as far as they are in the corpus.
 
     Args:
@@ -104,7 +105,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         split: of `filter`.
         seed: for the choice of examples.
         letters: paths of its dead letters and of places of records that gave no document.
-        dropped: path of the documents that the filters dropped; empty if none was kept.
+        dropped: path of the documents that the filters dropped, if there is one.
         verdicts: path of the verdicts on duplicates; empty if there is no such file.
     """
     went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
@@ -219,7 +220,7 @@ def _read_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _read_dropped(
-    corpus: Path, split: str, letters: list[str], dropped: str, went: dict[int, str], seed: int
+    corpus: Path, split: str, letters: list[str], dropped: list[str], went: dict[int, str], seed: int
 ) -> Iterator[Plain]:
     """Yield examples of a split's dropped records, each with the key that it is drawn by.
 
@@ -231,9 +232,10 @@ def _read_dropped(
                 letter = json.loads(line)
                 place = {name: letter[name] for name in ("file", "offset", "length")}
                 yield _make_example(letter["reason"], line, seed, text=letter["detail"], **place)
-    for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
-        if row["text"] is not None:
-            yield _make_document_example(row["reason"], row, seed)
+    for path in dropped:
+        for row in read_rows(corpus / path, ["reason", "id", "url", "text"]):
+            if row["text"] is not None:
+                yield _make_document_example(row["reason"], row, seed)
     yield from _read_duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 

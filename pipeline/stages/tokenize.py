@@ -5,7 +5,7 @@ Both are columnar, and a mapper's memory does not grow with its split.
 The validation side is drawn by duplicate cluster, so that no near-duplicate crosses it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from manifests.shard import shard_schema, token_dtype, write_shard
 from pipeline.beam.exchange import Mapped, runs
-from pipeline.beam.step import Receipt, Result, Step, Unit
+from pipeline.beam.step import Keyed, Receipt, Result, Step, Unit
 from pipeline.dedup.survivors import Verdict, read_verdicts
 from pipeline.stages.tokenizer import MODEL, load
 
@@ -39,7 +39,7 @@ Buckets = dict[str, dict[str, tuple[int, int]]]  # source -> side -> (number of 
 
 
 def tokenize_steps(
-    recipe: Recipe, recipe_sha: str, clean: Iterable[Unit], clusters: Receipt, trained: Receipt, generation: int
+    recipe: Recipe, recipe_sha: str, clean: Sequence[Unit], clusters: Receipt, trained: Receipt, generation: int
 ) -> tuple[Step, Step]:
     """Return the steps that write shards: a mapper per split, a reducer per shard.
 
@@ -52,11 +52,10 @@ def tokenize_steps(
         generation: above 0, a mark in the shards' names.
     """
     plan = buckets(recipe, clusters, trained)
-    model = trained.below("models")
-    maps = [unit._replace(reads=[unit.reads, model]) for unit in clean]
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
-    settings = {**facts, "held_out": recipe.shards.validation}
+    model = Keyed(facts["sha256"], trained.below("models"))  # mappers fetch the file
+    settings = {**facts, "sha256": model, "held_out": recipe.shards.validation}
     mark = f"g{generation}-" if generation else ""
     reduces = [
         Unit(f"{source}/{side}-{mark}{index:05d}-of-{count:05d}", {"source": source, "side": side, "index": index})
@@ -65,7 +64,7 @@ def tokenize_steps(
         for index in range(count)
     ]  # in the order of the shards' numbers
     reducing = Step(SHARDS, write_documents, reduces, {**facts, "recipe_sha": recipe_sha}, owns=("shards",))
-    return Step(PARTS, encode_documents, maps, settings, by_source), reducing
+    return Step(PARTS, encode_documents, clean, settings, by_source), reducing
 
 
 def encode_documents(

@@ -6,7 +6,7 @@ by hash range to where they are compared, and the places of older copies go back
 time, the one of the smaller id stays.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,14 @@ def dedup_turns(
 ) -> Turns:
     """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
-    found = find_duplicates({unit.name: extracted[unit.name] for unit in collect.units})
+    found = find_duplicates(extracted, [unit.name for unit in collect.units])
     return compare_turns(STAGE, collect, found, DOCUMENT_BITS, reduce_verdicts)
 
 
-def find_duplicates(extracted: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find older copies: a mapper per split that `collect` has run on."""
-    sources = sorted({source_of(split) for split in extracted})
-    documents = {split: receipt.out_of(source_of(split))["records"] for split, receipt in sorted(extracted.items())}
+def find_duplicates(extracted: Receipts, splits: Sequence[str]) -> tuple[Step, Step]:
+    """Return the steps that find older copies: a mapper for each of the splits, in whose order they are numbered."""
+    sources = sorted({source_of(split) for split in splits})
+    documents = {split: extracted[split].out_of(source_of(split))["records"] for split in splits}
     ranges = ranges_for(sum(documents.values()) * KEY.itemsize, RANGE_BYTES)
     units = [
         Unit(

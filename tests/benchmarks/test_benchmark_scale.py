@@ -1,5 +1,6 @@
 """The scale benchmark: its object server answers as S3 does, and the driver keeps its bounds at 100,000 splits."""
 
+import random
 import re
 import subprocess
 import sys
@@ -28,9 +29,24 @@ def test_the_object_server_holds_what_is_written_and_what_is_pretended(tmp_path:
         assert storage.read_range("large", 255, 3) == large[255:258]
         pretend(storage.root, {f"many/{number:04d}": number for number in range(2_500)})
         assert storage.list_files("many") == [Entry(f"many/{number:04d}", number, STAMP) for number in range(2_500)]
+        assert storage.list_sizes("many") == {f"many/{number:04d}": number for number in range(2_500)}
         assert storage.read("many/0003") == bytes(3)
         storage.remove("a/empty")
         assert [entry.path for entry in storage.list_files("a")] == ["a/b c&d"] and not storage.is_empty()
+
+
+@pytest.mark.parametrize("size", [1, 6 << 20, (6 << 20) + 1, (20 << 20) + 7])
+def test_a_file_is_the_same_when_it_is_uploaded_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("manifests.storage.SENT_BYTES", 6 << 20)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "made").write_bytes(data)
+    with object_server(tmp_path):
+        storage = Storage("s3://bucket/corpus")
+        storage.publish(tmp_path / "made", "a/made")
+        assert storage.read("a/made") == data and storage.list_sizes("a") == {"a/made": size}
+    assert (tmp_path / "made").read_bytes() == data
 
 
 def test_every_second_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:

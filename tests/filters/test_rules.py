@@ -12,7 +12,7 @@ from filters.errors import UserError
 from filters.quality.c4 import C4, MaxCharacters
 from filters.quality.language import Language
 from filters.reasons import CustomReason, Reason
-from filters.rule import Found, MinCharacters, Page, Record, Removed, Rule, Verdict, drop, edit, keep
+from filters.rule import ExtractRule, Found, MinCharacters, Page, Record, Removed, Rule, Verdict, drop, edit, keep
 from filters.rule_list import (
     RULES,
     apply_rules,
@@ -48,6 +48,20 @@ class Cut(Rule):
         if len(page.text) == 1:
             return drop(GONE, length=1)
         return edit(page.text[:-1], {CUT: Removed(1, self.told)}, length=len(page.text))
+
+
+class Failing(ExtractRule):
+    """Fail on a record with a URL, and on a text without one."""
+
+    REASONS = (GONE,)
+
+    def check_record(self, record: Record) -> None:
+        """Fail."""
+        assert not record.url, "no URL was expected"
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Fail."""
+        return None  # type: ignore[return-value]
 
 
 class NotARule:
@@ -341,3 +355,11 @@ def test_the_texts_of_the_properties_meet_every_fate(words: str) -> None:
         order = chance.sample(range(6), 6)
         fates.add(str(passed(text, pure_rules(words, order, [False] * 6)).reason))
     assert fates >= {"None", "language", "c4-too-few-sentences", "c4-bad-word", "too-short", "c4-page-too-long"}
+
+
+def test_a_users_rule_that_fails_while_a_dump_is_read_is_a_sentence() -> None:
+    assert first_record_reason([Failing()], Record("", None)) is None
+    with pytest.raises(UserError, match=r"Failing failed on the record of http://a/ \(AssertionError: no URL"):
+        first_record_reason([Failing()], Record("http://a/", None))
+    with pytest.raises(UserError, match=r"Failing failed on the text that begins 'a text' \(AttributeError"):
+        first_reason([Failing()], Page("a text"))

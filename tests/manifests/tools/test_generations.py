@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from corpus import under
 from indexed import reseal
@@ -11,6 +12,7 @@ from indexed import reseal
 from manifests.__main__ import main
 from manifests.manifest import generation_of, load_manifest
 from manifests.tools.diff import diff
+from manifests.tools.duplicates import duplicates
 from manifests.tools.find import find
 from manifests.tools.remove import remove
 from manifests.tools.sample import SampleQuery
@@ -62,6 +64,20 @@ def test_diff_after_an_added_dump(steps: dict[str, Path]) -> None:
     assert found.inputs == {"common_crawl": {"added": ["manual-00000.warc.gz"]}}
     assert found.parent == "B was made from A by appending to it" and found.other == {"generations": [0, 1]}
     assert found.recipe == found.models == {}
+
+
+def test_a_cluster_of_a_generation_shows_what_was_kept_of_an_earlier_one(
+    steps: dict[str, Path], sample: Path, tmp_path: Path
+) -> None:
+    corpus = Path(shutil.copytree(steps["first"], tmp_path / "corpus"))
+    book = draw(corpus, SampleQuery(number=1, source="books")).drawn[0].facts["document"]
+    (file,) = (sample / "books").glob(find(corpus, book).held[0].locator.file)
+    (tmp_path / "again.txt").write_bytes(file.read_bytes())
+    append(corpus, {"books": [str(tmp_path / "again.txt")]}, Engine(1, (), tmp_path, quiet=True))
+    (path,) = (corpus / "generations/1/duplicates").glob("*.parquet")
+    (row,) = pq.read_table(path).to_pylist()
+    found = duplicates(corpus / "generations/1", row["removed"].hex())
+    assert found.kept.id == row["kept"].hex() == book and found.kept.text == found.removed[0].text
 
 
 def test_removal_reaches_every_generation(steps: dict[str, Path]) -> None:

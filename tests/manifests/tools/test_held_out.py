@@ -57,6 +57,15 @@ def test_what_an_arm_trains_on_is_left_out_by_id_and_by_text(corpora: tuple[Path
     assert len((tmp_path / "all.jsonl").read_text("utf-8").splitlines()) == 1 + 10
 
 
+def test_words_are_those_of_the_n_grams(tmp_path: Path) -> None:
+    chinese = "".join(chr(0x4E00 + random.Random(1).randrange(2_000)) for _ in range(40)) + "一二三四五六七八九十"
+    texts = [(1, chinese), (2, "— " * 60)]  # words without blanks between them, and blanks without words
+    reference = write_texts(tmp_path / "reference", OTHERS, texts, 420)
+    found = freeze_held_out(reference, [reference], tmp_path / "held.jsonl").sources["docs"]
+    assert (found.documents, found.short, found.trained) == (1, 1, 0)
+    assert json.loads((tmp_path / "held.jsonl").read_text("utf-8").splitlines()[1])["text"] == chinese
+
+
 def test_the_file_depends_on_nothing_but_the_corpora(corpora: tuple[Path, Path, Path], tmp_path: Path) -> None:
     reference, arm, clean = corpora
     one, other = (freeze_held_out(reference, order, tmp_path / "x") for order in ([arm, clean], [clean, arm]))

@@ -14,13 +14,13 @@ from toy import Engine, engine, run_exchange, run_step, tasks_of
 from filters.reasons import Reason
 from manifests import storage
 from manifests.files import relative_files
-from manifests.ledger import Tally, total
+from manifests.ledger import Tally
 from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
 from pipeline.beam.receipts import pack_table, read_receipt, read_tables, receipts, tables_for, unpack_table
-from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key
+from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key, sum_by_source
 
 COUNT = 11
 
@@ -55,7 +55,7 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
     read = unpack_table(pack_table(receipts))
     assert list(read) == list(given)
     packed = PackedReceipts(given, reversed(read.items()))
-    assert packed.whole == total(itertools.chain(*(receipt.tallies.values() for receipt in read.values())))
+    assert packed.tallies == dict.fromkeys(given, tally) == sum_by_source(read)
     assert len(packed) == len(read) and dict(packed) == read and list(packed) == list(given)
     for name, receipt in packed.items():
         key = hash_key([[[output.path, output.sha256] for output in given[name]], facts])
@@ -67,14 +67,17 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
 
 def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
     outputs = [Output("clean/a", 1, "x"), Output("cleaner/a", 2, "y"), Output("dropped/a", 3, "z")]
-    receipt = Receipt("f", outputs, {}, {})
-    assert hash_key([Files(receipt, "clean")]) == hash_key([receipt.files("clean")]) == hash_key([[("clean/a", "x")]])
-    step = Step(
-        "toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [Files(receipt, "clean"), [outputs[1]]])]
-    )
+    receipt = Receipt("f", outputs, {}, {"rows": 1})
+    found = PackedReceipts(["00"], [("00", receipt)])
+    clean, whole = Files(found, "00", ("clean/",)), Files(found, "00")
+    assert hash_key([clean]) == hash_key([receipt.files(("clean/",))]) == hash_key([[("clean/a", "x")]])
+    assert hash_key([whole]) == hash_key([receipt]) and whole.list() == receipt.files()
+    assert pickle.loads(pickle.dumps(clean)) == ["clean/a"]
+    step = Step("toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [clean, [outputs[1]]])])
     [task] = tasks_of(step)
-    complete = step.completer()(task, step.units[0])
-    assert sorted(complete.files) == [(output.path, output.sha256) for output in outputs] and not task.files
+    complete = step.completer()(step.units[0], task.fingerprint)
+    assert sorted(complete.files) == [(output.path, output.sha256) for output in outputs]
+    assert complete._replace(files=()) == task
 
 
 def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(

@@ -120,7 +120,7 @@ def test_a_task_fetches_what_it_awaits_from_an_object_store(tmp_path: Path) -> N
     known = {"toy/squares": squares[0][0].fingerprints()}
     step = pairs[0][0]
     unit = step.units[1]
-    task = step.completer(known)(step.task(unit, step.fingerprints({}, known)[unit.name]), unit)
+    task = step.completer(known)(unit, step.fingerprints({}, known)[unit.name])
     perform(task, job=job_of(tmp_path / "two", step, toy.engine(tmp_path / "two")))
     assert storage.read("sums/3") == b"13"
 
