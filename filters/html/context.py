@@ -8,12 +8,9 @@ scores are log-odds of a first look (filters.html.model), at most `MOST` from ev
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from filters.html.blocks import Page
-
-Column = npt.NDArray[np.float64]
-Indexes = npt.NDArray[np.int64]
+from filters.html.features import Column, Indexes, number_distinct
 
 MOST = 4.0  # log-odds: surer than this, a block counts no more
 NEXT = (1, 2, 3)  # blocks before and after one, each an input
@@ -107,5 +104,4 @@ def _number_looks(page: Page, parents: Sequence[int]) -> Indexes:
     """Return a number for each block, the same for blocks whose two innermost containers have the same names."""
     nearest, around = page.places, [parents[place] for place in page.places]
     columns = (map(of.__getitem__, places) for places in (nearest, around) for of in (page.tags, page.names))
-    known: dict[tuple[str | int, ...], int] = {}
-    return np.array([known.setdefault(look, len(known)) for look in zip(*columns, strict=True)])
+    return number_distinct(zip(*columns, strict=True))

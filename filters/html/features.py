@@ -7,9 +7,10 @@ prose, to the title, to headings, to the element that the page marks as its arti
 comments or other articles. All is independent of the language, but for the labels of names.tsv.
 """
 
+import itertools
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from filters.html.names import BITS, LABELS
 from filters.html.runs import find_maximal_runs
 
 Column = npt.NDArray[np.float64]
+Indexes = npt.NDArray[np.int64]
 
 FIRST_WIDE = "\u2e80"  # the first character of the writing systems (Chinese, Japanese, Korean) that weigh WIDE_WEIGHT
 WIDE_WEIGHT = 3  # letters that one such character is worth, the ratio of their UTF-8 lengths
@@ -80,9 +82,9 @@ class Features(NamedTuple):
 class _Measures(NamedTuple):
     """Measurements of a page for its features. Letters of wide writing systems count WIDE_WEIGHT times."""
 
-    order: npt.NDArray[np.int64]  # the index of each block
-    place: npt.NDArray[np.int64]  # the innermost container of each block
-    parent: npt.NDArray[np.int64]  # of each container; the root's is itself
+    order: Indexes  # the index of each block
+    place: Indexes  # the innermost container of each block
+    parent: Indexes  # of each container; the root's is itself
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
     size: Column  # characters of each block
@@ -91,7 +93,7 @@ class _Measures(NamedTuple):
     linked_share: Column  # of the letters
     prose: Column  # those outside links in blocks that are long and mostly outside links
     logarithms: Column  # of length and prose, each plus one
-    level: npt.NDArray[np.int64]  # of a heading, else 0
+    level: Indexes  # of a heading, else 0
     sums: Column  # of these three columns, up to each block
     within: Column  # of these three columns, in each container
     totals: tuple[float, float, float]  # of the page, at least 1
@@ -100,13 +102,12 @@ class _Measures(NamedTuple):
 class _Names(NamedTuple):
     """Lists of names of containers, by their meaning."""
 
-    own: list[int]  # bits
-    inherited: list[int]  # with those of all containers around; words for boilerplate do not count on large ones
+    own: Indexes  # bits
+    inherited: Indexes  # with those of all containers around; words for boilerplate do not count on large ones
     marked: list[int]  # the containers with a mark of an article
     repeats: list[int]  # how many siblings of a container, or of one around it, look the same
     repeated: list[int]  # the container of which there are as many
     letters: Column  # of each container and its siblings that look the same, together
-    comments: list[float]  # 1 in a container named after comments, less the more levels below one, else 0
     discussions: list[int]  # the containers named after comments
 
 
@@ -114,17 +115,17 @@ def describe_blocks(page: Page, title: str) -> Features:
     """Return the features of a page's blocks, of which there must be some."""
     measures = _measure(page)
     names = _read_names(page, measures)
-    inside = [names.inherited[place] for place in page.places]
-    junk = np.bitwise_count(np.array(inside) & _JUNK).astype(float)
+    inside = names.inherited[measures.place]
+    junk = np.bitwise_count(inside & _JUNK).astype(float)
     plain = np.append(0.0, np.cumsum(np.where(junk > 0, 0, measures.length)))
     article = _find_article(names, measures, plain)
-    digits = _count_digits(page.texts)
+    digits = np.array(_count_digits(page.texts))
     utf8 = _join(page.texts)
     columns = (
         _describe_text(page.texts, utf8, measures)
         | _describe_writing(page.texts, utf8, digits, measures)
         | _describe_containers(measures, names)
-        | _describe_stamps(page, digits, names)
+        | _describe_stamps(page.texts, digits, names, measures)
         | _describe_comments(names, measures)
         | _describe_neighbours(measures)
         | _describe_position(measures)
@@ -134,14 +135,14 @@ def describe_blocks(page: Page, title: str) -> Features:
         | _describe_runs(measures, junk, article)
         | _describe_labels(page.texts, measures)
     )
-    nearest = [names.own[place] | names.own[max(page.parents[place], 0)] for place in page.places]
-    return Features(columns, inside, nearest)
+    nearest = names.own | names.own[measures.parent]
+    return Features(columns, inside.tolist(), nearest[measures.place].tolist())
 
 
 def _measure(page: Page) -> _Measures:
     texts, tags, parents = page.texts, page.tags, page.parents
-    weight = np.array([WIDE_WEIGHT if text >= FIRST_WIDE else 1 for text in texts])
-    size = np.array([len(text) for text in texts], dtype=float)
+    weight = np.where([*map(FIRST_WIDE.__le__, texts)], WIDE_WEIGHT, 1)
+    size = np.array([*map(len, texts)], dtype=float)
     length = size * weight
     linked = np.array(page.linked, dtype=float) * weight
     prose = np.where((length >= PROSE_LENGTH) & (linked < 0.5 * length), length - linked, 0.0)
@@ -151,7 +152,7 @@ def _measure(page: Page) -> _Measures:
         np.array(column, dtype=np.int64) for column in (page.starts, page.ends, parents, page.places)
     )
     parent[0] = 0
-    levels = np.array([_LEVELS.get(tag, 0) for tag in tags])
+    levels = np.array([*map(_LEVELS.get, tags, itertools.repeat(0))])
     level = np.where(levels[place] > 0, levels[place], levels[parent[place]])
     letters, in_links, in_prose = (max(float(total), 1.0) for total in sums[:, -1])
     return _Measures(
@@ -162,82 +163,67 @@ def _measure(page: Page) -> _Measures:
 
 
 def _read_names(page: Page, measures: _Measures) -> _Names:
-    parents, tags, own = page.parents, page.tags, page.names
-    lengths = measures.within[0].tolist()
-    kinds: dict[tuple[int, str, int], int] = {}
-    kind = np.array([kinds.setdefault(look, len(kinds)) for look in zip(parents, tags, own, strict=True)])
-    siblings = np.bincount(kind)[kind].tolist()
-    inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
-    comments, marked, discussions = [0.0] * len(own), [], []
+    parents, letters, own = measures.parent.tolist(), measures.within[0], np.array(page.names, dtype=np.int64)
+    kind = number_distinct(zip(page.parents, page.tags, page.names, strict=True))
     wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
     discussion = max(SMALL_LENGTH, DISCUSSION_SHARE * measures.totals[0])
-    for place, (up, names, letters) in enumerate(zip([0, *parents[1:]], own, lengths, strict=True)):
-        if not letters:
-            continue
-        if names & _ANY_ARTICLE:
-            marked.append(place)
-        if names & COMMENTS:
-            discussions.append(place)
-            comments[place] = 1.0
-        elif comments[up]:
-            comments[place] = 1 / (1 + 1 / comments[up])
-        if letters > wrapper:
-            names &= ~_WORDS if letters <= discussion else ~(_WORDS | BITS["word_comments"])
+    telling = np.where(letters > wrapper, own & ~_WORDS, own)
+    telling = np.where(letters > max(wrapper, discussion), telling & ~BITS["word_comments"], telling).tolist()
+    inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
+    siblings = np.bincount(kind)[kind].tolist()
+    for place, (up, names, copies, tag) in enumerate(zip(parents, telling, siblings, page.tags, strict=True)):
         inherited[place] = names | inherited[up]
-        copies = siblings[place]
-        if copies > 1 and tags[place] not in _REPEATED:
+        if copies > 1 and tag not in _REPEATED:
             copies = 1
         same = copies >= repeats[up]
         repeats[place], repeated[place] = (copies, place) if same else (repeats[up], repeated[up])
-    together = np.bincount(kind, measures.within[0])[kind].astype(np.float64)
-    return _Names(own, inherited, marked, repeats, repeated, together, comments, discussions)
+    together = np.bincount(kind, letters)[kind].astype(np.float64)
+    marked, discussions = (
+        np.flatnonzero((own & bits != 0) & (letters > 0)).tolist() for bits in (_ANY_ARTICLE, COMMENTS)
+    )
+    return _Names(own, np.array(inherited), marked, repeats, repeated, together, discussions)
 
 
 def _describe_text(texts: Sequence[str], utf8: bytes, measures: _Measures) -> dict[str, Column]:
     copies, commas = Counter(texts), _count(b",", utf8)
-    for index, text in enumerate(texts):
-        if text >= FIRST_WIDE:
-            commas[index] += text.count("，") + text.count("、")
+    for index in np.flatnonzero(measures.length > measures.size).tolist():
+        commas[index] += texts[index].count("，") + texts[index].count("、")
     return {
         "length": measures.logarithms[0],
         "linked": measures.linked_share,
         "prose": measures.logarithms[1],
         "commas": np.log2(1 + np.array(commas)),
-        "copies": np.minimum([copies[text] for text in texts], 4.0),
+        "copies": np.minimum([*map(copies.__getitem__, texts)], 4.0),
     }
 
 
-def _describe_writing(
-    texts: Sequence[str], utf8: bytes, digits: Sequence[int], measures: _Measures
-) -> dict[str, Column]:
+def _describe_writing(texts: Sequence[str], utf8: bytes, digits: Indexes, measures: _Measures) -> dict[str, Column]:
     """Describe the signs by which comments, teasers and forms are written unlike articles."""
     level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
     heading = np.maximum.accumulate(np.where(level > 0, order, -1))
     ends = np.array([text[-1] in SENTENCE_ENDS for text in texts], dtype=float)
+    first = [text[0] for text in texts]
     return {
         "ends_sentence": ends,
         "previous_ends_sentence": _shift(ends),
-        "starts_upper": np.array([text[0].isupper() for text in texts], dtype=float),
-        "starts_lower": np.array([text[0].islower() for text in texts], dtype=float),
+        "starts_upper": np.array([*map(str.isupper, first)], dtype=float),
+        "starts_lower": np.array([*map(str.islower, first)], dtype=float),
         "exclaims": np.minimum(_count(b"!?", utf8), 5.0),
-        "digits": np.array(digits) / np.minimum(measures.size, DIGITS_IN),
+        "digits": digits / np.minimum(measures.size, DIGITS_IN),
         "level": level.astype(float),
         "heading_level": np.where(heading >= 0, level[heading], 0).astype(float),
         "after_heading": np.where(heading >= 0, np.log2(1 + letters - letters[np.maximum(heading, 0)]), 16.0),
     }
 
 
-def _describe_stamps(page: Page, digits: Sequence[int], names: _Names) -> dict[str, Column]:
+def _describe_stamps(texts: Sequence[str], digits: Indexes, names: _Names, measures: _Measures) -> dict[str, Column]:
     """Describe lines with a date or time; comments and lists of articles repeat lines of one look."""
-    count, looks = len(page.texts), dict[int, tuple[int, int]]()
-    for index, text in enumerate(page.texts):
-        if digits[index] and len(text) <= STAMP_LENGTH and _STAMP.search(text):
-            place = page.places[index]
-            looks[index] = names.own[place], names.own[max(page.parents[place], 0)]
-    alike = Counter(looks.values())
-    copies, order = np.zeros(count), np.arange(count)
-    for index, look in looks.items():
-        copies[index] = alike[look]
+    count, order, short = len(texts), measures.order, measures.size <= STAMP_LENGTH
+    dated = [index for index in np.flatnonzero(short & (digits > 0)).tolist() if _STAMP.search(texts[index])]
+    place = measures.place[dated]
+    looks = [*zip(names.own[place].tolist(), names.own[measures.parent[place]].tolist(), strict=True)]
+    alike, copies = Counter(looks), np.zeros(count)
+    copies[dated] = [alike[look] for look in looks]
     repeated = copies >= STAMPS
     since = order - np.maximum.accumulate(np.where(repeated, order, -FAR))
     until = np.minimum.accumulate(np.where(repeated, order, count + FAR)[::-1])[::-1] - order
@@ -261,10 +247,21 @@ def _describe_comments(names: _Names, measures: _Measures) -> dict[str, Column]:
     first = int(starts.min()) if len(starts) else len(measures.order)
     after = np.log2(1 + np.maximum(letters[:-1] - letters[first], 0))
     return {
-        "in_comments": np.array(names.comments)[measures.place],
+        "in_comments": _find_depths(names.discussions, measures.parent)[measures.place],
         "discussions": np.full(len(measures.order), np.log2(1 + len(names.discussions))),
         "after_comments": np.where(measures.order >= first, 1 + after, 0),
     }
+
+
+def _find_depths(discussions: Sequence[int], parents: Indexes) -> Column:
+    """Return 1 for each container named after comments, less the more levels below one, and 0 for all others."""
+    depths = [0.0] * len(parents)
+    for place in discussions:
+        depths[place] = 1.0
+    for place, up in enumerate(parents.tolist()):
+        if depths[up] and not depths[place]:
+            depths[place] = 1 / (1 + 1 / depths[up])
+    return np.array(depths)
 
 
 def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column]:
@@ -347,7 +344,7 @@ def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Col
 
 
 def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> dict[str, Column]:
-    at, similar = _find_title(texts, measures.level.tolist(), title)
+    at, similar = _find_title(texts, title, measures)
     letters = measures.sums[0]
     before = np.log2(1 + np.maximum(letters[at] - letters[1:], 0)) if at else np.zeros(len(texts))
     return {"title_words": similar, "before_title": before}
@@ -413,21 +410,24 @@ def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Col
     return columns
 
 
-def _find_title(texts: Sequence[str], levels: Sequence[int], title: str) -> tuple[int, Column]:
+def _find_title(texts: Sequence[str], title: str, measures: _Measures) -> tuple[int, Column]:
     """Return the index of the title among the blocks, 0 without a title, and the share of each heading in its words."""
     similar = np.zeros(len(texts))
     wanted = set(_WORD.findall(title.lower()))
-    best, at, longest = 0.0, 0, len(title)
-    for index, (text, level) in enumerate(zip(texts, levels, strict=True)):
-        if (level and len(text) <= ARTICLE_LENGTH) or (12 <= len(text) <= longest and text in title):
+    best, at = 0.0, 0
+    size, level = measures.size, measures.level
+    headings, short = (level > 0) & (size <= ARTICLE_LENGTH), (size >= 12) & (size <= len(title))
+    for index in np.flatnonzero(headings | short).tolist():
+        text = texts[index]
+        if headings[index] or text in title:
             words = set(_WORD.findall(text.lower()))
             both = len(words & wanted)
             if both:
                 similar[index] = both / len(words) * min(1.0, 2 * both / len(wanted))
-                rank = similar[index] + (0.3 if level == 1 else 0.2 if level else 0.0)
+                rank = similar[index] + (0.3 if level[index] == 1 else 0.2 if level[index] else 0.0)
                 if similar[index] >= 0.6 and rank > best:
                     best, at = rank, index
-    return at or next((index for index, level in enumerate(levels) if level == 1), 0), similar
+    return at or int((level == 1).argmax()), similar
 
 
 def _find_article(names: _Names, measures: _Measures, plain: Column) -> slice | None:
@@ -456,6 +456,12 @@ def _find_lines(lines: str, label: str) -> Iterator[int]:
         at = lines.find(label, at + len(label))
 
 
+def number_distinct(values: Iterable[Hashable]) -> Indexes:
+    """Return a number for each value, the same for equal values, from 0 in the order in which they first come."""
+    numbers: defaultdict[Hashable, int] = defaultdict(itertools.count().__next__)
+    return np.array([*map(numbers.__getitem__, values)], dtype=np.int64)
+
+
 def _join(texts: Sequence[str]) -> bytes:
     """Return texts as UTF-8, with NULs between them: the parser leaves no NUL in any."""
     return "\0".join(texts).encode("utf-8", "surrogatepass")
@@ -463,7 +469,7 @@ def _join(texts: Sequence[str]) -> bytes:
 
 def _count(wanted: bytes, utf8: bytes) -> list[int]:
     """Return how often characters of ASCII occur in each of the texts that `_join` joined."""
-    return [len(found) for found in utf8.translate(None, _other_bytes(wanted)).split(b"\0")]
+    return [*map(len, utf8.translate(None, _other_bytes(wanted)).split(b"\0"))]
 
 
 @cache
