@@ -26,7 +26,7 @@ from manifests.document import ID_BYTES, LOCATOR_FIELDS
 from manifests.files import atomic_path, unreadable, write_atomic
 from manifests.manifest import ShardEntry, load_manifest
 from manifests.mirror import fetch, mirror_of, open_corpus, place_of
-from manifests.storage import StorageError
+from manifests.storage import OTHER_HASH, StorageError
 
 FORMAT = "teratoken-shard-2"
 BUDGET = ".bytes"  # file in the cache of a corpus: the most bytes of shards that it may hold
@@ -222,6 +222,8 @@ class Store:
             Path(part.name).unlink()
             cause = error.__cause__ if isinstance(error, StorageError) else error
             problem = " ".join(str(getattr(cause, "strerror", None) or cause).split())
+            if isinstance(error, StorageError) and not problem.startswith(OTHER_HASH):
+                raise UserError(str(error)) from error  # of the network or this disk, which say nothing about the data
             raise UserError(
                 f"shards/{entry.path} as fetched from {self.url} is not the manifest's ({problem}): restore it there"
             ) from error

@@ -34,6 +34,7 @@ RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
 SENT_BYTES = 32 << 20  # of an upload that are in memory at once
 RANGES = 4  # of a file at once: each waits for the network most of the time
 REMOVALS = 32  # of files at once
+OTHER_HASH = "its SHA-256 is not"  # why a file was read that is another one: the error of data, not of storage
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
 GCS_LIMIT = timedelta(seconds=3)  # of its retries of a request, which otherwise go on for minutes in silence
 BUCKETS = ("s3", "gs", "gcs")  # schemes of stores of which the first part of a path is a bucket
@@ -204,7 +205,7 @@ class Storage:
         file.truncate()
         file.flush()
         if sha256 and total.hexdigest() != sha256:
-            raise OSError(5, f"its SHA-256 is not {sha256}", f"{self.url}/{path}")
+            raise OSError(5, f"{OTHER_HASH} {sha256}", f"{self.url}/{path}")
 
     def _open(self, path: str) -> pa.NativeFile:
         """Open a file to be read once, from its start. Raises _MissingError, OSError."""

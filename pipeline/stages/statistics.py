@@ -59,13 +59,14 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
     """Return the step with a unit per split."""
     verdicts, units = verdicts_of(clusters), []
     for split in sorted(filtered):
-        on_clean, (clean,) = verdicts.get(split), filtered[split].below("clean")
+        receipt, on_clean = filtered[split], verdicts.get(split)
         arguments = {
             "letters": Files(extracted, split, ("deadletters/", "skipped/")),
-            "dropped": Files(filtered, split, ("dropped/",)),
+            "dropped": "".join(path for path, _ in receipt.files(("dropped/",))),
             "verdicts": on_clean.path if on_clean is not None else "",
         }
-        units.append(Unit(split, arguments, [Files(filtered, split, ("clean/",)), on_clean], clean.bytes))
+        reads = [Files(filtered, split, ("clean/", "dropped/")), on_clean]
+        units.append(Unit(split, arguments, reads, receipt.below("clean")[0].bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -95,9 +96,7 @@ def merge_step(
     return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters.below("duplicates"), measured])], settings, owns=())
 
 
-def summarize_split(
-    corpus: Path, split: str, *, seed: int, letters: list[str], dropped: list[str], verdicts: str
-) -> Result:
+def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:
     """Write the summary of one split's documents, as far as they are in the corpus.
 
     Args:
@@ -105,7 +104,7 @@ def summarize_split(
         split: of `filter`.
         seed: for the choice of examples.
         letters: paths of its dead letters and of places of records that gave no document.
-        dropped: path of the documents that the filters dropped, if there is one.
+        dropped: path of the documents that the filters dropped; empty if none was kept.
         verdicts: path of the verdicts on duplicates; empty if there is no such file.
     """
     went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
@@ -220,7 +219,7 @@ def _read_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _read_dropped(
-    corpus: Path, split: str, letters: list[str], dropped: list[str], went: dict[int, str], seed: int
+    corpus: Path, split: str, letters: list[str], dropped: str, went: dict[int, str], seed: int
 ) -> Iterator[Plain]:
     """Yield examples of a split's dropped records, each with the key that it is drawn by.
 
@@ -232,10 +231,9 @@ def _read_dropped(
                 letter = json.loads(line)
                 place = {name: letter[name] for name in ("file", "offset", "length")}
                 yield _make_example(letter["reason"], line, seed, text=letter["detail"], **place)
-    for path in dropped:
-        for row in read_rows(corpus / path, ["reason", "id", "url", "text"]):
-            if row["text"] is not None:
-                yield _make_document_example(row["reason"], row, seed)
+    for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
+        if row["text"] is not None:
+            yield _make_document_example(row["reason"], row, seed)
     yield from _read_duplicates(corpus / f"clean/{split}.parquet", went, seed)
 
 

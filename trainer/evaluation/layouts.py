@@ -65,9 +65,14 @@ def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
     """Read the questions of a benchmark that are scored, or those that are shown as examples.
 
     Raises:
-        UserError: A file is missing, unreadable, malformed or in another layout.
+        UserError: A file is missing, unreadable, malformed or in another layout, or there is no question.
     """
-    return [_parse_row(data, path, name, row) for path, name, row in read_rows(data, root, shown)]
+    items = [_parse_row(data, path, name, row) for path, name, row in read_rows(data, root, shown)]
+    if not items:
+        raise UserError(
+            f"{root / data.folder} has no question in {data.shots if shown else data.items}: fetch it again"
+        )
+    return items
 
 
 def read_rows(data: Data, root: Path, shown: bool = False) -> Iterator[tuple[Path, str, Row]]:

@@ -105,6 +105,7 @@ PROMPTS = b'{"query": "q", "choices": ["a"], "gold": 0}\n'
 TWO_CHOICES = b'{"context": "c", "question": "q", "answerA": "a", "answerB": "b", "label": 1}\n'
 WRONG = {
     "missing": ("boolq", "boolq/other.txt", b"", "has no dev.jsonl"),
+    "empty": ("boolq", "boolq/dev.jsonl", b"\n", "has no question in dev.jsonl"),
     "not JSON": ("boolq", "boolq/dev.jsonl", b"{not json}\n", "is not the published file"),
     "not UTF-8": ("boolq", "boolq/dev.jsonl", b"\xff\xfe\n", "is not the published file"),
     "cut off": ("boolq", "boolq/dev.jsonl.gz", gzip.compress(b"{}\n" * 100)[:12], "is not the published file"),
