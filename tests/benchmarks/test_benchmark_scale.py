@@ -78,7 +78,7 @@ def test_the_report_is_by_thousand_splits_and_task() -> None:
 
 @pytest.mark.slow
 def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bounds are about a third above what was measured on a busy machine; the goals are one second and 1,000 MB."""
+    """The bounds are wider than the goals, one second and 1,000 MB, which a busy machine misses."""
     command = [sys.executable, "-m", "benchmarks", "scale", "--splits", "100000", "--store"]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     with capsys.disabled():
@@ -88,4 +88,4 @@ def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> Non
         int(re.findall(pattern, said)[0].replace(",", ""))
         for pattern in (r"peak of the driver: (\S+) MB", r"largest graph: (\S+) bytes")
     )
-    assert max(seconds) < 2.5 and peak < 1_700 and graph < 1_000_000
+    assert max(seconds) < 2 and peak < 1_100 and graph < 1_000_000
