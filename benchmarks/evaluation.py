@@ -25,8 +25,9 @@ from benchmarks.data import ROOT, SHARED, table
 from benchmarks.measure import cpu_seconds
 from manifests import tokenizer
 from manifests.sizes import Preset, get_preset
-from trainer.evaluation.evaluate import Options, Records, Run, evaluate, format_table, prepare, summarize
+from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
 from trainer.evaluation.models import find_model, open_engine
+from trainer.evaluation.results import format_table, summarize
 from trainer.evaluation.tasks import choose_tasks
 from trainer.hf import hf_names
 from trainer.model import ROTARY_BASE, Llama

@@ -100,7 +100,7 @@ def _train(options: argparse.Namespace) -> str:
 def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
     if not options.evaluate_every:
         return None
-    from trainer.evaluation.evaluate import evaluate_step, prepare_runs
+    from trainer.evaluation.training import evaluate_step, prepare_runs
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
     return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
@@ -166,9 +166,10 @@ def _evaluate(options: argparse.Namespace) -> str:
 def _evaluate_model(options: argparse.Namespace) -> str:
     """Evaluate a model; return a table of its scores beside the paper's."""
     from manifests.files import canonical_json, write_atomic
-    from trainer.evaluation.evaluate import RESULTS, Options, evaluate, format_table, prepare, summarize
+    from trainer.evaluation.evaluate import Options, evaluate, prepare
     from trainer.evaluation.judges import open_judge
     from trainer.evaluation.models import find_model, open_engine
+    from trainer.evaluation.results import RESULTS, format_table, summarize
     from trainer.evaluation.tasks import choose_tasks
     from trainer.model import resolve_device
 

@@ -26,7 +26,8 @@ from filters.errors import UserError
 from manifests import tokenizer
 from manifests.files import canonical_json, sha256_bytes, write_atomic
 from trainer.checkpoint import open_checkpoint
-from trainer.evaluation.evaluate import BITS, ITEMS, RESULTS, read_records
+from trainer.evaluation.evaluate import BITS, ITEMS, read_records
+from trainer.evaluation.results import RESULTS
 from trainer.events import read_run
 from trainer.generate import load_model
 from trainer.model import Llama, resolve_device

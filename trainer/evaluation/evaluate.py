@@ -1,8 +1,7 @@
-"""Evaluate a model on tasks: records of questions that survive an interruption, and results beside the paper's.
+"""Evaluate a model on tasks: records of questions that survive an interruption.
 
 `OUTPUT/items.jsonl` holds one record a question and is only appended to; a record counts again whenever the same model
-meets the same requests. `OUTPUT/results.json` is made anew from the records each time: means with intervals by task and
-group. While a model is trained, `RUN/evaluation.csv` gets its scores after every N steps.
+meets the same requests.
 """
 
 import functools
@@ -10,40 +9,29 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-import xxhash
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
-from torch.distributed.tensor import DTensor
 
 from filters.errors import UserError
-from manifests import tokenizer
 from manifests.files import sha256_json
 from trainer.evaluation import score
 from trainer.evaluation.engine import Engine, build_prompt, build_ranking
 from trainer.evaluation.items import Item
 from trainer.evaluation.judges import Judge
 from trainer.evaluation.layouts import load_items
-from trainer.evaluation.models import Source, read_pieces
+from trainer.evaluation.models import Source
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood
-from trainer.evaluation.tasks import Task, choose_shots, format_item, select_tasks
-from trainer.events import EVALUATION, open_for_append, read_lines, write_rows
-from trainer.model import Llama, allocate
-from trainer.parallel import reshard
+from trainer.evaluation.tasks import Task, choose_shots, format_item
+from trainer.events import open_for_append, read_lines
 
 ITEMS = "items.jsonl"
-RESULTS = "results.json"
-SIZES = ("7B", "13B", "33B", "65B")
 BITS = "bits per byte"
-TABLE_HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {n}" for n in SIZES), "questions")
-CSV_HEAD = "step,task,metric,mean,low,high,questions"
 ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
 JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # judges that a rule needs
 PORTION = 2_048  # questions encoded at once
@@ -236,175 +224,3 @@ def _show_progress(name: str, total: int, results: Iterator[tuple[int, Record]])
             if bar.disable and (time.monotonic() - said > LINE_SECONDS or done == total):
                 said = time.monotonic()
                 print(f"{name}: {done}/{total} questions, {said - started:.0f} s", file=sys.stderr, flush=True)
-
-
-def summarize(source: Source, runs: Sequence[Run], records: Records, refused: Mapping[str, str]) -> dict[str, Any]:
-    """Return the results of a model as written to results.json.
-
-    Args:
-        source: The model.
-        runs: The runs.
-        records: Records of their questions by key.
-        refused: Reasons by name of what cannot be scored.
-    """
-    model = {"sha256": source.sha256, "manifest_sha": source.manifest_sha, "step": source.step}
-    done = [_summarize_run(run, records) for run in runs]
-    return {"model": model, "runs": done, "not_scored": dict(refused)}
-
-
-def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
-    task = run.task
-    found = [records[key] for key in run.keys]
-    paper = task.paper if run.shots in task.shots else {}
-    groups = sorted({name for one in found for name in one["groups"]})
-    metrics = {name: asdict(score.mean([one["scores"][name] for one in found])) for name in found[0]["scores"]}
-    return {
-        "name": run.name,
-        "task": task.name,
-        "version": task.version,
-        "shots": run.shots,
-        "split": task.split,
-        "metric": task.metric,
-        "rule": task.rule,
-        "prompt_from": task.source,
-        "questions": len(found),
-        "published_questions": task.data.count,
-        "truncated": sum(one["truncated"] for one in found),
-        "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.ranked else None,
-        "metrics": metrics,
-        "groups": {
-            name: asdict(score.mean([one["scores"][task.metric] for one in found if name in one["groups"]]))
-            for name in groups
-        },
-        "paper": {name: dict(zip(SIZES, scores, strict=True)) for name, scores in paper.items()},
-        "paper_table": task.paper_source,
-        "comparable_with_paper": bool(paper) and len(found) == task.data.count and task.rule not in JUDGES,
-    }
-
-
-def format_table(results: Mapping[str, Any]) -> str:
-    """Return results as a Markdown table in percent, with what to know about each row below it."""
-    rows = [row for run in results["runs"] for row in _make_rows(run)]
-    widths = [max(map(len, column)) for column in zip(TABLE_HEAD, *rows, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (TABLE_HEAD, *rows)
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    lines += ["", "Scores in percent, LLaMA's as its paper prints them (docs/evaluation.md)."]
-    lines += [f"- {note}" for run in results["runs"] for note in _list_notes(run)]
-    lines += [f"- {name} is not scored: {reason}" for name, reason in results["not_scored"].items()]
-    return "\n".join(lines)
-
-
-def _make_rows(run: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    metric, paper = run["metric"], run["paper"]
-    bits = _format_bits(run["metrics"].get(BITS))
-    scores = paper.get(f"{run['shots']} shots", paper.get("", {}))
-    rows = [_make_row(run, run["name"], metric, run["metrics"][metric], bits, scores, str(run["questions"]))]
-    further = [name for name in run["metrics"] if name in paper or name == "stereotype by sum"]
-    rows += [_make_row(run, "", name, run["metrics"][name], "", paper.get(name, {}), "") for name in further]
-    shown = [(name, group) for name, group in run["groups"].items() if name in paper]
-    return rows + [
-        _make_row(run, f"  {name}", metric, group, "", paper[name], str(group["count"])) for name, group in shown
-    ]
-
-
-def _make_row(
-    run: Mapping[str, Any],
-    name: str,
-    metric: str,
-    found: Mapping[str, Any],
-    bits: str,
-    paper: Mapping[str, Any],
-    count: str,
-) -> tuple[str, ...]:
-    interval = f"{100 * found['low']:.1f} to {100 * found['high']:.1f}"
-    chance = "" if run["chance"] is None else f"{100 * run['chance']:.1f}"
-    published = ["" if paper.get(size) is None else f"{paper[size]:g}" for size in SIZES]
-    return (name, metric, f"{100 * found['value']:.1f}", interval, chance, bits, *published, count)
-
-
-def _format_bits(found: Mapping[str, float] | None) -> str:
-    return f"{found['value']:.3f} ± {found['high'] - found['value']:.3f}" if found else ""
-
-
-def _list_notes(run: Mapping[str, Any]) -> list[str]:
-    found, notes = run["metrics"][run["metric"]], []
-    if run["questions"] != run["published_questions"]:
-        notes.append(f"{run['questions']} of the {run['published_questions']:,} published questions")
-    if run["truncated"]:
-        notes.append(f"{run['truncated']} cut to the model's context")
-    if run["chance"] is not None and found["low"] <= run["chance"] <= found["high"]:
-        notes.append("not distinguishable from chance")
-    if run["rule"] in JUDGES:
-        notes.append("rated by a classifier of yours, not comparable with the paper")
-    return [f"{run['name']}: {'; '.join(notes)}"] if notes else []
-
-
-def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
-    """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
-    runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
-    if refused or not runs:
-        raise UserError("; ".join(dict.fromkeys(refused.values())) or "give --evaluate-tasks")
-    return runs
-
-
-def hash_weights(model: nn.Module) -> str:
-    """Return a hash of all weights, 32 hexadecimal digits."""
-    total = xxhash.xxh3_128()
-    for parameter in model.parameters():
-        total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
-
-
-@torch.no_grad()
-def gather_model(model: nn.Module, first: bool) -> Llama | None:
-    """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
-    reshard(model)
-    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if first else None
-    mine = dict(whole.named_parameters()) if whole else {}
-    for name, parameter in model.named_parameters():
-        full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
-        if whole:
-            mine[name].copy_(full)
-    return whole
-
-
-def evaluate_step(
-    model: nn.Module, step: int, *, run: Path, corpus: Path, length: int, runs: Sequence[Run], first: bool
-) -> dict[str, float]:
-    """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
-
-    Args:
-        model: The model, sharded over the ranks.
-        step: The step.
-        run: The run's folder.
-        corpus: The corpus's folder, which holds the tokenizer.
-        length: Tokens of the model's context.
-        runs: The tasks.
-        first: This is the first rank.
-
-    Returns:
-        Scores by task and metric; none on the other ranks.
-    """
-    whole = gather_model(model, first)
-    if whole is None:
-        return {}
-    engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
-    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
-    source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
-    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
-    found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
-    lines = [
-        f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
-        for (name, metric), one in found.items()
-    ]
-    write_rows(run / EVALUATION, CSV_HEAD, step - 1, lines)
-    return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
-
-
-def _average(run: Run, records: Records) -> dict[str, score.Mean]:
-    scores = [records[key]["scores"] for key in run.keys]
-    wanted = (run.task.metric, BITS)
-    return {metric: score.mean([one[metric] for one in scores]) for metric in wanted if metric in scores[0]}

@@ -29,21 +29,13 @@ from trainer.__main__ import main
 from trainer.evaluation import confine, harness, judges
 from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
-from trainer.evaluation.evaluate import (
-    ITEMS,
-    Options,
-    Run,
-    evaluate,
-    evaluate_step,
-    prepare,
-    prepare_runs,
-    score_texts,
-    summarize,
-)
+from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
 from trainer.evaluation.items import Item
 from trainer.evaluation.layouts import download, load_items
 from trainer.evaluation.models import Source, find_model, open_engine
+from trainer.evaluation.results import summarize
 from trainer.evaluation.tasks import TASKS, select_tasks
+from trainer.evaluation.training import evaluate_step, prepare_runs
 from trainer.model import Llama
 
 RANKED = [

@@ -1,0 +1,90 @@
+"""Evaluate a model while it is trained: scores after every N steps, in `RUN/evaluation.csv`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import xxhash
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from filters.errors import UserError
+from manifests import tokenizer
+from trainer.evaluation.engine import Engine
+from trainer.evaluation.evaluate import BITS, Options, Records, Run, evaluate, prepare
+from trainer.evaluation.models import Source, read_pieces
+from trainer.evaluation.score import Mean, mean
+from trainer.evaluation.tasks import select_tasks
+from trainer.events import EVALUATION, write_rows
+from trainer.model import Llama, allocate
+from trainer.parallel import reshard
+
+HEAD = "step,task,metric,mean,low,high,questions"
+
+
+def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
+    """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
+    runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
+    if refused or not runs:
+        raise UserError("; ".join(dict.fromkeys(refused.values())) or "give --evaluate-tasks")
+    return runs
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Return a hash of all weights, 32 hexadecimal digits."""
+    total = xxhash.xxh3_128()
+    for parameter in model.parameters():
+        total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+@torch.no_grad()
+def gather_model(model: nn.Module, first: bool) -> Llama | None:
+    """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
+    reshard(model)
+    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if first else None
+    mine = dict(whole.named_parameters()) if whole else {}
+    for name, parameter in model.named_parameters():
+        full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
+        if whole:
+            mine[name].copy_(full)
+    return whole
+
+
+def evaluate_step(
+    model: nn.Module, step: int, *, run: Path, corpus: Path, length: int, runs: Sequence[Run], first: bool
+) -> dict[str, float]:
+    """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
+
+    Args:
+        model: The model, sharded over the ranks.
+        step: The step.
+        run: The run's folder.
+        corpus: The corpus's folder, which holds the tokenizer.
+        length: Tokens of the model's context.
+        runs: The tasks.
+        first: This is the first rank.
+
+    Returns:
+        Scores by task and metric; none on the other ranks.
+    """
+    whole = gather_model(model, first)
+    if whole is None:
+        return {}
+    engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
+    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
+    source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
+    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
+    found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
+    lines = [
+        f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
+        for (name, metric), one in found.items()
+    ]
+    write_rows(run / EVALUATION, HEAD, step - 1, lines)
+    return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
+
+
+def _average(run: Run, records: Records) -> dict[str, Mean]:
+    scores = [records[key]["scores"] for key in run.keys]
+    wanted = (run.task.metric, BITS)
+    return {metric: mean([one[metric] for one in scores]) for metric in wanted if metric in scores[0]}
