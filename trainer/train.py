@@ -193,6 +193,8 @@ class TrainingLoop(RunSetup):
     def start_metrics(self, state: dict[str, Any], resumed: int, last: int) -> None:
         """Log the start, write run.json, and write the metrics of steps from here on."""
         (self.run / STOPPED).unlink(missing_ok=True)
+        for name in (events.VALIDATION, events.EVALUATION):  # rows of another course, if an older checkpoint was taken
+            events.write_rows(self.run / name, resumed)
         device, options = self.ranks.device, self.options
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         micro_batch = self.stepper.micro_batch
@@ -333,7 +335,7 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
     if ranks.first and lines:
-        events.write_rows(run / events.VALIDATION, "step,source,loss,bits_per_byte,windows", step - 1, lines)
+        events.write_rows(run / events.VALIDATION, step - 1, "step,source,loss,bits_per_byte,windows", lines)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def evaluate_step(
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
     ]
-    write_rows(run / EVALUATION, HEAD, step - 1, lines)
+    write_rows(run / EVALUATION, step - 1, HEAD, lines)
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
