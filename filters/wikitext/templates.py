@@ -20,6 +20,7 @@ from filters.data_files import read_rows
 from filters.wikitext.functions import FUNCTIONS, Call
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
+from filters.wikitext.parser_functions import render_parser_function
 
 DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
@@ -59,13 +60,6 @@ _EDITORS = re.compile(
     r"|comment|talk|discuss|section|cat|small|sure)\s*+=",
     re.IGNORECASE,
 )
-_PARSER_FUNCTIONS: dict[str, Callable[[str], str]] = {  # those that show their argument
-    "formatnum": str.strip,
-    "lc": str.lower,
-    "uc": str.upper,
-    "lcfirst": lambda text: text[:1].lower() + text[1:],
-    "ucfirst": lambda text: text[:1].upper() + text[1:],
-}
 _TITLES = frozenset(["pagename", "fullpagename", "basepagename", "subpagename"])
 _TRIMMED = " \n\t" + GONE
 
@@ -91,8 +85,8 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
         shown = rule(Call(name, language, arguments)) if callable(rule) else _fill(rule, arguments)
         return shown or GONE
     function, colon, _ = name.partition(":")
-    if colon and function in _PARSER_FUNCTIONS:
-        return _PARSER_FUNCTIONS[function](content.partition(":")[2].partition("|")[0])
+    if colon and (text := render_parser_function(function, content.partition(":")[2])) is not None:
+        return text
     if name in _TITLES:
         return title or GONE
     if name.startswith("ipa"):
