@@ -130,11 +130,14 @@ def _parse_launch(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _launch(options: argparse.Namespace, program: list[str]) -> int:
     from trainer.config import expand_config
-    from trainer.launch import find_run_folder, launch
+    from trainer.launch import launch
 
     if program[:1] != ["train"]:
         raise UserError("give the command after --, as in `python -m trainer launch --nproc 8 -- train …`")
-    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], find_run_folder(expand_config(program)))
+    run = (
+        _parser().parse_args(["train", *expand_config(program[1:])]).output
+    )  # a mistake is told once, not by each rank
+    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], run)
 
 
 def _export(options: argparse.Namespace) -> str:

@@ -299,7 +299,7 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
 
     Raises:
         UserError, StorageError: a worker said so, whatever the engine wrapped it in.
-        RunError: a job service gave the job up, as Flink does when a worker dies.
+        RunError: a job service gave the job up, as Flink does when a worker dies, or does not answer any more.
         WorkerDiedError: a worker process died; it names the tasks in flight.
     """
     for notice in NOTICES.values():
@@ -348,4 +348,10 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
         raise RunError(
             f"the engine has given up a job ({failed[1]}): look whether its workers run, then give the same command "
             "again; finished work is kept"
+        ) from None
+    if type(error).__module__.partition(".")[0] == "grpc":  # of the connection between this process and the service
+        why = " ".join(error.details().split()) if hasattr(error, "details") else "no answer"
+        raise RunError(
+            f"the engine's job service has gone ({why}): look whether it runs, then give the same command again; "
+            "finished work is kept"
         ) from None

@@ -245,10 +245,12 @@ def read_status(corpus: Path) -> dict[str, Any]:
     path = corpus / "runs" / FILE
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())
+        if not {"state", "started", "steps", "updated"} <= plain.keys():
+            raise ValueError("it is no status")
         return plain
     except FileNotFoundError:
         raise UserError(f"{corpus} has no {path.relative_to(corpus)}: no run has begun there") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}): try again") from error
 
 
