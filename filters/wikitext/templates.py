@@ -17,7 +17,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from filters.data_files import read_rows
-from filters.wikitext.functions import FUNCTIONS, Call
+from filters.wikitext.functions import COUNTRIES, FUNCTIONS, Call, render_country_code
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
 from filters.wikitext.parser_functions import render_parser_function
@@ -73,13 +73,14 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
         title: The page's title, for {{PAGENAME}}.
     """
     raw, bar, rest = content.partition("|")
-    name = raw.strip(_TRIMMED).lower().replace("_", " ")
-    rule = load_rules(language).get(name)
+    raw = raw.strip(_TRIMMED)
+    name = raw.lower().replace("_", " ")
+    rule = render_country_code if raw in COUNTRIES else load_rules(language).get(name)  # {{ESP}} is not {{esp}}
     if rule is None:
         if _LANGUAGE_TEMPLATE.match(name) or (language == "de" and bar and _GERMAN_LANGUAGE_TEMPLATE.match(name)):
             rule = [Slot(("1",))]
         elif language == "fr" and _FRENCH_NUMERAL.match(name):
-            rule = [Slot(("=" + raw.strip(_TRIMMED),)), OptionalPart([" ", Slot(("1",))])]
+            rule = [Slot(("=" + raw,)), OptionalPart([" ", Slot(("1",))])]
     if rule is not None:
         arguments = _parse_arguments(rest) if bar else {}
         shown = rule(Call(name, language, arguments)) if callable(rule) else _fill(rule, arguments)
