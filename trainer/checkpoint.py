@@ -13,9 +13,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import struct
 import sys
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -196,8 +198,9 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
         part: See `find_damage`; the first rank renames, removes and prints.
 
     Raises:
-        UserError: There are checkpoints, and none of them is whole.
+        UserError: There are checkpoints, and none of them is whole; or the ranks do not see the same folder.
     """
+    _check_shared(run, share, part)
     found = list_checkpoints(run)
     half = sorted(filter(is_temporary, (run / FOLDER).iterdir())) if (run / FOLDER).is_dir() else []
     share("")  # all ranks have listed the folder
@@ -222,6 +225,23 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
             f"{run} has no complete checkpoint ({told}): give another --output, or remove it to train from the start"
         )
     return None
+
+
+def _check_shared(run: Path, share: Callable[[str], str], part: tuple[int, int]) -> None:
+    """Raise UserError on every rank if one does not see the folder that the first one makes: it is of its own disk."""
+    rank, world = part
+    if world == 1:
+        return
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)  # on every rank: a network's file system forgets that it was not
+    mark = run / FOLDER / share(f".{uuid.uuid4().hex}.tmp" if rank == 0 else "")
+    if rank == 0:
+        mark.mkdir()
+    share("")  # the mark is there
+    blind = share("" if mark.is_dir() else f"rank {rank} on {socket.gethostname()}")
+    if rank == 0:
+        mark.rmdir()
+    if blind:
+        raise UserError(f"--output {run} of {blind} is not that of rank 0: give a folder that all machines share")
 
 
 def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = True) -> str:

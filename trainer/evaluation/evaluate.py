@@ -132,7 +132,12 @@ def _choose(items: list[Item], limit: int | None) -> list[Item]:
 
 
 def evaluate(
-    source: Source, load: Callable[[], Engine], runs: Sequence[Run], output: Path, options: Options
+    source: Source,
+    load: Callable[[], Engine],
+    runs: Sequence[Run],
+    output: Path,
+    options: Options,
+    advance: Callable[[], object] = lambda: None,
 ) -> Records:
     """Score the questions of runs that have no record yet, and return the records of all.
 
@@ -142,6 +147,7 @@ def evaluate(
         runs: The runs.
         output: Folder of the records.
         options: See Options.
+        advance: Called after each question that was scored.
     """
     records = read_records(output / ITEMS, source.sha256)
     waiting = [(run, [n for n, key in enumerate(run.keys) if key not in records]) for run in runs]
@@ -156,6 +162,7 @@ def evaluate(
                     records[run.keys[number]] = {**facts, "groups": list(item.groups), **found}
                     file.write(json.dumps(records[run.keys[number]], ensure_ascii=False) + "\n")
                     file.flush()
+                    advance()
     return records
 
 

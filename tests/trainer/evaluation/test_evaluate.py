@@ -178,8 +178,13 @@ def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_pat
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(scale)
-        scores.append(evaluate_step(model, 4, runs=runs, **options))
+        told = []
+        scores.append(evaluate_step(model, 4, lambda works: told.append(works) or works, runs=runs, **options))  # noqa: B023
+        assert told == [True] * (0 if len(scores) == 2 else len(runs[0].items)) + [False]
     assert scores[0] == scores[1] != scores[2]
+    flags = iter([True, True, False])
+    assert evaluate_step(model, 4, lambda _: next(flags), runs=runs, **{**options, "first": False}) == {}
+    assert not list(flags), "the others wait until the first rank is ready"
 
 
 def test_a_limit_draws_a_part_of_what_a_larger_one_draws(data: Path) -> None:
