@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, describe
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, Parser, describe
 from manifests.display import end_quietly, escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
@@ -288,9 +288,7 @@ def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Build a corpus from raw dumps.", epilog=EPILOG
-    )
+    parser = Parser(prog="python -m pipeline", description="Build a corpus from raw dumps.", epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         epilog = EPILOG if command.takes_beam_options else None

@@ -69,7 +69,8 @@ class PlannedStep:
             self.found = PackedReceipts(self.fingerprints, chain(self.found.items(), self._read()))
         if not self.step.shared:
             remove_stale(self.corpus, self.step, self.fingerprints, self.stale)
-        status.end_step(self.step.name, len(self.found), total(self.found.tallies.values()))
+        first = next(iter(self.fingerprints), "")
+        status.end_step(self.step.name, first, len(self.found), total(self.found.tallies.values()))
         return self.found
 
     def _read(self) -> Iterator[tuple[str, Receipt]]:
@@ -303,7 +304,7 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
     for notice in NOTICES.values():
         (engine.timings / notice).unlink(missing_ok=True)
     steps = [step for part in parts for step in part.steps if step.waiting]
-    waiting, title = sum(part.waiting for part in parts), AND.join(step.step.name for step in steps)
+    waiting, title = sum(part.waiting for part in parts), AND.join(dict.fromkeys(step.step.name for step in steps))
     begun, done = time.perf_counter(), total - waiting
     counters.LIVE.clear()
     poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, {step.step.name for step in steps}, waiting)

@@ -166,7 +166,7 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
     first = capsys.readouterr().out
     assert "balanced" in first and "built in" in first
     assert main(["status", out]) == 0
-    assert re.search(r"out: finished\n.*^extract +\d+/\d+ parts .* records", capsys.readouterr().out, re.S | re.M)
+    assert re.search(r"out: finished\n.*^extract +\d+/\d+ tasks .* records", capsys.readouterr().out, re.S | re.M)
     assert main(["run", recipe, "--output", out, "--quiet"]) == 0
     second = capsys.readouterr().out
     assert "nothing to do, already finished" in second and first.split()[-1] == second.split()[-1]
