@@ -6,12 +6,13 @@ range is refused before any work starts, in a sentence that names the key, the v
 A corpus keeps the recipe of its run, and the modules of the user's own rules and readers that it names.
 """
 
+import re
 import sys
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from filters.dedup.settings import Comparison, Deduplication
 from filters.errors import UserError
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError("should be lower-case letters, digits and underscores, with a letter first")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_check_name)]
 
 
 class Tokenizer(Strict):
@@ -66,7 +76,7 @@ class Recipe(Strict):
     seed: Count
     goal_tokens: Positive
     split_bytes: Positive = 1 << 28  # larger dumps are read in splits of about this many stored bytes
-    sources: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Source] = Field(min_length=1)
+    sources: dict[SourceName, Source] = Field(min_length=1)
     deduplication: Deduplication = Deduplication()
     tokenizer: Tokenizer = Tokenizer()
     shards: Shards = Shards()
@@ -167,8 +177,17 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"recipe {path} is not YAML{_place_of(error)}: correct it there") from error
     return parse_recipe(plain, str(path))
+
+
+def _place_of(error: Exception) -> str:
+    """Return what is wrong with a text of YAML, and where."""
+    import yaml
+
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1} ({error.problem})"
+    return f" ({' '.join(str(error).split())})"
 
 
 def parse_recipe(plain: Any, name: str) -> Recipe:
@@ -220,7 +239,8 @@ def _make_loader() -> type["yaml.SafeLoader"]:
             keys = [key.value for key, _ in node.value]
             for key in keys:
                 if keys.count(key) > 1:
-                    raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
+                    problem = f"key {key!r} is given twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
             return super().construct_mapping(node, deep)
 
     return UniqueKeys

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, describe
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, Parser, describe
 from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
@@ -235,11 +235,11 @@ def _step_range(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
+    parser = Parser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(name, **describe(summary), **settings)
+    def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> Parser:
+        made: Parser = commands.add_parser(name, **describe(summary), **settings)
         made.set_defaults(function=function)
         return made
 
@@ -248,7 +248,8 @@ def _parser() -> argparse.ArgumentParser:
     trace("--step", type=POSITIVE, required=True, help="number of the step, counted from 1 as in metrics.csv")
     trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
-    launch = command("launch", _launch, "train in several processes with torchrun", usage=usage).add_argument
+    launcher = command("launch", _launch, "train in several processes with torchrun", usage=usage)
+    launcher.takes_others, launch = True, launcher.add_argument
     launch("--nproc", type=POSITIVE, default=1, help="number of processes on this machine, one per GPU (default: 1)")
     export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
     generate = command("generate", _generate, "continue a text with a checkpoint").add_argument
@@ -257,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     export("output", type=Path, metavar="OUT", help="folder to create")
     export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights")
     export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="largest size of one file of weights in bytes")
-    generate("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")
+    generate(
+        "--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated (default: an empty text)"
+    )
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
     generate("--tokens", type=POSITIVE, default=200, help="largest number of tokens to generate (default: 200)")
     generate("--temperature", type=float, default=0.8, help="0 takes the most probable token (default: 0.8)")

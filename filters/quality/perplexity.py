@@ -114,7 +114,9 @@ class Perplexity(Rule):
         cuts = load_cutoffs(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
-        return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
+        if page.language not in cuts and score < math.inf:
+            return self._judge(score, "all")
+        return self._judge(score, bucket(score, *cuts.get(page.language, (0.0, 0.0))))
 
     def _judge(self, score: float | None, place: Bucket | Literal["all"]) -> Verdict:
         signals = {"perplexity": score, "bucket": place}
@@ -315,12 +317,10 @@ def histogram(perplexities: Perplexities) -> Histogram:
 
 
 def cuts_from(pages: Histogram, head: int, tail: int) -> tuple[float, float]:
-    """Return the perplexities at two percentiles by nearest rank; (inf, inf) for no pages.
+    """Return the perplexities at two percentiles of at least one page, by nearest rank.
 
     The nearest rank of a percentile is the lowest perplexity that at least that share of the pages does not exceed.
     """
-    if not pages:
-        return math.inf, math.inf
     values = sorted(pages)
     reached = np.cumsum([pages[value] for value in values])
     ranks = [-(-int(reached[-1]) * percentile // 100) for percentile in (head, tail)]
