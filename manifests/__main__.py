@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import RunError, UserError
-from manifests.arguments import POSITIVE, describe
+from manifests.arguments import POSITIVE, Parser, describe
 from manifests.display import (
     MOST_SHOWN,
     end_quietly,
@@ -185,7 +185,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m manifests", description="Inspect a corpus or change it.")
+    parser = Parser(prog="python -m manifests", description="Inspect a corpus or change it.")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], summary: str) -> Callable[..., Any]:

@@ -1,12 +1,29 @@
-"""Parts of command lines: types of numbers that refuse a value out of range, and the summary of a command."""
+"""Parts of command lines: the parser, types of numbers that refuse a value out of range, the summary of a command."""
 
 import argparse
 import contextlib
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake with one sentence; the usage, which has many lines, stays in `--help`."""
+
+    takes_others = False  # whether a command passes arguments on that it does not know
+
+    def error(self, message: str) -> NoReturn:
+        """Print a mistake in the arguments, and exit with code 2."""
+        self.exit(2, f"error: {message}: see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse unknown arguments where the name of the command is known, and not in the parser of all commands."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None and not self.takes_others:
+            self.error(f"unknown arguments: {' '.join(unknown)}")
+        return known, unknown
 
 
 def _number(kind: Callable[[str], Number], allowed: Callable[[Number], bool], expected: str) -> Callable[[str], Number]:

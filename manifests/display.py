@@ -24,7 +24,14 @@ _UNSAFE = re.compile(
 
 
 def escape_unencodable_output() -> None:
-    r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing."""
+    r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing.
+
+    Standard streams that are closed lead nowhere from here on: else the next files that are opened would take their
+    places, and get what libraries print.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 

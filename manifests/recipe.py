@@ -6,12 +6,13 @@ range is refused before any work starts, in a sentence that names the key, the v
 A corpus keeps the recipe of its run, and the modules of the user's own rules and readers that it names.
 """
 
+import re
 import sys
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from filters.dedup.settings import Comparison, Deduplication
 from filters.errors import UserError
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
 CODE = "code"  # copies of the modules that hold a user's own rules and readers
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise ValueError("should be lower-case letters, digits and underscores, with a letter first")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_check_name)]
 
 
 class Tokenizer(Strict):
@@ -66,7 +76,7 @@ class Recipe(Strict):
     seed: Count
     goal_tokens: Positive
     split_bytes: Positive = 1 << 28  # larger dumps are read in splits of about this many stored bytes
-    sources: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Source] = Field(min_length=1)
+    sources: dict[SourceName, Source] = Field(min_length=1)
     deduplication: Deduplication = Deduplication()
     tokenizer: Tokenizer = Tokenizer()
     shards: Shards = Shards()
@@ -165,7 +175,7 @@ def load_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
     except ValueError as error:
-        raise UserError(f"recipe {path} is not YAML: {error}") from error
+        raise UserError(f"recipe {path} is not YAML, {error}: correct it there") from error
     return parse_recipe(plain, str(path))
 
 
@@ -183,12 +193,16 @@ def read_yaml(stored: bytes, loader: Any = None) -> Any:
     """Return plain values; without a loader by libyaml, in a fifth of the time, where it is there.
 
     Raises:
-        ValueError: it is not YAML.
+        ValueError: it is not YAML; it says where, and why.
     """
     import yaml
 
     try:
         return yaml.load(stored, Loader=loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1} "
+        raise ValueError(f"{place}({error.problem})") from error
     except (yaml.YAMLError, ValueError, IndexError, AttributeError, RecursionError) as error:  # `!!int ""`, `[[[[…`
         raise ValueError(" ".join(str(error).split())) from error
 
@@ -219,7 +233,8 @@ def _make_loader() -> type["yaml.SafeLoader"]:
             keys = [key.value for key, _ in node.value]
             for key in keys:
                 if keys.count(key) > 1:
-                    raise yaml.YAMLError(f"key {key!r} is given twice{node.start_mark}")
+                    problem = f"key {key!r} is given twice"
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
             return super().construct_mapping(node, deep)
 
     return UniqueKeys

@@ -136,7 +136,10 @@ class Source(Strict):
         if ":" in kind:
             load_class(kind, "kind")
         elif kind not in KINDS:
-            raise ValueError(f"source {name!r} needs a kind: one of {', '.join(KINDS)}, or MODULE:CLASS of your own")
+            what = (
+                "needs a kind: one of" if self.kind is None else f"has a kind that is not known, {kind!r}: give one of"
+            )
+            raise ValueError(f"source {name!r} {what} {', '.join(KINDS)}, or MODULE:CLASS of your own")
         implied = IMPLIED.get(kind)
         named = [name_of(rule) for rule in self.filters]
         first = parse_rules([implied]) if implied and implied not in named else []

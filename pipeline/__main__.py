@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from filters.errors import RunError, UserError
 from manifests import stages
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, describe
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, Parser, describe
 from manifests.display import end_quietly, escape_unencodable_output, print_parts
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
     0: success. 1: a result that needs attention (a trace that does not match, a ledger that does not balance, a worker
-    that died, a download that failed). 2: a mistake in the arguments. 130: stopped, from the keyboard or by `kill`.
+    that died, a download that failed, a file that cannot be used). 2: a mistake in the arguments. 130: stopped, from
+    the keyboard or by `kill`.
     """
     logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
     cut = arguments.index("--") if "--" in arguments else len(arguments)
@@ -60,6 +62,13 @@ def main(arguments: list[str]) -> int:
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        from manifests.storage import storage_error
+
+        print(f"error: {storage_error(error, arguments[0])}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped: run the same command again to continue", file=sys.stderr)
         return 130
@@ -68,6 +77,13 @@ def main(arguments: list[str]) -> int:
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     """End the command as the keyboard does, on SIGTERM."""
     raise KeyboardInterrupt
+
+
+def _print_traceback(thread: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but not the end of a gRPC connection: the main thread says so in a sentence."""
+    frames = traceback.walk_tb(thread.exc_traceback)
+    if not any(frame.f_globals.get("__name__", "").startswith("grpc.") for frame, _ in frames):
+        threading.__excepthook__(thread)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -272,9 +288,7 @@ def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Build a corpus from raw dumps.", epilog=EPILOG
-    )
+    parser = Parser(prog="python -m pipeline", description="Build a corpus from raw dumps.", epilog=EPILOG)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         epilog = EPILOG if command.takes_beam_options else None
@@ -499,4 +513,5 @@ REFERENCES = (
 if __name__ == "__main__":
     escape_unencodable_output()
     signal.signal(signal.SIGTERM, _stop)
+    threading.excepthook = _print_traceback
     exit_now(end_quietly(lambda: main(sys.argv[1:])))

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import logging
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -182,10 +183,8 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
     (port,) = pick_port(options.view_as(JobServerOptions).job_port)
     options.view_as(JobServerOptions).job_port = port
     server = FlinkJarJobServer(options)
-    try:
+    with _told(engine, "does not start its job server"):  # Java is too old, the jar is another's or cannot be fetched
         server.start()
-    except Exception as error:  # Java is too old, the jar is another's or cannot be fetched
-        raise _refusal(engine, "does not start its job server", error) from error
     try:
         yield replace(engine, arguments=(*engine.arguments, f"--job_endpoint=localhost:{port}"))
     finally:
@@ -203,26 +202,40 @@ def check_engine(engine: Engine) -> None:
     corpus = engine.timings.parents[1]
     mirror = mirror_of(corpus)
     place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
-    try:
-        with engine.pipeline() as pipeline:
-            _self_test(pipeline, place)
-    except Exception as error:  # engines fail in ways of their own: a jar or a credential is missing, no one answers
-        raise _refusal(engine, "does not run a test job", error) from error
-    found = connect(place).list_files()
-    for entry in found:
-        connect(place).remove(entry.path)
+    _remove_delivered(place)  # by a run that was killed here
+    with _told(engine, "does not run a test job"), engine.pipeline() as pipeline:
+        _self_test(pipeline, place)
+    delivered = _remove_delivered(place)
     shutil.rmtree(corpus / "runs" / SELF_TEST, ignore_errors=True)
-    if len(found) < TESTED:
+    if delivered < TESTED:
         raise UserError(
-            f"{engine.runner} delivered {len(found)} of {TESTED} elements of a test to {place}: its workers "
+            f"{engine.runner} delivered {delivered} of {TESTED} elements of a test to {place}: its workers "
             "must run this version and write to this folder"
         )
 
 
-def _refusal(engine: Engine, what: str, error: Exception) -> UserError:
-    lines = str(error).strip().splitlines()
-    reason = f"{type(error).__name__}: {lines[-1] if lines else ''}"
-    return UserError(f"{engine.runner} {what} ({reason}): see docs/engines.md for what it needs")
+@contextlib.contextmanager
+def _told(engine: Engine, what: str) -> Iterator[None]:
+    """Raise UserError for whatever an engine raises while the block runs, and let Beam log nothing of it.
+
+    Engines fail in ways of their own: a jar or a credential is missing, or no one answers.
+    """
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[-1] if lines else ''}"
+        raise UserError(f"{engine.runner} {what} ({reason}): see docs/engines.md for what it needs") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _remove_delivered(place: str) -> int:
+    """Remove what a test has delivered, and return the number of files."""
+    found = connect(place).list_files()
+    connect(place).remove_all(entry.path for entry in found)
+    return len(found)
 
 
 def _self_test(pipeline: "beam.Pipeline", place: str) -> None:
@@ -251,12 +264,12 @@ def option(arguments: Sequence[str], name: str) -> str:
 
 
 def _answers(address: str) -> bool:
-    place = urlsplit(address if "//" in address else f"//{address}")
     try:
+        place = urlsplit(address if "//" in address else f"//{address}")
         port = place.port or {"https": 443, "http": 80}.get(place.scheme, 0)
         with socket.create_connection((place.hostname or "", port), timeout=3):
             return True
-    except OSError:
+    except (OSError, ValueError):  # the latter for what is no address: ports beyond 65535, an open bracket
         return False
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from filters.errors import UserError
 from manifests.files import canonical_json, relative_files, write_atomic
@@ -31,6 +32,7 @@ from pipeline.lease import HEARTBEATS, LEASES, is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
 LOCK = "runs/lock"  # the first file of a corpus
+LOCK_SECONDS = 1.0  # in which whoever asks for the state of a run has let go of the lock
 
 # Files by which a corpus is recognised, as JSON, and keys that they have: a folder named `runs` says nothing.
 MARKS = {
@@ -105,10 +107,7 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
     """
     prepare(corpus)
     with (corpus / LOCK).open("r+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
+        _lock(corpus, file)
         try:
             mirror = mirror_of(corpus)
             with _leased(corpus, mirror) if mirror is not None else contextlib.nullcontext(_never_lost) as check_lock:
@@ -117,6 +116,28 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
             if not _holds_files(corpus):  # refused before it wrote anything: the folder is no corpus yet
                 file.truncate(0)
             raise
+
+
+def _lock(corpus: Path, file: BinaryIO) -> None:
+    """Lock a corpus's file for this process alone.
+
+    It is tried for `LOCK_SECONDS`, since `is_held` holds it for a moment, too.
+
+    Raises:
+        UserError: another run holds it, or the file system has no locks.
+    """
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise UserError(f"another run is writing {corpus}: wait for it, or give another --output") from error
+            time.sleep(LOCK_SECONDS / 20)
+        except OSError as error:
+            raise UserError(
+                f"--output {corpus} cannot be locked ({error.strerror}): give a folder of a file system with locks"
+            ) from error
 
 
 def _never_lost() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, describe
+from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, Parser, describe
 from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
@@ -72,6 +72,8 @@ def _train(options: argparse.Namespace) -> str:
     from trainer.model import resolve_device
     from trainer.train import RunSetup, train
 
+    if options.corpus is None:
+        raise UserError("give the corpus, its folder or URL, as in `python -m trainer train CORPUS …`")
     check_output(options.output)
     options.device = resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
@@ -130,11 +132,14 @@ def _parse_launch(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def _launch(options: argparse.Namespace, program: list[str]) -> int:
     from trainer.config import expand_config
-    from trainer.launch import find_run_folder, launch
+    from trainer.launch import launch
 
     if program[:1] != ["train"]:
         raise UserError("give the command after --, as in `python -m trainer launch --nproc 8 -- train …`")
-    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], find_run_folder(expand_config(program)))
+    run = (
+        _parser().parse_args(["train", *expand_config(program[1:])]).output
+    )  # a mistake is told once, not by each rank
+    return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], run)
 
 
 def _export(options: argparse.Namespace) -> str:
@@ -230,11 +235,11 @@ def _step_range(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
+    parser = Parser(prog="python -m trainer", description="Train a LLaMA on a corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = commands.add_parser(name, **describe(summary), **settings)
+    def command(name: str, function: Callable[..., Any], summary: str, **settings: Any) -> Parser:
+        made: Parser = commands.add_parser(name, **describe(summary), **settings)
         made.set_defaults(function=function)
         return made
 
@@ -243,7 +248,8 @@ def _parser() -> argparse.ArgumentParser:
     trace("--step", type=POSITIVE, required=True, help="number of the step, counted from 1 as in metrics.csv")
     trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
-    launch = command("launch", _launch, "train in several processes with torchrun", usage=usage).add_argument
+    launcher = command("launch", _launch, "train in several processes with torchrun", usage=usage)
+    launcher.takes_others, launch = True, launcher.add_argument
     launch("--nproc", type=POSITIVE, default=1, help="number of processes on this machine, one per GPU (default: 1)")
     export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
     generate = command("generate", _generate, "continue a text with a checkpoint").add_argument
@@ -252,7 +258,9 @@ def _parser() -> argparse.ArgumentParser:
     export("output", type=Path, metavar="OUT", help="folder to create")
     export("--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="type of the weights")
     export("--file-bytes", type=POSITIVE, default=5_000_000_000, help="largest size of one file of weights in bytes")
-    generate("--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated")
+    generate(
+        "--prompt", action="append", metavar="TEXT", help="text to continue; may be repeated (default: an empty text)"
+    )
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
     generate("--tokens", type=POSITIVE, default=200, help="largest number of tokens to generate (default: 200)")
     generate("--temperature", type=float, default=0.8, help="0 takes the most probable token (default: 0.8)")
@@ -311,7 +319,9 @@ def _judge(text: str) -> tuple[str, Path]:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
-    train("corpus", help="folder or URL of the corpus (s3://, gs://, hdfs://, file://)")
+    corpus = "folder or URL of the corpus (s3://, gs://, hdfs://, file://)"
+    train("corpus", nargs="?", default=argparse.SUPPRESS, help=corpus)
+    train("--corpus", help=argparse.SUPPRESS)  # as a file of --config gives it; the command's own is behind it
     train("--config", metavar="FILE", help="read options from a YAML file; options on the command line override them")
     _add_fixed(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
     _add_free(parser.add_argument_group("options that may change").add_argument)

@@ -12,7 +12,7 @@ from manifests.manifest import Manifest
 from manifests.report.html import Html, element, read_style
 from manifests.report.svg import Chart, Point, line_chart, stack_charts
 from manifests.shard import open_shard
-from trainer.events import VALIDATION, find_corpus, read_run
+from trainer.events import VALIDATION, find_corpus, read_rows, read_run
 from trainer.metrics import FILE, parse_finite
 
 CURVE_POINTS = 200  # most points of a curve; more are averaged with their neighbors
@@ -77,7 +77,7 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
         run: The run's folder.
         levels: Losses by source to draw as dashed levels.
     """
-    rows, held_out = _read_rows(run / FILE), _read_rows(run / VALIDATION)
+    rows, held_out = (list(csv.DictReader(read_rows(run / name))) for name in (FILE, VALIDATION))
     if not rows:
         raise UserError(f"{run} has no metrics yet: train first")
     sources = sorted(name[5:] for name in rows[0] if name.startswith("loss_"))
@@ -93,10 +93,6 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
     rate = Chart("Learning rate", {"": (0, _curve(rows, "learning_rate"))})
     norm = Chart("Gradient norm before clipping", {"": (0, _curve(rows, "gradient_norm"))})
     return [chart for chart in (loss, validation, rate, norm) if any(points for _, points in chart.curves.values())]
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
 
 
 def _curve(rows: Iterable[dict[str, str]], column: str) -> list[Point]:

@@ -62,21 +62,30 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield one
 
 
-def write_rows(path: Path, head: str, trained: int, rows: Sequence[str] = ()) -> None:
+def read_rows(path: Path) -> list[str]:
+    """Return the lines of a CSV file, its head first, or [] if it is not there.
+
+    A last line without its end was cut by a kill or a full disk, even within its first number, and is left out.
+    """
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
+
+
+def write_rows(path: Path, trained: int, head: str = "", rows: Sequence[str] = ()) -> None:
     """Write a CSV file anew: its head, its rows up to the step `trained`, and further rows.
 
-    So no step has two rows after a run was resumed, and none is truncated.
+    So no step has two rows after a run was resumed, and none is truncated. Without `head` the file keeps its own; one
+    that is not there is then not made.
     """
-    before = path.read_text(encoding="utf-8").splitlines()[1:] if path.exists() else []
+    before = read_rows(path)
     steps = (line.partition(",")[0] for line in before)
     kept = [line for line, step in zip(before, steps, strict=True) if step.isdigit() and int(step) <= trained]
-    write_atomic(path, ("\n".join([head, *kept, *rows]) + "\n").encode())
+    if head or before:
+        write_atomic(path, ("\n".join([head or before[0], *kept, *rows]) + "\n").encode())
 
 
 def has_rows(path: Path, step: int) -> bool:
     """Return True if a CSV file has rows of a step."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return any(line.startswith(f"{step},") for line in lines)
+    return any(line.startswith(f"{step},") for line in read_rows(path))
 
 
 def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:

@@ -13,22 +13,10 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from filters.errors import UserError
-
 STOPPED = "stopped"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 USER_ERROR = 2  # exit code of a rank that has said what the user should do
 SAVING_SECONDS = 3600  # that torchrun waits before it kills workers; its default of 30 s is too short for a large model
-
-
-def find_run_folder(command: list[str]) -> Path:
-    """Return the --output folder of a `train` command, or raise UserError."""
-    for word, following in zip(command, [*command[1:], None], strict=True):
-        if word == "--output" and following is not None:
-            return Path(following)
-        if word.startswith("--output="):
-            return Path(word.partition("=")[2])
-    raise UserError("give the run's folder with --output, which `python -m trainer train` requires")
 
 
 def launch(options: list[str], workers: int, program: list[str], run: Path) -> int:

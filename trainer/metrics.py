@@ -70,7 +70,7 @@ class MetricsWriter:
         self.columns = ["step", "tokens", "loss", "bits_per_byte", "learning_rate", "gradient_norm", "skipped", "batch"]
         self.columns += [f"{kind}_{source}" for kind in ("loss", "bits_per_byte") for source in self.sources]
         self.columns += CLOCK
-        write_rows(run / FILE, ",".join(self.columns), resumed)
+        write_rows(run / FILE, resumed, ",".join(self.columns))
         self.printed = 0.0
         self.started = self.clock = time.monotonic()
 

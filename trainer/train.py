@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from filters.errors import UserError
@@ -46,7 +47,8 @@ LOSS_FOLLOW = 0.3  # `follow` of the detector of outliers among losses
 VALIDATION_WINDOWS = 64  # windows of each source
 
 
-Evaluate = Callable[[nn.Module, int], dict[str, float]]  # of the model after a step; every rank calls it
+# Scores of the model after a step; every rank calls it, and gives it `TrainingLoop.advance`.
+Evaluate = Callable[[nn.Module, int, Callable[[bool], bool]], dict[str, float]]
 
 
 @dataclass
@@ -193,6 +195,8 @@ class TrainingLoop(RunSetup):
     def start_metrics(self, state: dict[str, Any], resumed: int, last: int) -> None:
         """Log the start, write run.json, and write the metrics of steps from here on."""
         (self.run / STOPPED).unlink(missing_ok=True)
+        for name in (events.VALIDATION, events.EVALUATION):  # rows of another course, if an older checkpoint was taken
+            events.write_rows(self.run / name, resumed)
         device, options = self.ranks.device, self.options
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         micro_batch = self.stepper.micro_batch
@@ -232,7 +236,7 @@ class TrainingLoop(RunSetup):
         gpu = ranks.device.type == "cuda"
         steps = (number for number in range(step, last) if not is_skipped(number + 1))
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
-        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards)
+        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards, self.dog.rest)
         requests = 0
         attention = prefer_fast_attention(ranks.device)
         with self.dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
@@ -279,10 +283,23 @@ class TrainingLoop(RunSetup):
             self.dog.tick()
         if self.evaluate and evaluates:
             self.drain(0)
-            scores = self.evaluate(self.stepper.model, step)
+            scores = self.evaluate(self.stepper.model, step, self.advance)
             for logger in self.metrics.loggers if self.metrics else ():
                 logger(step, scores)
             self.dog.tick()
+
+    def advance(self, working: bool) -> bool:
+        """Return on every rank what the first rank gives: it still works, while the others wait for it.
+
+        So neither the watchdog nor the time limit of collectives ends a run during work that comes further.
+        """
+        if not self.ranks.first:
+            self.dog.tick()  # one ahead of the first rank, which is therefore named if it hangs
+        flag = torch.tensor(int(working))
+        dist.broadcast(flag, 0)
+        if self.ranks.first:
+            self.dog.tick()
+        return bool(flag)
 
     def drain(self, limit: int) -> int:
         """Read and write the metrics of steps until `limit` are pending; return the requests of all ranks.
@@ -333,7 +350,7 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
     if ranks.first and lines:
-        events.write_rows(run / events.VALIDATION, "step,source,loss,bits_per_byte,windows", step - 1, lines)
+        events.write_rows(run / events.VALIDATION, step - 1, "step,source,loss,bits_per_byte,windows", lines)
 
 
 @contextmanager

@@ -44,12 +44,12 @@ class Watchdog:
     ) -> None:
         self.store, self.rank, self.world = store, rank, world
         self.hang_seconds, self.dead_seconds, self.beat_seconds = hang_seconds, dead_seconds, beat_seconds
-        self.progress, self.moved = 0, time.monotonic()
-        self.heard, self.last_heard = time.monotonic(), ""
+        self.progress, self.last_heard = 0, ""
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
+        self.moved = self.heard = time.monotonic()  # not of the loading before, which may have taken longer
         if self.world > 1:
             self._beat(0)  # before the first step: a rank that dies at once is named with its machine
             self.thread.start()
@@ -65,6 +65,10 @@ class Watchdog:
     def tick(self) -> None:
         """Note that the main thread has come further."""
         self.progress += 1
+        self.rest()
+
+    def rest(self) -> None:
+        """Note that the main thread waits for a slow disk, which is no hang."""
         self.moved = time.monotonic()
 
     def _watch(self) -> None:

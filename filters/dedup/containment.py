@@ -33,7 +33,9 @@ class Containment(Strict):
 
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.9
     ngram: Positive = 5  # words of a shingle, all of which a changed word changes
-    scale: Positive = 64  # one shingle hash in this number is in the sketch: 1,500 of a book of 100,000 words
+    scale: Annotated[int, Field(ge=1, le=1 << 32)] = (
+        64  # one shingle hash in this number is in the sketch: 1,500 of a book of 100,000 words
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from filters.hashing import GOLDEN, Keys, mix, sort_distinct
-from filters.settings import Count, Positive, Share, Strict
+from filters.settings import Positive, Share, Strict
 
 Hashes = npt.NDArray[np.uint32]
 HashSet = npt.NDArray[np.unsignedinteger]  # sorted and distinct, of 32 or 64 bits
@@ -42,7 +43,7 @@ class MinHash(Strict):
     ngram: Positive = 5
     bands: Positive = 14
     rows: Positive = 8
-    seed: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1  # of datasketch, which takes 32 bits
     threshold: Share = 0.7  # a candidate counts as a duplicate from this similarity on
     verify: Literal["signatures", "exact"] = "signatures"  # similarity estimated, or of shingles made again from texts
     rounds: Positive = 8  # times that the rejected members of a bucket are compared among themselves

@@ -20,7 +20,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from encodings import idna
-from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote, unquote_to_bytes
@@ -30,6 +29,7 @@ import xxhash
 from pydantic import Field
 
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from filters.reasons import AnyReason, Reason
 from filters.rule import ExtractRule, Record
 
@@ -255,7 +255,7 @@ def _read_lines(path: Path) -> Iterator[str | None]:
             yield None
 
 
-@lru_cache(maxsize=2)
+@keep_loaded(2, lambda paths: paths)
 def load(paths: tuple[str, ...]) -> Blocklist:
     """Return the lists of some files, loaded once per process.
 

@@ -8,10 +8,10 @@ abbreviations ends there: in linear time, and without a model. Its duplicate lin
 
 import hashlib
 import re
-from functools import lru_cache
 from pathlib import Path
 
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from filters.reasons import AnyReason, Reason
 from filters.rule import Found, Page, Removed, Rule, Verdict, drop, edit
 from filters.settings import Count, Positive
@@ -217,7 +217,7 @@ def _find_phrase(line: str) -> Reason | None:
     return Reason.C4_POLICY if any(phrase in folded for phrase in POLICY) else None
 
 
-@lru_cache(maxsize=8)
+@keep_loaded(8, lambda path: [path])
 def read_bad_words(path: str) -> frozenset[str]:
     """Return the casefolded words of a list in UTF-8, one word a line.
 

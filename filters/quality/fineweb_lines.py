@@ -1,4 +1,8 @@
-"""The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6)."""
+"""The rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557), in the form of the code that made it.
+
+The paper (section 3.6) has three of them, and drops pages from a share of 0.1 of characters in repeated lines on. Its
+code (`fineweb_quality_filter.py` of datatrove) has four, and 0.01; at a bound a page stays.
+"""
 
 from filters.quality.gopher import count_duplicates
 from filters.reasons import Reason
@@ -11,7 +15,7 @@ TERMINAL_MARKS = tuple(".?!…\"'”’»。？！؟।")  # FineWeb's list has 
 class FineWebLines(Rule):
     """Drop pages of lists and menus: few lines that end a sentence, short or repeated lines, few words per line.
 
-    The four rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6).
+    The rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6), in the form of its code.
     """
 
     REASONS = (
@@ -21,23 +25,27 @@ class FineWebLines(Rule):
         Reason.FINEWEB_FEW_WORDS,
     )
 
-    # Defaults: the paper.
+    # Defaults: datatrove's FineWebQualityFilter.
 
     line_ends: Share = 0.12  # smallest share of lines that end in a punctuation mark
     short_lines: Share = 0.67  # largest share of short lines
     short_line: Count = 30  # largest number of characters of a short line
-    duplicate_characters: Share = 0.01  # largest share of characters in lines that repeat an earlier line
+    duplicate_characters: Share = (
+        0.01  # largest share of characters in lines that repeat an earlier line; the paper: 0.1
+    )
     lines_a_word: Share = 0.3  # largest number of line feeds per word
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the page for the first reason, or keep it."""
-        lines = [line for line in page.text.split("\n") if line.strip()]
-        if sum(line.endswith(TERMINAL_MARKS) for line in lines) < self.line_ends * len(lines):
+        lines, feeds = [line for line in page.text.split("\n") if line.strip()], page.text.count("\n")
+        if not lines:
+            return keep()
+        if sum(line.endswith(TERMINAL_MARKS) for line in lines) / len(lines) < self.line_ends:
             return drop(Reason.FINEWEB_LINE_ENDS)
-        if sum(len(line) <= self.short_line for line in lines) > self.short_lines * len(lines):
+        if sum(len(line) <= self.short_line for line in lines) / len(lines) > self.short_lines:
             return drop(Reason.FINEWEB_SHORT_LINES)
-        if count_duplicates(lines)[1] > self.duplicate_characters * (len(page.text) - page.text.count("\n")):
+        if count_duplicates(lines)[1] / (len(page.text) - feeds) > self.duplicate_characters:
             return drop(Reason.FINEWEB_DUPLICATE_LINES)
-        if page.text.count("\n") > self.lines_a_word * len(page.text.split()):
+        if feeds / len(page.text.split()) > self.lines_a_word:
             return drop(Reason.FINEWEB_FEW_WORDS)
         return keep()

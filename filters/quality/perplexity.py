@@ -9,7 +9,6 @@ import csv
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from filters.quality.pieces import PieceEncoder, lm_lines, normalize_for_lm
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
@@ -110,11 +110,13 @@ class Perplexity(Rule):
             return self._judge(None, "all")
         score = found.verdict
         if score is None:
-            score = load_scorer(*files, self.unit).perplexity(page.text)
+            score = load_scorer(files[0], files[1], self.unit).perplexity(page.text)
         cuts = load_cutoffs(self.cutoffs, self.head, self.tail) if self.cutoffs else made.cuts
         if cuts is None:
             return keep(perplexity=score, bucket=None)
-        return self._judge(score, bucket(score, *cuts[page.language]) if page.language in cuts else "all")
+        if page.language not in cuts and score < math.inf:
+            return self._judge(score, "all")
+        return self._judge(score, bucket(score, *cuts.get(page.language, (0.0, 0.0))))
 
     def _judge(self, score: float | None, place: Bucket | Literal["all"]) -> Verdict:
         signals = {"perplexity": score, "bucket": place}
@@ -171,7 +173,6 @@ class Perplexity(Rule):
         return {**self.key(), "train": None}
 
 
-@lru_cache(maxsize=256)
 def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
     """Return the files of pieces and n-grams of a language in a folder, or None if one is missing."""
     if folder is None or not code:
@@ -228,7 +229,7 @@ class PageScorer:
         return perplexity_of(*self.score(text))
 
 
-@lru_cache(maxsize=64)
+@keep_loaded(64, lambda *arguments: arguments[:2])
 def load_scorer(pieces: str, model: str, unit: Unit = "line") -> PageScorer:
     """Return the scorer of these files, loaded once per process.
 
@@ -272,7 +273,7 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
     return "middle" if perplexity < tail_cut else "tail"
 
 
-@lru_cache(maxsize=16)
+@keep_loaded(16, lambda path, *percentiles: [path])
 def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
     """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv, read once per process.
 
@@ -316,12 +317,10 @@ def histogram(perplexities: Perplexities) -> Histogram:
 
 
 def cuts_from(pages: Histogram, head: int, tail: int) -> tuple[float, float]:
-    """Return the perplexities at two percentiles by nearest rank; (inf, inf) for no pages.
+    """Return the perplexities at two percentiles of at least one page, by nearest rank.
 
     The nearest rank of a percentile is the lowest perplexity that at least that share of the pages does not exceed.
     """
-    if not pages:
-        return math.inf, math.inf
     values = sorted(pages)
     reached = np.cumsum([pages[value] for value in values])
     ranks = [-(-int(reached[-1]) * percentile // 100) for percentile in (head, tail)]

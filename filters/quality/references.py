@@ -5,12 +5,12 @@ so that its models work here, too.
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from filters.models import fasttext
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict
@@ -84,7 +84,7 @@ class ReferenceModel(fasttext.Classifier):
         return dict(self.predict(prepared, -1)).get(CITED, 0.0) if prepared else 0.0
 
 
-@lru_cache(maxsize=2)
+@keep_loaded(2, lambda path: [path])
 def load(path: str) -> ReferenceModel:
     """Return a model, loaded once per process.
 

@@ -248,7 +248,11 @@ def _clean_title(found: str) -> str:
         return max(find_group_end(found, note.end(), len(found)) if group else -1, note.end())
 
     plain = " ".join(_LAYOUT.sub(" ", cut(found, _NOTE.finditer(found), measure)).split())
-    return plain if len(plain) <= TITLE_CHARACTERS else ""
+    if len(plain) > TITLE_CHARACTERS:
+        return ""
+    while plain.startswith("{") and find_group_end(plain, 0, len(plain)) == len(plain):
+        plain = plain[1:-1].strip()  # the braces of a box
+    return plain
 
 
 def replace_accents(text: str) -> str:

@@ -51,10 +51,16 @@ _MARK = re.compile(
 )
 _COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*[ \t]*+")
 _HIDDEN = re.compile(f"{OPEN}([0-9]{{1,9}}){CLOSE}")
-_CONDITION = re.compile(
-    r"\\(?:\\|let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
-    r"|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))"
+_NO_USE = (  # of a condition: its name alone
+    r"let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
 )
+_CONDITION = re.compile(rf"\\(?:\\|{_NO_USE}|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))")
+_NEW_SWITCH = re.compile(r"\\newif[ \t]{0,9}\\if([a-zA-Z@]{1,99})")
+# What sets the conditions that \newif makes, and the groups and conditions in which it may do so.
+_SETTING = re.compile(
+    rf"\\(?:[\\{{}}]|{_NO_USE}|(if[a-zA-Z@]*+|fi)(?![a-zA-Z@])|([a-zA-Z@]{{1,99}}?)(true|false)(?![a-zA-Z@]))|[{{}}]"
+)
+_LINE_END = re.compile(r"(?:[ \t]*+\n)?")
 # Control words that begin as TeX's conditions do, but are macros with arguments.
 _NO_CONDITION = merge_items(TABLES["not a condition"])
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -167,35 +173,60 @@ def restore_literals(text: str, literals: list[str], limit: int) -> str | None:
 
 
 def strip_false_branches(text: str) -> str:
-    r"""Remove text between \iffalse (or \if0) and its \else or \fi, which is how authors comment out pages.
+    r"""Return text without the branches that TeX skips, which is how authors comment out pages and keep two versions.
 
-    A condition without its \fi is left unchanged. `text` has no comments.
+    Decided are \iffalse, \if0, \iftrue, and the conditions that \newif makes (`_find_switches`). Their own commands go
+    with the skipped branch. Other conditions, and those without \fi, are left unchanged. `text` has no comments.
     """
-    stack: list[tuple[int, bool]] = []  # start of each open condition, True if it is false
+    switches = {"false": False, "true": True, **_find_switches(text)}
+    stack: list[tuple[re.Match[str], bool | None]] = []  # the command that opens a condition, and its value
     gaps: dict[int, int] = {}  # the end of what is removed, by its start
-    branches: dict[int, int] = {}
+    branches: dict[int, re.Match[str]] = {}
     for mark in _CONDITION.finditer(text):
         word = mark[1]
         if not word or word in _NO_CONDITION:
             continue
         if word.startswith("if"):
             following = text[mark.end() : mark.end() + 2]
-            false = word == "iffalse" or (word == "if" and following[:1] == "0" and following != "00")
-            stack.append((mark.start(), false))
+            is_zero = word == "if" and following[:1] == "0" and following != "00"
+            stack.append((mark, False if is_zero else switches.get(word[2:])))
         elif stack and word == "else":
-            branches.setdefault(stack[-1][0], mark.end())
+            branches.setdefault(stack[-1][0].start(), mark)
         elif stack:
-            begin, false = stack.pop()
-            if false:
-                gaps[begin] = branches.get(begin, mark.end())
-                if begin in branches:
-                    gaps[mark.start()] = mark.end()
+            opening, value = stack.pop()
+            other = branches.get(opening.start())
+            if value is not None:
+                skipped = (opening, other or mark) if not value else (other or mark, mark)
+                for first, last in (skipped, (opening, opening), (mark, mark)):
+                    gaps[first.start()] = max(last.end(), gaps.get(first.start(), 0))
     out, start = [], 0
     for begin, stop in sorted(gaps.items()):
         if begin >= start:  # not within another gap
             out.append(text[start:begin])
-            start = stop
+            line = text.rfind("\n", start, begin) + 1 or start
+            is_line = not text[line:begin].strip() and (line > start or start == 0 or text[start - 1] == "\n")
+            start = _LINE_END.match(text, stop).end() if is_line else stop  # type: ignore[union-attr]  # matches all
     return "".join([*out, text[start:]])
+
+
+def _find_switches(text: str) -> dict[str, bool]:
+    r"""Return the value of each condition that \newif makes, false unless a line of the preamble sets it.
+
+    One that is set in the document, in a group (such as a macro's replacement) or under a condition has no known value.
+    """
+    values = dict.fromkeys(_NEW_SWITCH.findall(text), False)
+    document = text.find("\\begin{document}") if values else 0
+    depth = conditions = 0
+    for mark in _SETTING.finditer(text) if values else ():
+        depth += {"{": 1, "}": -1}.get(mark[0], 0)
+        if mark[1] and mark[1] not in _NO_CONDITION:
+            conditions += 1 if mark[1].startswith("if") else -1
+        elif mark[2] in values:
+            if depth or conditions or mark.start() > document >= 0:
+                del values[mark[2]]
+            else:
+                values[mark[2]] = mark[3] == "true"
+    return values
 
 
 def _measure_comment(text: str, percent: int, start: int) -> tuple[int, int, str]:

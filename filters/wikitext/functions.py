@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from filters.data_files import read_rows
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
+from filters.wikitext.names import LANGUAGES
 
 
 class Call(NamedTuple):
@@ -20,7 +21,7 @@ class Call(NamedTuple):
     arguments: Mapping[str, str]
 
 
-DATA_FILES = ("functions.tsv",)  # part of the code version of a step
+DATA_FILES = ("functions.tsv", "countries.tsv")  # part of the code version of a step
 _ROWS = read_rows("filters.wikitext", "functions.tsv")
 
 
@@ -28,10 +29,12 @@ def _load_table(name: str) -> dict[str, str]:
     return {key: value for table, key, value in _ROWS if table == name}
 
 
-_MONTHS = {language: names.split() for language, names in _load_table("month").items()}
+_MONTHS = {language: names.split(", ") for language, names in _load_table("month").items()}
+# The forms of dates: what is before each of D (day), M (month) and Y (year), the letter, and what is behind it.
+_DATES = {
+    language: [re.split("([DMY])", part) for part in form.split("|")] for language, form in _load_table("date").items()
+}
 # The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
-# What stands between day, month and year, where it is no blank.
-_DATE_WORDS = _load_table("date word")
 _WORDS = {language: words.split() for language, words in _load_table("range word").items()}
 _SIGNS = _load_table("range sign")
 _UNITS = _load_table("unit")  # {{convert}} spells these otherwise when it shows them
@@ -48,6 +51,13 @@ _MIXED = re.compile(r"(?<=\d)[-+](?=\d{1,9}[/⁄])")
 _SCALED = re.compile(r"e(\d{1,2})(?=[a-zA-Z])")  # a unit of {{convert}} with a power of ten: e6acre
 _CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,8})?\Z")
 _DEGREES = ("°", "′", "″")
+MOST_DAYS = 31  # a larger number at the place of a day is a year
+# The names of countries by their codes (ISO 3166, those of the Olympic Committee, and of some former countries).
+COUNTRIES = {
+    code: dict(zip(LANGUAGES, names, strict=True))
+    for codes, *names in read_rows("filters.wikitext", "countries.tsv")
+    for code in codes.split(", ")
+}
 
 
 def _list_positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
@@ -95,22 +105,43 @@ def _format_range(word: str, language: str) -> str:
 
 def _render_as_of(call: Call) -> str:
     """Return the date of {{as of|2015|3}} behind "As of"."""
-    date = _format_date("en", [call.arguments.get(number, "") for number in "321"])
-    return call.arguments.get("alt") or f"{'as' if call.arguments.get('lc') else 'As'} of {date}"
+    shown = call.arguments.get("alt")
+    return shown or f"{'as' if call.arguments.get('lc') else 'As'} of {_render_iso_date(call)}"
 
 
 def _render_iso_date(call: Call) -> str:
     """Return the date of {{start date|1990|5|3}}; another first argument is shown as it is."""
-    parts = [call.arguments.get(number, "") for number in "321"]
-    if not parts[2].isdecimal():
-        return parts[2]
-    return _format_date("en", parts)
+    return _format_date(call.language, *_read_date(call.arguments, 1))
 
 
 def _render_date(call: Call) -> str:
     """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, and its like in other languages."""
-    parts = [call.arguments.get(number, "") for number in "123"]
-    return _format_date(call.language, parts if any(parts[1:]) else parts[0].split())
+    year, month, day = _read_date(call.arguments, 1)
+    if not day and not month and len(parts := year.split()) in (2, 3) and all(map(str.isdecimal, parts)):
+        return _format_date(call.language, *parts[::-1])
+    if not _is_year(year):  # the day comes first
+        year, day = day, year
+    return _format_date(call.language, year, month, day)
+
+
+def _render_age(call: Call) -> str:
+    """Return the years between the dates of {{age|1989|7|23|2003|7|14}}; up to today they are not known."""
+    values = _read_date(call.arguments, 1) + _read_date(call.arguments, 4)
+    if not all(value.isdecimal() and len(value) <= 4 for value in values):
+        return mark_unknown()
+    born, died = (tuple(map(int, date)) for date in (values[:3], values[3:]))
+    years = died[0] - born[0] - (died[1:] < born[1:])
+    return str(years) if years >= 0 else mark_unknown()
+
+
+def _read_date(arguments: Mapping[str, str], first: int) -> tuple[str, str, str]:
+    """Return year, month and day of the arguments from the number `first` on; a year may be the third of them."""
+    year, month, day = (arguments.get(str(number), "") for number in range(first, first + 3))
+    return (day, month, year) if _is_year(day) else (year, month, day)
+
+
+def _is_year(value: str) -> bool:
+    return value.isdecimal() and int(value[:9]) > MOST_DAYS
 
 
 def _render_old_style_date(call: Call) -> str:
@@ -119,11 +150,27 @@ def _render_old_style_date(call: Call) -> str:
     return " ".join(filter(None, [*([old, f"({new})"] if old else [new]), year]))
 
 
-def _format_date(language: str, parts: list[str]) -> str:
-    """Return day, month and year with the month by its name."""
-    if len(parts) > 1 and parts[1].isdecimal() and len(parts[1]) <= 2 and 1 <= int(parts[1]) <= 12:
-        parts = [parts[0], _MONTHS[language][int(parts[1]) - 1], *parts[2:]]
-    return _DATE_WORDS.get(language, " ").join(part for part in parts if part)
+def _format_date(language: str, year: str, month: str, day: str) -> str:
+    """Return a date in the form of a language, with the month by its name."""
+    if month.isdecimal() and len(month) <= 2 and 1 <= int(month) <= 12:
+        month = _MONTHS.get(language, _MONTHS["en"])[int(month) - 1]
+    parts, text = {"Y": year, "M": month, "D": day.lstrip("0") if day.isdecimal() else day}, ""
+    for before, part, behind in _DATES.get(language, _DATES["en"]):
+        if parts[part]:
+            text += (before if text else "") + parts[part] + behind
+    return text
+
+
+def _render_country(call: Call) -> str:
+    """Return the country of {{flag|FRA}} by its name in the wiki's language; what is no code is shown as it is."""
+    shown = call.arguments.get("name") or call.arguments.get("1", "")
+    return COUNTRIES.get(shown, {}).get(call.language, shown)
+
+
+def render_country_code(call: Call) -> str:
+    """Return the country of a template that is named by its code, {{FRA}}; with a "#" it shows a flag alone."""
+    unknown = mark_unknown()
+    return GONE if call.arguments.get("1") == "#" else COUNTRIES[call.name.upper()].get(call.language, unknown)
 
 
 def _render_fraction(call: Call) -> str:
@@ -210,9 +257,11 @@ def _render_unspoken(call: Call) -> str:
 
 
 FUNCTIONS: dict[str, Callable[[Call], str]] = {
+    "age": _render_age,
     "as_of": _render_as_of,
     "convert": _render_convert,
     "coordinates": _render_coordinates,
+    "country": _render_country,
     "currency": _render_currency,
     "date": _render_date,
     "dash_year": _render_dash_year,

@@ -6,7 +6,7 @@ are no text.
 
 import re
 
-from filters.wikitext.gaps import GONE, is_hollow
+from filters.wikitext.gaps import GONE, is_hollow, mark_unknown
 from filters.wikitext.names import CATEGORIES, FILES, LANGUAGES, OTHER_LANGUAGES
 from filters.wikitext.templates import BAR, EQUALS, render_template
 
@@ -147,7 +147,10 @@ def _close_braces(stack: list[_Construct], count: int, language: str, title: str
         item = stack[-1]
         used = 3 if min(item.braces, count) > 2 else 2
         content = "".join(item.parts)
-        text = render_template(content, language, title) if used == 2 else content.partition("|")[2] or GONE
+        if used == 2:
+            text = render_template(content, language, title)
+        else:  # a parameter shows its default in a page, without one its own name, which is no text
+            text = (content.partition("|")[2] or GONE) if "|" in content else mark_unknown()
         item.braces, count = item.braces - used, count - used
         if item.braces > 1:
             item.parts = [text]

@@ -17,9 +17,10 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from filters.data_files import read_rows
-from filters.wikitext.functions import FUNCTIONS, Call
+from filters.wikitext.functions import COUNTRIES, FUNCTIONS, Call, render_country_code
 from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
+from filters.wikitext.parser_functions import render_parser_function
 
 DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
@@ -59,13 +60,6 @@ _EDITORS = re.compile(
     r"|comment|talk|discuss|section|cat|small|sure)\s*+=",
     re.IGNORECASE,
 )
-_PARSER_FUNCTIONS: dict[str, Callable[[str], str]] = {  # those that show their argument
-    "formatnum": str.strip,
-    "lc": str.lower,
-    "uc": str.upper,
-    "lcfirst": lambda text: text[:1].lower() + text[1:],
-    "ucfirst": lambda text: text[:1].upper() + text[1:],
-}
 _TITLES = frozenset(["pagename", "fullpagename", "basepagename", "subpagename"])
 _TRIMMED = " \n\t" + GONE
 
@@ -79,20 +73,21 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
         title: The page's title, for {{PAGENAME}}.
     """
     raw, bar, rest = content.partition("|")
-    name = raw.strip(_TRIMMED).lower().replace("_", " ")
-    rule = load_rules(language).get(name)
+    raw = raw.strip(_TRIMMED)
+    name = raw.lower().replace("_", " ")
+    rule = render_country_code if raw in COUNTRIES else load_rules(language).get(name)  # {{ESP}} is not {{esp}}
     if rule is None:
         if _LANGUAGE_TEMPLATE.match(name) or (language == "de" and bar and _GERMAN_LANGUAGE_TEMPLATE.match(name)):
             rule = [Slot(("1",))]
         elif language == "fr" and _FRENCH_NUMERAL.match(name):
-            rule = [Slot(("=" + raw.strip(_TRIMMED),)), OptionalPart([" ", Slot(("1",))])]
+            rule = [Slot(("=" + raw,)), OptionalPart([" ", Slot(("1",))])]
     if rule is not None:
         arguments = _parse_arguments(rest) if bar else {}
         shown = rule(Call(name, language, arguments)) if callable(rule) else _fill(rule, arguments)
         return shown or GONE
     function, colon, _ = name.partition(":")
-    if colon and function in _PARSER_FUNCTIONS:
-        return _PARSER_FUNCTIONS[function](content.partition(":")[2].partition("|")[0])
+    if colon and (text := render_parser_function(function, content.partition(":")[2])) is not None:
+        return text
     if name in _TITLES:
         return title or GONE
     if name.startswith("ipa"):

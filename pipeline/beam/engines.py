@@ -7,6 +7,7 @@ It runs in this process, and hands tasks to the processes of `pipeline.beam.pool
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -116,7 +117,7 @@ def workers_apart(log: Path) -> Iterator[TextIO]:
 
 
 def check_options(arguments: Iterable[str]) -> None:
-    """Refuse Beam options that Beam would silently ignore. Raises UserError naming the first."""
+    """Raise UserError for the first Beam option that Beam would refuse, or silently ignore."""
     arguments = list(arguments)
     if not arguments:  # a finished corpus is looked through without Beam, whose import takes a second
         return
@@ -126,8 +127,12 @@ def check_options(arguments: Iterable[str]) -> None:
         if argument.startswith("--runner=") and "." in argument:
             with contextlib.suppress(ImportError):
                 importlib.import_module(argument.partition("=")[2].rpartition(".")[0])
-    options = PipelineOptions(arguments)
-    with_values = options.get_all_options(drop_default=True, retain_unknown_options=True)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            with_values = PipelineOptions(arguments).get_all_options(drop_default=True, retain_unknown_options=True)
+    except SystemExit:  # after Beam has printed the usage of all its options
+        why = said.getvalue().rpartition("error: ")[2].strip()
+        raise UserError(f"Beam refuses what stands after `--` ({why}): mend it") from None
     known = set(PipelineOptions([]).get_all_options())
     if with_values.get("direct_running_mode") == "multi_processing":
         raise UserError("--direct_running_mode=multi_processing is not used here: give the processes with --workers")

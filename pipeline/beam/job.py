@@ -70,7 +70,8 @@ class PlannedStep:
             self.found = PackedReceipts(self.fingerprints, chain(self.found.items(), self._read()))
         if not self.step.shared:
             remove_stale(self.corpus, self.step, self.fingerprints, self.stale)
-        status.end_step(self.step.name, len(self.found), total(self.found.tallies.values()))
+        first = next(iter(self.fingerprints), "")
+        status.end_step(self.step.name, first, len(self.found), total(self.found.tallies.values()))
         return self.found
 
     def _read(self) -> Iterator[tuple[str, Receipt]]:
@@ -298,13 +299,13 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
 
     Raises:
         UserError, StorageError: a worker said so, whatever the engine wrapped it in.
-        RunError: a job service gave the job up, as Flink does when a worker dies.
+        RunError: a job service gave the job up, as Flink does when a worker dies, or does not answer any more.
         WorkerDiedError: a worker process died; it names the tasks in flight.
     """
     for notice in NOTICES.values():
         (engine.timings / notice).unlink(missing_ok=True)
     steps = [step for part in parts for step in part.steps if step.waiting]
-    waiting, title = sum(part.waiting for part in parts), AND.join(step.step.name for step in steps)
+    waiting, title = sum(part.waiting for part in parts), AND.join(dict.fromkeys(step.step.name for step in steps))
     begun, done = time.perf_counter(), total - waiting
     counters.LIVE.clear()
     poll = counters.LIVE.read if engine.is_local else ReceiptCounts(corpus, {step.step.name for step in steps}, waiting)
@@ -347,4 +348,10 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
         raise RunError(
             f"the engine has given up a job ({failed[1]}): look whether its workers run, then give the same command "
             "again; finished work is kept"
+        ) from None
+    if type(error).__module__.partition(".")[0] == "grpc":  # of the connection between this process and the service
+        why = " ".join(error.details().split()) if hasattr(error, "details") else "no answer"
+        raise RunError(
+            f"the engine's job service has gone ({why}): look whether it runs, then give the same command again; "
+            "finished work is kept"
         ) from None

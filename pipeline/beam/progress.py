@@ -83,11 +83,12 @@ class RunStatus:
         self.place: Path | None = None
         self.written = 0.0
         self.steps: dict[str, dict[str, Any]] = {}  # by name, in the order of the run
+        self.ended: dict[str, dict[str, Counter[str]]] = {}  # counts of finished steps, by name and first task
         self.plain: dict[str, Any] = {}
 
     def open(self, place: Path) -> None:
         """Begin a run, whose status is kept in a file."""
-        self.place, self.steps = place, {}
+        self.place, self.steps, self.ended = place, {}, {}
         self.plain = {"state": RUNNING, "started": time.time()}
         self._write()
 
@@ -115,11 +116,20 @@ class RunStatus:
             self.steps |= {name: dict(job) for name in title.split(AND)}
             self.plain |= {"step": "", "running": [], "slow": []}
 
-    def end_step(self, name: str, tasks: int, whole: Tally) -> None:
-        """Take the number of tasks of a finished step and the sum of their tallies, earlier runs' included."""
-        counts = counts_of({"": whole})
+    def end_step(self, name: str, first: str, tasks: int, whole: Tally) -> None:
+        """Take the counts of a finished step, earlier runs' included.
+
+        Args:
+            name: of the step. Several steps may have it: each way to make documents from a source is an `extract`.
+            first: the name of the step's first task, which tells these steps apart.
+            tasks: their number.
+            whole: the sum of their tallies.
+        """
+        ended = self.ended.setdefault(name, {})
+        ended[first] = Counter({**counts_of({"": whole}), TASKS: tasks})
+        counts = sum(ended.values(), Counter[str]())
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
-        step |= {"done": tasks, "total": tasks, "counts": dict(counts)}
+        step |= {"done": counts[TASKS], "total": counts[TASKS], "counts": dict(counts)}
 
     def close(self, error: BaseException | None) -> None:
         """End the run: finished, or failed by an error."""
@@ -140,7 +150,7 @@ class RunStatus:
 class Progress:
     """Progress while a `with` block runs.
 
-    In a terminal it is a live bar with documents per second and the time left; elsewhere a line now and then.
+    In a terminal it is a live bar with records per second and the time left; elsewhere a line now and then.
     """
 
     def __init__(
@@ -195,7 +205,7 @@ class Progress:
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
             seconds = time.monotonic() - self.started
-            self._say(f"{self.total} parts, {seconds:.1f} s{self._rate(', ')}")
+            self._say(f"{self.total} tasks, {seconds:.1f} s{self._rate(', ')}")
 
     def _say(self, text: str) -> None:
         print(f"{self.step:10} {text}", file=self.terminal, flush=True)
@@ -213,11 +223,11 @@ class Progress:
             self.bar.update(self.task, completed=done, rate=self._rate() + _slow(slow[:1]))
             if self.bar.disable and not self.quiet and time.monotonic() - self.said >= LINE_SECONDS:
                 self.said = time.monotonic()
-                self._say(f"{done}/{self.total} parts{self._rate(', ')}{self._left(done)}{_slow(slow)}")
+                self._say(f"{done}/{self.total} tasks{self._rate(', ')}{self._left(done)}{_slow(slow)}")
 
     def _rate(self, before: str = "") -> str:
         seconds = max(time.monotonic() - self.started, 1e-9)
-        return f"{before}{self.counts[RECORDS] / seconds:,.0f} documents/s" if self.counts[RECORDS] else ""
+        return f"{before}{self.counts[RECORDS] / seconds:,.0f} records/s" if self.counts[RECORDS] else ""
 
     def _left(self, done: int) -> str:
         ran = done - self.done
@@ -235,10 +245,12 @@ def read_status(corpus: Path) -> dict[str, Any]:
     path = corpus / "runs" / FILE
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())
+        if not {"state", "started", "steps", "updated"} <= plain.keys():
+            raise ValueError("it is no status")
         return plain
     except FileNotFoundError:
         raise UserError(f"{corpus} has no {path.relative_to(corpus)}: no run has begun there") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}): try again") from error
 
 
@@ -255,8 +267,8 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
     lines = [f"{place_of(corpus)}: {state}"]
     width = max((len(step["name"]) for step in plain["steps"]), default=0)
     for step in plain["steps"]:
-        parts, seconds = f"{step['done']}/{step['total']} parts", f"{step['seconds']:,.0f} s"
-        lines.append(f"{step['name']:{width}}  {parts}  {seconds}{_counted(step)}")
+        tasks, seconds = f"{step['done']}/{step['total']} tasks", f"{step['seconds']:,.0f} s"
+        lines.append(f"{step['name']:{width}}  {tasks}  {seconds}{_counted(step)}")
     if plain["state"] == RUNNING:
         slow = {one["name"] for one in plain.get("slow", ())}
         for one in plain.get("running", ()):

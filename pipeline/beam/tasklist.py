@@ -98,9 +98,9 @@ def task_list(corpus: Path) -> Iterator[TaskWriter]:
     relative, mirror = f"{FOLDER}/{uuid.uuid4().hex}", mirror_of(corpus)
     path = corpus / relative
     path.parent.mkdir(parents=True, exist_ok=True)
+    writer = TaskWriter(corpus, relative, path.open("wb"))
     try:
-        with path.open("wb") as file:
-            writer = TaskWriter(corpus, relative, file)
+        with writer.file:
             yield writer
     finally:
         path.unlink(missing_ok=True)

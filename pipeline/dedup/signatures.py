@@ -8,7 +8,6 @@ first, in the order of their names; those of earlier corpora follow.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from filters.books.gutenberg import count_leftovers
 from filters.dedup.minhash import MinHash, shingle_hashes, signature
 from filters.dedup.settings import Comparison
 from filters.errors import UserError
+from filters.loaded_files import keep_loaded
 from manifests.document import ID_BYTES
 from manifests.files import relative_files, sha256_file
 from manifests.manifest import load_manifest
@@ -101,9 +101,9 @@ class SignatureRows:
         write_ipc(path, pa.schema(fields), columns)
 
 
-@lru_cache(maxsize=256)
-def open_signatures(path: Path, size: int) -> pa.RecordBatch:
-    """Return a signature file, memory-mapped. `size` in bytes is part of the cache key: another size is opened anew."""
+@keep_loaded(256, lambda path: [path])
+def open_signatures(path: Path) -> pa.RecordBatch:
+    """Return a signature file, memory-mapped."""
     return read_ipc(path)
 
 
@@ -122,7 +122,7 @@ class Lookup:
 
     def batch(self, split: int) -> pa.RecordBatch:
         """Return the signature file of a split."""
-        return open_signatures(self.paths[split], self.paths[split].stat().st_size)
+        return open_signatures(self.paths[split])
 
     def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
         """Return the documents' signatures, (n, permutations) uint32."""

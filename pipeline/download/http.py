@@ -172,6 +172,7 @@ def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
             try:
                 _retry(transfer, file, notes, session)
                 file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
                 part.replace(target)
             finally:
                 if not file.tell() or target.exists():
@@ -191,12 +192,20 @@ def _report_present(file: RemoteFile, target: Path) -> DownloadResult:
 
 
 def lock(file: IO[bytes]) -> bool:
-    """Return False if another process writes the file. A file system without locks counts as unlocked."""
+    """Return False if another process writes the file, or has removed or renamed it since it was opened.
+
+    A file system without locks counts as unlocked.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, BlockingIOError)
-    return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))  # noqa: PTH116  # `name` is text
+    except FileNotFoundError:
+        return False
 
 
 def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:

@@ -14,11 +14,11 @@ from typing import Any
 from filters.errors import UserError
 from filters.formats.stored import open_stored
 from filters.formats.warc import Limits, read_frames
-from manifests.files import write_atomic
 from pipeline.download.http import lock
 from pipeline.download.page_request import Answer
 
 LIMITS = Limits(1 << 30)  # no record that this module writes is larger
+SOFTWARE = "teratoken"  # in the first record: by it a later run knows that the archive is one of this module
 FINAL_URI = "Final-URI"
 PAGE = "page"
 _REASON = re.compile(rb"reason: ([a-z0-9-]+)\r\n")
@@ -41,16 +41,25 @@ class PageArchive:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not path.exists() or not path.stat().st_size:
-                write_atomic(path, _make_head(path.name, agent))
+            path.touch()
             self.file = path.open("r+b")
             if not lock(self.file):
                 raise UserError(f"{path}: another process is writing it: wait for its end, or give another --output")
+            if not path.stat().st_size:
+                self._begin(agent)
             self.done, end = _read_outcomes(path)
             self.file.truncate(end)
             self.file.seek(end)
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): give another --output") from error
+
+    def _begin(self, agent: str) -> None:
+        """Write the first record. Raises OSError, and then the file is empty again."""
+        try:
+            self.path.write_bytes(_make_head(self.path.name, agent))
+        except OSError:
+            self.file.truncate(0)
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -91,7 +100,7 @@ def _make_ascii(text: str) -> str:
 def _make_head(name: str, agent: str) -> bytes:
     """Return the record at the beginning of an archive."""
     writer = _make_writer()
-    writer.write_record(writer.create_warcinfo_record(name, {"software": "teratoken", "http-header-user-agent": agent}))
+    writer.write_record(writer.create_warcinfo_record(name, {"software": SOFTWARE, "http-header-user-agent": agent}))
     return bytes(writer.get_contents())
 
 
@@ -116,8 +125,8 @@ def _read_outcomes(path: Path) -> tuple[dict[str, str], int]:
             if frame.problem is not None:
                 continue  # after the last record: a process was killed as it wrote
             kind = (frame.headers.get("WARC-Type") or "").lower()
-            if not end and (frame.offset or kind != "warcinfo"):
-                break
+            if not end and (frame.offset or kind != "warcinfo" or f"software: {SOFTWARE}".encode() not in frame.block):
+                break  # a dump, say, which must not be changed
             end = frame.offset + frame.length
             if kind == "response":
                 done[frame.target_uri] = PAGE

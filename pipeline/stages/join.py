@@ -47,8 +47,7 @@ RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
 PACK_BYTES = 64 << 20  # packed rows that a mapper holds before it writes
 ROW_BYTES = 256  # a row's size beside its data, at most in most cases
 # Offset, length, inner offset, inner length, stored bytes; lengths of the four strings.
-_HEAD = struct.Struct("<5QHHHI")
-_LONGEST_NAME = (1 << 16) - 1
+_HEAD = struct.Struct("<5Q4I")
 _DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
 
 
@@ -251,9 +250,8 @@ def _choose_range(row: Row, ranges: int) -> int:
 
 
 def _pack(row: Row) -> bytes:
-    # a group's name must be shorter than 64 KiB, as a file's always is
     place = row.locator
-    file, member = place.file.encode(), place.member.encode("utf-8", "backslashreplace")[:_LONGEST_NAME]
+    file, member = place.file.encode(), place.member.encode("utf-8", "backslashreplace")
     numbers = (place.offset, place.length, place.inner_offset, place.inner_length, row.stored)
     lengths = (len(row.group), len(file), len(member), len(row.data))
     return b"".join((_HEAD.pack(*numbers, *lengths), row.group, file, member, row.data))

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from filters.errors import UserError
@@ -139,15 +138,18 @@ def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rul
 
 
 def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[str]) -> Result:
-    """Write the percentiles of a source's documents, by language, over all its splits."""
+    """Write the percentiles of a source's documents, by language, over all its splits.
+
+    A language whose documents all have infinite perplexity has no cut-offs.
+    """
     histograms: dict[str, Counter[int]] = {}
     for split in splits:
         batch = read_ipc(corpus / verdict_path(STAGE, split))
-        languages, values = batch.column("language").to_pylist(), batch.column("perplexity").to_numpy(False)
-        scored = ~np.isnan(values)
-        for code in sorted({name for name, is_scored in zip(languages, scored, strict=True) if is_scored}):
-            mine = scored & np.array([name == code for name in languages])
-            histograms.setdefault(code, Counter()).update(perplexity.histogram(values[mine]))
+        languages, values = (batch.column(name).to_numpy(False) for name in ("language", "perplexity"))
+        for code in {*languages} - {None}:
+            found = perplexity.histogram(values[languages == code])
+            if found:
+                histograms.setdefault(code, Counter()).update(found)
     facts: dict[str, Any] = {}
     for code, histogram in sorted(histograms.items()):
         low, high = perplexity.cuts_from(histogram, head, tail)

@@ -6,6 +6,7 @@ on workers; `train` trains on them in the order of their keys, up to each source
 
 import heapq
 import io
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -259,7 +260,7 @@ def _share_bytes(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
     if recipe.tokenizer.path is not None:
         return dict.fromkeys(recipe.sources, CARD_BYTES)
     present = {name: source.weight for name, source in recipe.sources.items() if text_bytes.get(name)}
-    whole = sum(present.values())
+    whole = math.fsum(present.values())  # `sum` depends on the order of sources, and on the version of Python
     return {
         name: int(recipe.tokenizer.sample_bytes * present[name] / whole) if name in present else 0
         for name in recipe.sources

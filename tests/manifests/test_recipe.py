@@ -26,7 +26,14 @@ MISTAKES = {
     ),
     "key of another level": (("deduplication", "minhash", "bandz"), 3, ["deduplication.minhash.bandz", "bands"]),
     "wrong type": (("sources", "books", "weight"), "much", ["sources.books.weight", "'much'"]),
-    "number as text": (("seed",), "1", ["seed", "'1'"]),
+    "number as text": (("seed",), "1", ["seed", "'1'", "should be a whole number: write 1"]),
+    "number that YAML reads as text": (("goal_tokens",), "1e6", ["key goal_tokens = '1e6': ", "write 1_000_000"]),
+    "number that YAML reads as a fraction": (("goal_tokens",), 1e6, ["write 1_000_000"]),
+    "fraction": (("seed",), 0.5, ["seed = 0.5: should be a whole number"]),
+    "infinite seed": (("seed",), float("inf"), ["seed = inf: should be a whole number"]),
+    "no value": (("name",), None, ["key name = None: should be a text"]),
+    "text for a block": (("shards",), "tokens", ["key shards = 'tokens': should be a block of keys"]),
+    "list for a block": (("sources",), [], ["key sources = []: should be a block of keys"]),
     "out of range": (("sources", "books", "weight"), -1.0, ["sources.books.weight", "-1.0"]),
     "an infinite weight": (("sources", "books", "weight"), float("inf"), ["sources.books.weight", "finite number"]),
     "no number": (("sources", "books", "max_epochs"), float("nan"), ["sources.books.max_epochs", "nan"]),
@@ -35,9 +42,19 @@ MISTAKES = {
     "not a preset": (("trainer", "model"), "8b", ["trainer.model", "'8b'", "7b, 13b"]),
     "not a survivor rule": (("deduplication", "survivor"), ["longst"], ["deduplication.survivor.0", "'longest'"]),
     "source without a kind": (("sources", "mine"), {"weight": 1.0}, ["'mine'", "needs a kind", "common_crawl"]),
-    "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["sources", "My Books"]),
-    "missing weight": (("sources", "arxiv"), {}, ["sources.arxiv.weight", "missing"]),
-    "unknown source in priority": (("deduplication", "source_priority"), ["zz"], ["source_priority", "'zz'"]),
+    "kind that is not known": (("sources", "mine"), {"weight": 1.0, "kind": "book"}, ["'mine'", "not known, 'book'"]),
+    "source with an odd name": (("sources", "My Books"), {"weight": 1.0}, ["sources.My Books", "lower-case letters"]),
+    "rule with settings that exclude each other": (
+        ("sources", "books", "filters"),
+        ["perplexity"],
+        ["entry 1, perplexity: give either models"],
+    ),
+    "missing weight": (("sources", "arxiv"), {}, ["sources.arxiv.weight is missing: give a number"]),
+    "unknown source in priority": (
+        ("deduplication", "source_priority"),
+        ["zz"],
+        ["r.yaml: deduplication.source_priority names 'zz'"],
+    ),
     "unknown key of a source's deduplication": (
         ("sources", "github"),
         {"weight": 1.0, "deduplication": {"minhash": {"band": 20}}},
@@ -84,7 +101,7 @@ def test_a_mistake_is_named_with_its_key_value_and_what_is_allowed(mistake: str)
 )
 def test_what_is_not_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.yaml").write_text(text, "utf-8")
-    with pytest.raises(UserError, match=r"^recipe \S+r\.yaml is not YAML: .+$"):
+    with pytest.raises(UserError, match=r"^recipe \S+r\.yaml is not YAML, .+: correct it there$"):
         load_recipe(tmp_path / "r.yaml")
 
 
@@ -107,6 +124,19 @@ def test_what_is_no_recipe_is_refused_in_one_sentence(tmp_path: Path, text: str)
     with pytest.raises(UserError) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_of_yaml_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    for text, place in {
+        "name: x\nname: y\n": "line 1, column 1 (key 'name' is given twice)",
+        "name: x\n\tseed: 1\n": "line 2, column 1 (found character '\\t' that cannot start any token)",
+        "name: x\nseed:1\ngoal_tokens: 1\n": "line 3, column 1 (could not find expected ':')",
+    }.items():
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError) as caught:
+            load_recipe(path)
+        assert str(caught.value) == f"recipe {path} is not YAML, {place}: correct it there"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -39,3 +39,13 @@ def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success(c
     os.close(writing)
     assert (done.returncode, done.stderr) == (CLOSED_PIPE, b"")
     assert end_quietly(lambda: 2) == 2
+
+
+def test_closed_streams_do_not_give_their_places_to_files() -> None:
+    code = (
+        "import os, sys; from manifests.display import escape_unencodable_output as f; f(); print('x', flush=True);"
+        "print('y', file=sys.stderr, flush=True); sys.exit(os.open(os.devnull, os.O_RDONLY) - 3)"
+    )
+    closed = [sys.executable, "-c", "import os, sys; os.closerange(0, 3); os.execv(sys.executable, sys.argv[1:])"]
+    done = subprocess.run([*closed, sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0

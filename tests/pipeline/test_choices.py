@@ -1,6 +1,7 @@
 """Engines by name: what is missing is a sentence before work starts, and an engine that loses elements is refused."""
 
 import importlib.util
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,39 @@ def test_options_of_a_runner_of_its_own_module_are_known() -> None:
     check_options([f"--runner={choices.DASK}", "--dask_client_address=localhost:8786"])
     with pytest.raises(UserError, match="no option --dask_client_adress"):
         check_options([f"--runner={choices.DASK}", "--dask_client_adress=localhost:8786"])
+
+
+@pytest.mark.parametrize("address", ["localhost:abc", "localhost:99999", "[::1", "..:80", "", "http://", "a" * 70])
+def test_an_address_that_is_none_does_not_answer(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UserError, match="engine portable needs"):
+        choose("portable", engine(tmp_path, f"--job_endpoint={address}"))
+
+
+@pytest.mark.parametrize("options", [["--direct_num_workers=abc"], ["--runner"], ["--streaming=maybe"]])
+def test_what_beam_refuses_is_one_sentence(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match=rf"^Beam refuses [^\n]*{options[0].partition('=')[0]}[^\n]*$"):
+        check_options(options)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_a_killed_self_test_has_left_does_not_count(tmp_path: Path) -> None:
+    left = tmp_path / "runs" / choices.SELF_TEST
+    left.mkdir(parents=True)
+    for number in range(choices.TESTED):
+        (left / str(number)).touch()
+    with pytest.raises(UserError, match="LosingRunner delivered 0 of 64 elements"):
+        check_engine(LosingEngine(1, (), tmp_path / "runs/now.parts", quiet=True))
+
+
+def test_what_beam_logs_of_an_engine_that_cannot_start_is_not_said_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class LoggingEngine(LosingEngine):
+        def pipeline(self) -> Any:
+            logging.getLogger("apache_beam").error("no jar at hand")
+            raise RuntimeError("no jar at hand")
+
+    with pytest.raises(UserError, match="no jar at hand"):
+        check_engine(LoggingEngine(1, (), tmp_path / "runs/now.parts", quiet=True))
+    logging.getLogger("apache_beam").error("later")
+    assert [record.message for record in caplog.records] == ["later"]

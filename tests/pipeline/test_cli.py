@@ -8,13 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from corpus import ROOT
 
-from pipeline.__main__ import STAGES, _stop, main
+from pipeline.__main__ import STAGES, _print_traceback, _stop, main
 
 RECIPE = """
 name: x
@@ -165,7 +166,7 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
     first = capsys.readouterr().out
     assert "balanced" in first and "built in" in first
     assert main(["status", out]) == 0
-    assert re.search(r"out: finished\n.*^extract +\d+/\d+ parts .* records", capsys.readouterr().out, re.S | re.M)
+    assert re.search(r"out: finished\n.*^extract +\d+/\d+ tasks .* records", capsys.readouterr().out, re.S | re.M)
     assert main(["run", recipe, "--output", out, "--quiet"]) == 0
     second = capsys.readouterr().out
     assert "nothing to do, already finished" in second and first.split()[-1] == second.split()[-1]
@@ -238,3 +239,35 @@ def test_one_stage_at_a_time(tmp_path: Path, books: Path, capsys: pytest.Capture
         assert not (out / "manifest.json").exists()
     assert (out / "shards").is_dir()
     assert main(["run", recipe, "--output", str(out), "--quiet"]) == 0
+
+
+def test_a_file_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = write(tmp_path, RECIPE.format(books=books / "*.txt")), tmp_path / "out"
+    (out / "runs").mkdir(parents=True)
+    (out / "runs/lock").write_text('{"teratoken_corpus":1}', encoding="utf-8")
+    (out / "manifest.json").mkdir()
+    monkeypatch.setenv("TERATOKEN_SCRATCH", str(books / "0.txt"))
+    for place, said in ((str(out), "Is a directory"), (f"file://{tmp_path}/store", "File exists")):
+        assert main(["run", recipe, "--output", place]) == 1
+        assert re.fullmatch(rf"error: run: access to /.* failed \({said}\): [^\n]*\n", capsys.readouterr().err)
+    assert main(["status", "x" * 300]) == 1
+    assert "File name too long" in capsys.readouterr().err
+    (out / "runs/status.json").write_text("{}", encoding="utf-8")
+    mistake(capsys, ["status", str(out)], "it is no status")
+
+
+def test_the_end_of_a_grpc_connection_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(module: str) -> str:
+        code = compile("raise ValueError('Channel closed!')", "channel", "exec")
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr(threading, "excepthook", _print_traceback)
+        thread = threading.Thread(target=exec, args=(code, {"__name__": module}))
+        thread.start()
+        thread.join()
+        monkeypatch.undo()
+        return capsys.readouterr().err
+
+    assert run("grpc._channel") == ""
+    assert "ValueError: Channel closed!" in run("pipeline.beam.progress")

@@ -1,5 +1,8 @@
 """The output folder: which folders are a corpus, and which a run leaves alone."""
 
+import errno
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from filters.errors import UserError
 from manifests.files import relative_files
 from manifests.mirror import open_mirror
-from pipeline.folder import LOCK, locked, publish_code
+from pipeline.folder import LOCK, is_held, locked, prepare, publish_code
 
 THEIRS = {
     "logs of another program": ["runs/events.out", "documents/thesis.txt"],
@@ -74,4 +77,26 @@ def test_a_run_killed_after_any_write_can_go_on(tmp_path: Path, names: list[str]
     (tmp_path / "other/runs").mkdir(parents=True)
     (tmp_path / "other" / LOCK).touch()  # killed between the lock and its first byte
     with locked(tmp_path / "other"):
+        pass
+
+
+def test_a_glance_at_a_corpus_does_not_refuse_a_run(tmp_path: Path) -> None:
+    """`status` holds the lock for a moment, and a run may begin in it."""
+    prepare(tmp_path / "corpus")
+    with (tmp_path / "corpus" / LOCK).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        glance = threading.Timer(0.2, fcntl.flock, (file, fcntl.LOCK_UN))
+        glance.start()
+        with locked(tmp_path / "corpus"):
+            assert is_held(tmp_path / "corpus")
+        glance.join()
+    assert not is_held(tmp_path / "corpus")
+
+
+def test_a_file_system_without_locks_is_not_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match=r"cannot be locked \(No locks available\): give"), locked(tmp_path):
         pass

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from trainer_corpus import write_corpus
 
-from filters.errors import UserError
 from trainer.__main__ import _parse_launch, main
 from trainer.checkpoint import list_checkpoints
-from trainer.launch import STOPPED, find_run_folder, launch
+from trainer.launch import STOPPED, launch
 
 OPTIONS = ["--model", "demo", "--sequence-length", "32", "--batch-tokens", "256"]
 LAUNCH = [sys.executable, "-m", "trainer", "launch", "--nproc", "2"]
@@ -25,11 +24,18 @@ def test_words_before_the_dashes_are_torchruns() -> None:
     assert program == ["train", "C", "--steps", "1"]
 
 
-def test_the_runs_folder_is_read_off_the_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_run_folder(["train", "--output", "x/y"]) == find_run_folder(["train", "--output=x/y"]) == Path("x/y")
-    for words in (["train"], ["train", "--output"]):
-        with pytest.raises(UserError, match="with --output"):
-            find_run_folder(words)
+def test_the_runs_folder_is_that_of_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: list[Path] = []
+    monkeypatch.setattr("trainer.launch.launch", lambda options, workers, program, run: found.append(run) or 0)
+    (tmp_path / "run.yaml").write_text("corpus: C\nmodel: demo\noutput: of-the-file\n", encoding="utf-8")
+    for words in (["--output", "x/y"], ["--output=x/y"], ["--outp", "x/y"], ["--output", "a", "--output", "x/y"]):
+        assert main(["launch", "--", "train", "--config", str(tmp_path / "run.yaml"), *words]) == 0
+    assert found == [Path("x/y")] * 4, "the last one counts, as for `train` itself"
+    with pytest.raises(SystemExit):
+        main(["launch", "--", "train", "C", "--model", "demo"])
+    assert "the following arguments are required: --output" in capsys.readouterr().err
     assert main(["launch", "--nproc", "2"]) == 2
     assert "give the command after --" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,20 @@ def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path,
     code, said = together(copy, tmp_path / "run")
     assert code == 2 and not (tmp_path / "run").exists()
     assert f"error: shards/{path}: its bytes have changed (sha256)" in said
+
+
+def train_elsewhere(words: list[str], run: str) -> int:
+    """Train, on the second rank with a folder of another machine's disk in the place of the run's."""
+    return main([word.replace(run, run + "-of-another-disk") if os.environ["RANK"] == "1" else word for word in words])
+
+
+def test_a_folder_that_not_all_ranks_see_is_refused_before_the_first_step(corpus: Path, tmp_path: Path) -> None:
+    run, errors = tmp_path / "run", tmp_path / "stderr"
+    command = ["train", str(corpus), "--output", str(run), *OPTIONS, *WHOLE_SHARE]
+    assert join_ranks(start_ranks(2, errors, train_elsewhere, command, str(run))) == 2
+    said = errors.read_text(encoding="utf-8")
+    assert f"error: --output {run} of rank 1 on " in said and "give a folder that all machines share" in said
+    assert not (run / "metrics.csv").exists() and not list((run / "checkpoints").iterdir())
 
 
 def test_replicas_that_do_not_divide_the_ranks_are_refused(

@@ -150,6 +150,31 @@ def test_a_last_line_of_the_log_that_was_cut_is_no_event(tmp_path: Path) -> None
     assert events.resolve_skips(tmp_path, [], 10, True) == [(3, 4)]
 
 
+def test_a_line_cut_anywhere_is_no_row_of_any_step(tmp_path: Path) -> None:
+    """ "12" of a row of step 120 is not step 12."""
+    path, head = tmp_path / "metrics.csv", "step,loss"
+    lines = [f"{step},{step / 8}" for step in range(1, 124)]
+    whole = "\n".join([head, *lines]) + "\n"
+    for cut in range(len(head) + 1, len(whole)):
+        path.write_text(whole[:cut], encoding="utf-8")
+        complete = whole[:cut].count("\n") - 1
+        assert events.has_rows(path, 12) == (complete >= 12)
+        events.write_rows(path, 121, head, ["122,0"])
+        assert path.read_text(encoding="utf-8").splitlines() == [head, *lines[: min(complete, 121)], "122,0"]
+
+
+def test_rows_of_a_course_that_was_given_up_do_not_stand_for_the_new_one(corpus: Path, tmp_path: Path) -> None:
+    """Killed after the checkpoint of a step and before its validation, a run must not keep the one made before."""
+    run, more = tmp_path / "run", ["--validate-every", "15"]
+    assert main(command(corpus, run, *more, "--stop-after", "30")) == 0
+    before = (run / "validation.csv").read_text(encoding="utf-8")
+    for _, later in checkpoint.list_checkpoints(run)[1:]:
+        shutil.rmtree(later)
+    assert main(command(corpus, run, *more, "--skip-steps", "16:17", "--stop-after", "18")) == 0
+    lines = (run / "validation.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == [line for line in before.splitlines() if not line.startswith("30,")] and len(lines) == 3
+
+
 def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2) -> list[ForkServerProcess]:
     """Start a run on ranks of its own, and return them once its first steps are done."""
     processes = start_ranks(ranks, run.with_suffix(".stderr"), main, command(corpus, run, *more))

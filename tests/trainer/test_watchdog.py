@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch.distributed as dist
-from processes import start_ranks
-from trainer_corpus import write_corpus
+from evaluation_files import write_benchmarks
+from processes import join_ranks, start_ranks
+from trainer_corpus import write_corpus, write_text_corpus
 
 from trainer import train
 from trainer.__main__ import main
 from trainer.data import Batch, BatchReader
+from trainer.evaluation.engine import Engine
 from trainer.watchdog import Watchdog
 
 
@@ -77,6 +79,13 @@ def test_a_rank_that_died_is_named() -> None:
     assert two.message.startswith("rank 0 has not responded"), "it never gave any"
 
 
+def test_what_was_loaded_before_the_block_for_long_is_no_silence() -> None:
+    one, _ = pair(60, 60)
+    loaded = time.monotonic()  # a checkpoint, for longer than a rank may be silent
+    with one:
+        assert one.heard >= loaded and one.moved >= loaded
+
+
 def test_a_rank_says_where_it_runs_before_its_first_step() -> None:
     store = dist.HashStore()
     with Watchdog(store, 1, 2, hang_seconds=60, dead_seconds=60, beat_seconds=0.5):
@@ -90,7 +99,7 @@ def test_an_error_of_the_network_waits_for_the_name_of_the_rank() -> None:
     assert "has not responded" in one.message
 
 
-def train_impatiently(words: list[str], hangs: bool) -> int:
+def train_impatiently(words: list[str], hangs: bool = False, question_seconds: float = 0.0) -> int:
     """Train on a rank whose watchdog waits seconds, not minutes; the second rank hangs where it reads step 6."""
 
     def watch(rank: int, world: int, _: float) -> Watchdog:
@@ -104,7 +113,22 @@ def train_impatiently(words: list[str], hangs: bool) -> int:
         return read(self, step, rank, world)
 
     BatchReader.batch = slow
+    rank_batch, Engine._rank_batch = (
+        Engine._rank_batch,
+        lambda *given: time.sleep(question_seconds) or rank_batch(*given),
+    )
     return main(words)
+
+
+@pytest.mark.slow
+def test_an_evaluation_may_take_longer_than_a_rank_may_hang(tmp_path: Path) -> None:
+    corpus, run, errors = write_text_corpus(tmp_path / "corpus"), tmp_path / "run", tmp_path / "errors"
+    data, tasks = write_benchmarks(tmp_path / "data"), "boolq,piqa,siqa,arc_easy,openbookqa"
+    words = ["train", str(corpus), "--output", str(run), "--model", "dim=32,layers=1,heads=2", "--steps", "4"]
+    words += ["--sequence-length", "64", "--batch-tokens", "128", "--evaluate-every", "2", "--evaluate-tasks", tasks]
+    ranks = start_ranks(2, errors, train_impatiently, [*words, "--evaluate-data", str(data)], False, 1.0)
+    assert join_ranks(ranks) == 0, errors.read_text(encoding="utf-8")
+    assert (run / "evaluation.csv").read_text(encoding="utf-8").count("\n4,") == 10
 
 
 @pytest.mark.parametrize("kind", ["killed", "hangs", pytest.param("stopped", marks=pytest.mark.slow)])

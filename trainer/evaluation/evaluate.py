@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,8 @@ def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Ite
     pool = load(task.data, shown=True) if shots else []
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
-    asked = zip(items, pairs, strict=True)
     setting = [task.name, task.version, judged_by, options.precision]
-    keys = [sha256_json([*setting, item.name, pair])[:24] for item, pair in asked]
+    keys = [sha256_json([*setting, asdict(item), pair])[:24] for item, pair in zip(items, pairs, strict=True)]
     return Run(name, task, shots, items, pairs, keys)
 
 
@@ -132,7 +131,12 @@ def _choose(items: list[Item], limit: int | None) -> list[Item]:
 
 
 def evaluate(
-    source: Source, load: Callable[[], Engine], runs: Sequence[Run], output: Path, options: Options
+    source: Source,
+    load: Callable[[], Engine],
+    runs: Sequence[Run],
+    output: Path,
+    options: Options,
+    advance: Callable[[], object] = lambda: None,
 ) -> Records:
     """Score the questions of runs that have no record yet, and return the records of all.
 
@@ -142,6 +146,7 @@ def evaluate(
         runs: The runs.
         output: Folder of the records.
         options: See Options.
+        advance: Called after each question that was scored.
     """
     records = read_records(output / ITEMS, source.sha256)
     waiting = [(run, [n for n, key in enumerate(run.keys) if key not in records]) for run in runs]
@@ -156,6 +161,7 @@ def evaluate(
                     records[run.keys[number]] = {**facts, "groups": list(item.groups), **found}
                     file.write(json.dumps(records[run.keys[number]], ensure_ascii=False) + "\n")
                     file.flush()
+                    advance()
     return records
 
 

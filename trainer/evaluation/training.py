@@ -1,6 +1,6 @@
 """Evaluate a model while it is trained: scores after every N steps, in `RUN/evaluation.csv`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -52,13 +52,22 @@ def gather_model(model: nn.Module, first: bool) -> Llama | None:
 
 
 def evaluate_step(
-    model: nn.Module, step: int, *, run: Path, corpus: Path, length: int, runs: Sequence[Run], first: bool
+    model: nn.Module,
+    step: int,
+    advance: Callable[[bool], bool],
+    *,
+    run: Path,
+    corpus: Path,
+    length: int,
+    runs: Sequence[Run],
+    first: bool,
 ) -> dict[str, float]:
     """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
 
     Args:
         model: The model, sharded over the ranks.
         step: The step.
+        advance: Returns on every rank what the first one gives to it: it still evaluates.
         run: The run's folder.
         corpus: The corpus's folder, which holds the tokenizer.
         length: Tokens of the model's context.
@@ -70,17 +79,20 @@ def evaluate_step(
     """
     whole = gather_model(model, first)
     if whole is None:
+        while advance(True):
+            pass
         return {}
     engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
     # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
     source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
-    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options())
+    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options(), lambda: advance(True))
+    advance(False)
     found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
     lines = [
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
         for (name, metric), one in found.items()
     ]
-    write_rows(run / EVALUATION, HEAD, step - 1, lines)
+    write_rows(run / EVALUATION, step - 1, HEAD, lines)
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filters.dedup.containment import Containment, sketch
 from filters.dedup.minhash import (
     SHINGLE_BLOCK,
     UNSPACED,
@@ -25,6 +26,7 @@ from filters.dedup.minhash import (
 from filters.dedup.minhash import TEXT_BLOCK as TEXT_BLOCK
 from filters.dedup.recall import candidate_probability
 from filters.hashing import GOLDEN
+from filters.settings import Strict, parse_settings
 
 SCHEME = MinHash()
 VOCABULARY = [f"word{number}" for number in range(5000)]
@@ -39,6 +41,18 @@ def test_signatures_are_datasketchs_bit_for_bit(values: set[int], seed: int) -> 
     theirs.update_batch(hashes)
     ours = signature(hashes, scheme)
     assert ours.dtype == np.uint32 and np.array_equal(ours, theirs.hashvalues)
+
+
+@pytest.mark.parametrize(("settings_class", "name"), [(MinHash, "seed"), (Containment, "scale")])
+def test_a_number_that_is_too_large_for_the_hashes_is_refused_with_the_recipe(
+    settings_class: type[Strict], name: str
+) -> None:
+    """Else the run would end with a traceback when the first document is signed, or the first sketch made."""
+    hashes = np.arange(9, dtype=np.uint64)
+    assert len(signature(hashes.astype(np.uint32), MinHash(seed=2**32 - 1))) == SCHEME.permutations
+    assert len(sketch(hashes, Containment(scale=2**32).scale)) == 9
+    with pytest.raises(ValueError, match=f"key {name} = 18446744073709551617: should be less than"):
+        parse_settings(settings_class, {name: 2**64 + 1})
 
 
 def text_of(length: int, seed: int) -> str:

@@ -1,6 +1,7 @@
 """The rules of Gopher and FineWeb: each bound from both sides, against plain counting, in linear time."""
 
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -130,6 +131,110 @@ def test_every_text_gets_a_verdict(text: str) -> None:
     for rule in (GopherQuality(min_words=0), GopherRepetition(), FineWebLines()):
         verdict = rule.apply(Page(text), Found())
         assert verdict.text is None and (verdict.reason is None or verdict.reason in rule.REASONS)
+
+
+def exact(bound: float) -> Fraction:
+    """A bound as its author wrote it."""
+    return Fraction(str(bound))
+
+
+def gopher_quality(text: str, rule: GopherQuality) -> Reason | None:
+    """Appendix A.1.1 of the paper, sentence by sentence, in exact numbers."""
+    words, lines = text.split(), [line.strip() for line in text.split("\n") if line.strip()]
+    if not words or not rule.min_words <= len(words) <= rule.max_words:
+        return Reason.GOPHER_WORD_COUNT
+    if not exact(rule.min_word_length) <= Fraction(sum(map(len, words)), len(words)) <= exact(rule.max_word_length):
+        return Reason.GOPHER_WORD_LENGTH
+    if any(Fraction(count, len(words)) > exact(rule.symbols) for count in (text.count("#"), text.count("..."))):
+        return Reason.GOPHER_SYMBOLS
+    if Fraction(sum(line[0] in "•-" for line in lines), len(lines)) > exact(rule.bullets):
+        return Reason.GOPHER_BULLETS
+    if Fraction(sum(line.endswith("...") for line in lines), len(lines)) > exact(rule.ellipses):
+        return Reason.GOPHER_ELLIPSES
+    if Fraction(sum(any(c.isalpha() for c in word) for word in words), len(words)) < exact(rule.letters):
+        return Reason.GOPHER_FEW_LETTERS
+    found = {word for word in rule.stop_words if word in words}
+    return Reason.GOPHER_STOP_WORDS if len(found) < rule.min_stop_words else None
+
+
+def gopher_lines(text: str, rule: GopherRepetition) -> Reason | None:
+    """Table A1 but for its n-grams."""
+    for separator, most, characters, reason in (
+        ("\n", rule.lines, rule.line_characters, Reason.GOPHER_DUPLICATE_LINES),
+        ("\n\n", rule.paragraphs, rule.paragraph_characters, Reason.GOPHER_DUPLICATE_PARAGRAPHS),
+    ):
+        parts = [part.strip() for part in text.split(separator) if part.strip()]
+        copies = [part for number, part in enumerate(parts) if part in parts[:number]]
+        if parts and Fraction(len(copies), len(parts)) > exact(most):
+            return reason
+        if parts and Fraction(len("".join(copies)), len("".join(parts))) > exact(characters):
+            return reason
+    return None
+
+
+def fineweb_lines(text: str, rule: FineWebLines) -> Reason | None:
+    """FineWeb's filter of quality, in the order of its code."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        return None
+    if Fraction(sum(line[-1] in ".?!" for line in lines), len(lines)) < exact(rule.line_ends):
+        return Reason.FINEWEB_LINE_ENDS
+    if Fraction(sum(len(line) <= rule.short_line for line in lines), len(lines)) > exact(rule.short_lines):
+        return Reason.FINEWEB_SHORT_LINES
+    copies = [line for number, line in enumerate(lines) if line in lines[:number]]
+    if Fraction(len("".join(copies)), len(text.replace("\n", ""))) > exact(rule.duplicate_characters):
+        return Reason.FINEWEB_DUPLICATE_LINES
+    if Fraction(text.count("\n"), len(text.split())) > exact(rule.lines_a_word):
+        return Reason.FINEWEB_FEW_WORDS
+    return None
+
+
+SHARES = st.integers(0, 100).map(lambda n: n / 100)
+LINES = st.sampled_from(["- a the of", "the ab", "12 of", "abc be...", "a. #", "", "x.", "of of of of of of of."])
+TEXTS = st.lists(st.tuples(LINES, st.integers(1, 30)), max_size=4).map(
+    lambda parts: "\n".join(line for line, times in parts for _ in range(times))
+)
+QUALITIES = st.builds(
+    GopherQuality,
+    min_words=st.integers(0, 3),
+    min_word_length=st.integers(0, 30).map(lambda n: n / 10),
+    symbols=SHARES,
+    bullets=SHARES,
+    ellipses=SHARES,
+    letters=SHARES,
+    min_stop_words=st.integers(0, 2),
+)
+REPETITIONS = st.builds(
+    GopherRepetition,
+    lines=SHARES,
+    paragraphs=SHARES,
+    line_characters=SHARES,
+    paragraph_characters=SHARES,
+    top=st.just([]),
+    duplicates=st.just([]),
+)
+LINE_RULES = st.builds(
+    FineWebLines,
+    line_ends=SHARES,
+    short_lines=SHARES,
+    short_line=st.integers(0, 9),
+    duplicate_characters=SHARES,
+    lines_a_word=SHARES,
+)
+SIXTY_THREE_OF_NINETY = "\n".join(["- a the of"] * 63 + ["the ab"] * 27)
+
+
+@given(TEXTS, QUALITIES, REPETITIONS, LINE_RULES)
+@example(SIXTY_THREE_OF_NINETY, GopherQuality(min_words=0, min_word_length=0, bullets=0.7), GopherRepetition(),
+         FineWebLines())  # fmt: skip
+@example("\n".join(["x."] * 7 + ["the ab"] * 18), GopherQuality(), GopherRepetition(), FineWebLines(line_ends=0.28))
+@settings(max_examples=400, deadline=None)
+def test_the_rules_are_those_of_the_papers_in_exact_numbers(
+    text: str, quality: GopherQuality, repetition: GopherRepetition, lines: FineWebLines
+) -> None:
+    assert quality.apply(Page(text), Found()).reason == gopher_quality(text, quality)
+    assert repetition.apply(Page(text), Found()).reason == gopher_lines(text, repetition)
+    assert lines.apply(Page(text), Found()).reason == fineweb_lines(text, lines)
 
 
 def test_stop_words_are_a_setting_of_a_language() -> None:

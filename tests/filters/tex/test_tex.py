@@ -151,10 +151,52 @@ def test_an_encoding_is_declared_outside_comments() -> None:
         ("a\\iffalse b", "a\\iffalse b"),
         ("a\\fi b\\else", "a\\fi b\\else"),
         ("a\\\\iffalse b \\iff c\\fi", "a\\\\iffalse b \\iff c\\fi"),
+        ("a\n\\iffalse\nb\n\\fi\nc", "a\nc"),  # no paragraph ends here
+        ("a \\iffalse b\\fi\n\nc", "a \n\nc"),
+        ("\\iftrue a\\else b\\fi c", " a c"),
     ],
 )
 def test_false_branches(typed: str, read: str) -> None:
     assert strip_false_branches(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("preamble", "shown"),
+    [
+        ("\\newif\\iflong", "b"),
+        ("\\newif\\iflong\\longtrue", "a"),
+        ("\\newif\\iflong\n\\longtrue\n\\longfalse\n", "b"),
+        ("\\newif\\iflonger \\longtrue", ""),
+        ("\\newif\\iflong \\def\\x{\\longtrue}", ""),
+        ("\\newif\\iflong \\ifx\\x\\y\\longtrue\\fi", ""),
+        ("\\newif\\iflong\n\\begin{document}\\longtrue", ""),
+    ],
+)
+def test_conditions_that_a_paper_makes(preamble: str, shown: str) -> None:
+    whole = "\\iflong a\\else b\\fi"
+    assert strip_false_branches(f"{preamble}\n{whole} c").rpartition("\n")[2] == f"{f' {shown}' if shown else whole} c"
+
+
+_BRANCHES = st.recursive(  # texts with conditions, and what TeX shows of them
+    st.sampled_from([("x ", "x "), ("y{z} ", "y{z} "), ("", "")]),
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["long", "draft", "true", "false"]), inner, inner).map(
+            lambda found: (
+                f"\\if{found[0]}{{}}{found[1][0]}\\else{{}}{found[2][0]}\\fi{{}}",
+                f"{{}}{found[1 if found[0] in ('long', 'true') else 2][1]}{{}}",
+            )
+        ),
+        st.tuples(inner, inner).map(lambda found: (found[0][0] + found[1][0], found[0][1] + found[1][1])),
+        inner.map(lambda found: (f"\\ifx\\a\\b {found[0]}\\fi ", f"\\ifx\\a\\b {found[1]}\\fi ")),
+    ),
+    max_leaves=12,
+)
+
+
+@given(_BRANCHES)
+def test_nested_conditions_are_those_of_an_oracle(branches: tuple[str, str]) -> None:
+    preamble = "\\newif\\iflong\\longtrue\\newif\\ifdraft\\begin{document}"
+    assert strip_false_branches(preamble + branches[0]) == preamble + branches[1]
 
 
 @pytest.mark.parametrize(
@@ -200,6 +242,9 @@ def test_any_text_can_be_cleaned_and_what_is_clean_stays(text: str) -> None:
         "\\begin{comment}",
         "\\iffalse ",
         "\\iffalse \\else ",
+        "\\iffalse\\fi ",
+        "\\newif\\iflong\\longtrue",
+        "\n\\iftrue \\fi",
         "\\section[",
         "\\section",
         "\\begin{thebibliography}",

@@ -20,6 +20,7 @@ SENTENCES = {
     "One of {{zahl}}5 kings. He died.": "He died.",
     "Berlin has {{einwohner}} inhabitants in {{jahr}}. It is big.": "It is big.",
     "{{schiff|Beagle|x}} sailed away. She sank.": "She sank.",
+    "The river is {{{length}}} km long. It is nice.": "It is nice.",
     "a b\n\nThe river is {{länge|5|km}} long.": "a b",
     "== Length {{x}} ==\nIt is [[long|very long {{länge|5|km}} in all]]. He came.": "Length\n\nHe came.",
 }

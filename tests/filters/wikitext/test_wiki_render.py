@@ -69,7 +69,7 @@ TEXTS = {
     "a {{sfn}}, b {{sfn}}. c ({{x}}) d ({{x}}, 1879) e (f; {{x}})": "a, b. c d (1879) e (f)",
     "f() ( ) a ,b": "f() ( ) a ,b",
     "{{sfn}} b {{sfn|{{d}}}} e": "b e",
-    "{{{1|default}}} {{{2}}} {{{{x}}}}": "default {}",
+    "{{{1|default}}} {{{2|}}} {{{{x|y}}}}": "default {y}",
     "__NOTOC__ __init__ __БЕЗ_ОГЛ__": "__init__",
     " a b\n c": "a b\nc",
     "a\nb\n\nc": "a b\n\nc",

@@ -1,12 +1,17 @@
 """What templates show: by hand, from their documentation in each wiki, and the tables they come from."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
 from filters.data_files import read_rows
+from filters.wikitext import functions
 from filters.wikitext import names as wikitext_names
+from filters.wikitext.functions import COUNTRIES
 from filters.wikitext.gaps import GONE, mark_unknown
 from filters.wikitext.names import LANGUAGES
 from filters.wikitext.render import render_text
@@ -117,9 +122,9 @@ SHOWN = {
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
-COUNTS = {"*": 289, "bg": 9, "ca": 23, "cs": 12, "da": 8, "de": 55, "en": 161, "es": 30, "fr": 130, "hr": 8,
-          "hu": 17, "it": 22, "nl": 17, "pl": 18, "pt": 29, "ro": 29, "ru": 75, "sl": 8, "sr": 19, "sv": 11,
-          "uk": 40}  # fmt: skip
+COUNTS = {"*": 306, "bg": 10, "ca": 26, "cs": 17, "da": 13, "de": 56, "en": 149, "es": 35, "fr": 130, "hr": 10,
+          "hu": 17, "it": 22, "nl": 12, "pl": 18, "pt": 36, "ro": 34, "ru": 76, "sl": 13, "sr": 24, "sv": 16,
+          "uk": 43}  # fmt: skip
 NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13, "REDIRECTS": 28, "LITERAL": 1,
          "FORMULAS": 3, "LISTINGS": 3, "CODE": 14, "ASIDE": 9, "LINES": 21, "TAGS": 82}  # fmt: skip
 
@@ -159,6 +164,52 @@ def test_the_names_of_wikitext_are_complete_and_in_lower_case() -> None:
     assert sum(map(len, apparatus.values())) == 156
     for names in (*tables.values(), *apparatus.values()):
         assert all(name == name.lower().strip() != "" for name in names)
+
+
+DATES = {
+    "bg": "3 май 1990", "ca": "3 de maig de 1990", "cs": "3. května 1990", "da": "3. maj 1990", "de": "3. Mai 1990",
+    "en": "3 May 1990", "es": "3 de mayo de 1990", "fr": "3 mai 1990", "hr": "3. svibnja 1990", "hu": "1990. május 3.",
+    "it": "3 maggio 1990", "nl": "3 mei 1990", "pl": "3 maja 1990", "pt": "3 de maio de 1990", "ro": "3 mai 1990",
+    "ru": "3 мая 1990", "sl": "3. maj 1990", "sr": "3. мај 1990", "sv": "3 maj 1990", "uk": "3 травня 1990",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_dates_ages_and_countries_in_the_language_of_the_wiki(language: str) -> None:
+    for template in ("birth date|1990|5|3", "death date and age|1990|05|03|1920|1|2", "dob|3|5|1990"):
+        assert render_template(template, language) == DATES[language]
+    assert render_template("age|1989|7|23|2003|7|14", language) == "13"
+    assert render_template("age|1989|7|23|2003|7|23", language) == "14"
+    assert render_template("age|1990|5|3", language) == mark_unknown(), "it depends on the day of reading"
+    country = COUNTRIES["FRA"][language]
+    assert render_text("* {{FRA}}\n* {{FRA|#}} a\n* {{flag|FRA}}\n* {{flag|Azores}}", language) == (
+        f"{country}\na\n{country}\nAzores"
+    )
+    assert render_template("fra", language) == mark_unknown(), "codes are written in capital letters"
+
+
+def test_dates_that_are_not_whole() -> None:
+    assert render_text("{{start date|1990}} {{start date|1990|5}} {{dob|3 May 1990}} {{birth date|63|9|23}}", "en") == (
+        "1990 May 1990 3 May 1990 23 September 63"
+    )
+    assert render_text("{{date||5|1990}} {{date|1990}} {{date|3 mai 1990}}", "fr") == "mai 1990 1990 3 mai 1990"
+    assert render_text("{{birth date|1990}} {{birth date|1990|4}}", "hu") == "1990 1990. április"
+    assert render_text("{{birth date|1990|4|3}} {{birth date|1990|4}}", "ca") == "3 d'abril de 1990 d'abril de 1990"
+
+
+def test_the_table_of_countries_is_complete() -> None:
+    (header, *rows) = (Path(functions.__file__).with_name("countries.tsv").read_text(encoding="utf-8")).splitlines()
+    assert header.split("\t") == ["codes", *LANGUAGES] and len(rows) == 62 and len(COUNTRIES) == 77
+    for code, names in COUNTRIES.items():
+        assert len(code) == 3 and code.isupper() and all(name == name.strip() != "" for name in names.values())
+    assert render_text("5{{esp|3}} {{ESP}}", "es") == "5×10^3 España", "the case of a name counts"
+
+
+@given(st.lists(st.integers(0, 2500), min_size=1, max_size=6), st.sampled_from(LANGUAGES), st.sampled_from(["i", ""]))
+def test_no_number_of_a_date_is_altered(numbers: list[int], language: str, form: str) -> None:
+    name = {"i": "birth date", "": {"fr": "date", "ru": "дата", "es": "fecha"}.get(language, "dob")}[form]
+    text = render_template("|".join([name, *map(str, numbers)]), language)
+    assert set(re.findall(r"\d+", text)) <= set(map(str, numbers))
 
 
 def test_a_name_of_one_language_means_nothing_in_another() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 import toy
 
@@ -138,3 +139,10 @@ def test_a_job_that_an_engine_has_given_up_ends_in_a_sentence(tmp_path: Path) ->
         raise RuntimeError(lost)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"), watched(tmp_path, [], 0, toy.engine(tmp_path)):
         raise RuntimeError(f"{lost}: Traceback (most recent call last):\n ...\nZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize("error", [grpc.RpcError(), grpc.FutureTimeoutError()])
+def test_a_job_service_that_has_gone_is_told_in_a_sentence(tmp_path: Path, error: Exception) -> None:
+    said = r"job service has gone \(no answer\): .* the same command again"
+    with pytest.raises(RunError, match=said), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+        raise error

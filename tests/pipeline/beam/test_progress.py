@@ -109,7 +109,7 @@ def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
         with Progress("toy", 1, 3, lambda: Counter(EXPECTED), Marks(tmp_path), RunStatus(), terminal, quiet):
             pass
         said = terminal.getvalue()
-        assert ("4 parts" in said and "documents/s" in said) is not quiet
+        assert ("4 tasks" in said and "records/s" in said) is not quiet
 
 
 def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +171,7 @@ def test_a_slow_task_stands_in_the_line_of_progress_and_in_the_status(
     with Progress("toy", 1, 3, lambda: Counter(EXPECTED), Marks(tmp_path), status, terminal, False):
         time.sleep(0.3)
         named = [one["name"] for one in status.plain["slow"]]
-    assert "5/4 parts" in terminal.getvalue() and "web/a runs for 0 s, far longer than others" in terminal.getvalue()
+    assert "5/4 tasks" in terminal.getvalue() and "web/a runs for 0 s, far longer than others" in terminal.getvalue()
     assert named == ["web/a"] and status.plain["slow"] == []
 
 
@@ -195,13 +195,24 @@ def test_steps_that_share_a_job_have_lines_of_their_own_when_it_has_ended(tmp_pa
     status.begin(f"extract{progress.AND}join/rows", 0, 5)
     status.update(5, Counter(EXPECTED), [], [])
     status.end_job()
-    status.end_step("extract", 1, Tally(Counter(records=5)))
-    status.end_step("join/rows", 2, Tally())
-    status.end_step("join/groups", 1, Tally())
+    status.end_step("extract", "a", 1, Tally(Counter(records=5)))
+    status.end_step("join/rows", "a", 2, Tally())
+    status.end_step("join/groups", "a", 1, Tally())
     status.close(None)
     steps = read_status(tmp_path)["steps"]
     assert [(step["name"], step["total"]) for step in steps] == [("extract", 1), ("join/rows", 2), ("join/groups", 1)]
     assert steps[0]["counts"]["records"] == 5 and steps[0]["seconds"] == steps[1]["seconds"] > 0
+
+
+def test_steps_of_one_name_are_added_up_and_each_counts_once(tmp_path: Path) -> None:
+    status = RunStatus()
+    status.open(tmp_path / "runs" / FILE)
+    status.end_step("extract", "web/a", 2, Tally(Counter(records=5)))
+    status.end_step("extract", "posts/joined", 1, Tally(Counter(records=7)))
+    status.end_step("extract", "web/a", 2, Tally(Counter(records=4)))  # again, after a record crashed
+    status.close(None)
+    [step] = read_status(tmp_path)["steps"]
+    assert (step["done"], step["total"], step["counts"]["records"]) == (3, 3, 11)
 
 
 def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,14 +224,14 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     status.update(2, Counter(EXPECTED), [progress.RunningTask("web/a", 70.0)], [progress.RunningTask("web/a", 70.0)])
     status._write()
     said = status_text(tmp_path, read_status(tmp_path), True)
-    assert "running for 0 s" in said and "extract  2/3 parts" in said
+    assert "running for 0 s" in said and "extract  2/3 tasks" in said
     assert "28 records, 280 B, 12 dropped: no-text 8, too-short 4" in said
     assert "extract: web/a runs for 70 s, far longer than others" in said
     assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
     status.end_job()
-    status.end_step("extract", 3, Tally(Counter(records=11)))
-    status.end_step("url_dedup", 0, Tally())
-    status.end_step("clusters", 1, Tally())
+    status.end_step("extract", "a", 3, Tally(Counter(records=11)))
+    status.end_step("url_dedup", "", 0, Tally())
+    status.end_step("clusters", "all", 1, Tally())
     status.close(ValueError("too bad\nand more"))
     assert main(["status", str(tmp_path)]) == 0
     said = capsys.readouterr().out

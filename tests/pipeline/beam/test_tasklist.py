@@ -6,6 +6,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
+from manifests.mirror import open_mirror
 from pipeline.beam.tasklist import FOLDER, GROUPS, Group, TaskList, read_all, remove_task_lists, task_list
 
 MEGABYTE = 1 << 20
@@ -51,3 +52,12 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / FOLDER / "left").write_bytes(b"x")
     remove_task_lists(tmp_path)
     assert not (tmp_path / FOLDER).exists()
+
+
+def test_a_disk_without_room_for_a_task_list_is_named(tmp_path: Path) -> None:
+    corpus = open_mirror(tmp_path / "mirror", (tmp_path / "store").as_uri()).folder
+    (corpus / FOLDER).parent.mkdir()
+    (corpus / FOLDER).symlink_to("/proc/self/fdinfo")  # where no file can be made
+    with pytest.raises(OSError) as caught, task_list(corpus):
+        pass
+    assert caught.value.filename is not None

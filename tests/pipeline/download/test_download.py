@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from corpus import ROOT
@@ -23,6 +24,7 @@ from misbehaving_server import Answer, Server, file, hang_up, mute, raw, serving
 
 from filters.errors import UserError
 from pipeline.__main__ import main
+from pipeline.download import http as http_module
 from pipeline.download.download import check_target, download, format_results
 from pipeline.download.http import DownloadResult, RemoteFile, RetryPolicy, State
 from pipeline.download.layouts import MAX_LIST_LINES, parse_slice
@@ -262,6 +264,37 @@ def test_a_file_that_another_process_fetches_is_left_to_it(server: Server, tmp_p
         outcome = get(server.plan("/a", file(BODY)), tmp_path)
         other.communicate(b"\n")
     assert outcome.reason == "another process is fetching it" and not server.requests
+
+
+def test_a_partial_file_that_another_process_has_removed_and_begun_anew_is_left_to_it(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that failed removes its empty file after this one has opened it, and a third begins another."""
+    locks = http_module.lock
+
+    def lock(file: IO[bytes]) -> bool:
+        Path(file.name).unlink()
+        Path(file.name).write_bytes(b"a beginning")
+        return locks(file)
+
+    monkeypatch.setattr(http_module, "lock", lock)
+    result = get(server.plan("/a", file(BODY)), tmp_path)
+    assert (result.state, result.reason) == (State.FAILED, "another process is fetching it")
+    assert [path.read_bytes() for path in tmp_path.rglob("*.*")] == [b"a beginning"]
+
+
+def test_the_bytes_are_on_the_disk_before_the_name(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[int]()
+
+    def sync(descriptor: int) -> None:
+        assert [path.suffix for path in tmp_path.rglob("a.gz*") if path.suffix != ".json"] == [".part"]
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    assert get(server.plan("/a", file(BODY)), tmp_path).state is State.FETCHED
+    assert synced[-1] == len(BODY)
 
 
 def test_a_wait_that_the_server_asks_for_holds_for_every_file_of_that_host(server: Server, tmp_path: Path) -> None:

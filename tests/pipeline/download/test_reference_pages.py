@@ -3,6 +3,7 @@
 import bz2
 import errno
 import gzip
+import io
 import shutil
 import signal
 import ssl
@@ -24,12 +25,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving_server import Answer, Handler, Server, hang_up, mute, raw, serving, silent, status
 from warcio.archiveiterator import ArchiveIterator
+from warcio.warcwriter import BufferWARCWriter
 
 from filters.errors import UserError
 from filters.quality.urls import normalise
 from manifests.source import Source
 from pipeline.__main__ import main
-from pipeline.download import page_request
+from pipeline.download import page_archive, page_request
 from pipeline.download.crawl import CrawlOptions
 from pipeline.download.http import RetryPolicy
 from pipeline.download.page_archive import PAGE, PageArchive
@@ -359,6 +361,32 @@ def test_files_that_cannot_be_continued(written: Path, tmp_path: Path) -> None:
         PageArchive(written, "")
     with pytest.raises(UserError, match="cannot be written"):
         PageArchive(other / "deeper", "")
+
+
+def test_an_archive_that_two_processes_begin_has_one_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, make_head = tmp_path / "cited.warc.gz", page_archive._make_head
+
+    def make_while_another_opens(*arguments: str) -> bytes:
+        monkeypatch.undo()
+        with pytest.raises(UserError, match="another process is writing it"):
+            PageArchive(path, "agent")
+        return make_head(*arguments)
+
+    monkeypatch.setattr(page_archive, "_make_head", make_while_another_opens)
+    with closing(PageArchive(path, "agent")) as archive:
+        archive.write_reason("http://a.example/", "http-404")
+    assert outcomes(path) == {"http://a.example/": "http-404"}
+
+
+def test_an_archive_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    """A dump that is named by mistake: it must neither be continued nor lose a cut record at its end."""
+    path, writer = tmp_path / "dump.warc.gz", BufferWARCWriter(gzip=True)
+    writer.write_record(writer.create_warcinfo_record(path.name, {"software": "Nutch", "description": "teratoken"}))
+    writer.write_record(writer.create_warc_record("http://a.example/", "response", io.BytesIO(b"HTTP/1.1 200 OK")))
+    path.write_bytes(dump := writer.get_contents()[:-5])
+    with pytest.raises(UserError, match="not an archive that this command wrote"):
+        PageArchive(path, "agent")
+    assert path.read_bytes() == dump
 
 
 @pytest.mark.parametrize(

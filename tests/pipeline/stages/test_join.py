@@ -11,10 +11,13 @@ from unittest import mock
 
 import pytest
 from corpus import ROOT, SHARED, build, digests
+from hypothesis import given
+from hypothesis import strategies as st
 from toy import run_step
 
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.ledger import imbalances, tally_from, total
+from manifests.document import Locator
+from manifests.ledger import Tally, imbalances, tally_from, total
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
 from manifests.shard import open_shard
@@ -25,7 +28,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import read_rows
 from pipeline.beam.work import finish
-from pipeline.sources.base import JOINED
+from pipeline.sources.base import JOINED, Row
 from pipeline.sources.inputs import Input, resolve
 from pipeline.stages import join
 from pipeline.stages.split_offsets import offset_step
@@ -245,3 +248,32 @@ def test_two_rounds_meet_without_multiplying_rows(tmp_path: Path) -> None:
     counts = {reason: units["records"] for reason, units in results[0][1]["dropped"].items()}
     assert counts == {"other-post": 1, "corrupt-record": 1, "unused-row": 3 + 2, "no-licence": 20 + 1, "orphan": 1}
     assert results[0][1]["removed"]["joined"]["records"] == 40 and len(results[0][2]) == 2
+
+
+NUMBERS = st.integers(0, 2**63)
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=9) | st.just("\u00e9" * 40_000)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Row,
+            st.binary(min_size=1, max_size=9) | st.just(b"g" * 70_000),
+            st.builds(Locator, NAMES, NUMBERS, NUMBERS, NAMES, NUMBERS, NUMBERS),
+            NUMBERS,
+            st.binary(max_size=9),
+        ),
+        max_size=5,
+    ),
+    st.integers(1, 4),
+    st.integers(1, 200),
+)
+def test_rows_come_out_of_the_shuffle_as_they_went_in(rows: list[Row], ranges: int, size: int) -> None:
+    with mock.patch.object(join, "PACK_BYTES", size):
+        blocks = list(join.pack_rows(iter(rows), Tally(), ranges))
+    found = [join._unpack(block, place) for _, block in blocks for place in join._find_places(block)]
+    assert sorted(found, key=repr) == sorted(rows, key=repr)
+    number_of = {
+        join._read_group(block, place): number for number, block in blocks for place in join._find_places(block)
+    }
+    assert all(0 <= number_of[row.group] < ranges for row in rows)

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import math
+import random
 import re
 import unittest.mock
 from collections import Counter
@@ -13,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import sentencepiece
 from corpus import SHARED
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from small_tokenizers import CODE, opened, sample_texts, small_model, texts, trained
 
@@ -185,6 +187,24 @@ def test_budgets_are_in_proportion_to_the_weights_of_what_is_there(tmp_path: Pat
     path.write_bytes(small_model())
     measured = tokenizer.sample_step(recipe(path=str(path)), clean, clusters)
     assert {arguments["budget"] for arguments in measured.by_source.values()} == {tokenizer.CARD_BYTES}
+
+
+@given(st.lists(st.integers(1, 1_000).map(lambda n: n / 1_000), min_size=2, max_size=6), st.randoms())
+@example([0.1, 0.2, 0.3], None)
+def test_budgets_do_not_depend_on_the_order_of_sources(weights: list[float], order: random.Random | None) -> None:
+    """Two recipes of one hash may name their sources in another order, and Python 3.12 sums floats differently."""
+    plain = recipe(sample_bytes=1_000_000).model_dump(exclude={"sources"})
+    names = [f"source_{number}" for number in range(len(weights))]
+    clusters = Receipt("f", [], {}, {"text_bytes": dict.fromkeys(names, 9)})
+    for _ in range(3):
+        sources = {
+            name: {"kind": "books", "weight": weights[names.index(name)]} for name in sorted(names, reverse=True)
+        }
+        if order is not None:
+            sources = dict(order.sample(list(sources.items()), len(sources)))
+        found = tokenizer.sample_step(Recipe.model_validate({**plain, "sources": sources}), [], clusters).by_source
+        for name, weight in zip(names, weights, strict=True):
+            assert found[name]["budget"] == int(1_000_000 * weight / math.fsum(weights))
 
 
 def test_a_tokenizer_without_any_document_is_refused_with_what_took_them(tmp_path: Path) -> None:
