@@ -219,7 +219,7 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int,
     try:
         status = folder.stat()
         this = frozenset([(status.st_dev, status.st_ino)])
-        if part == "**" and this <= above:
+        if part == "**" and this <= above and folder.is_symlink():
             return
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
