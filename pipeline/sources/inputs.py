@@ -202,11 +202,11 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
     return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
-    `glob.glob` leaves such folders out in silence. A path may come twice. A link to a folder `above` (device and
-    inode), through which `**` came here, is not followed: each file below would have names without end.
+    `glob.glob` leaves such folders out in silence. A path may come twice. A link that leads back to a folder
+    `above`, through which `**` came here, is not followed: each file below would have names without end.
     """
     if not parts:
         if _is_input(folder):
@@ -217,9 +217,8 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int,
         yield from _find_inputs(folder / part, rest)
         return
     try:
-        status = folder.stat()
-        this = frozenset([(status.st_dev, status.st_ino)])
-        if part == "**" and this <= above and folder.is_symlink():
+        this = frozenset([folder.resolve()])
+        if part == "**" and this <= above:
             return
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
