@@ -73,7 +73,7 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
     places: dict[str, str] = {}
     for pattern in patterns:
         for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
-            place = pattern if is_url(pattern) else str(path.resolve())
+            place = pattern if is_url(pattern) else os.path.realpath(path)
             if places.setdefault(name, place) != place:
                 raise UserError(
                     f"source {source}: {places[name]} and {place} would both be named {name!r}: "
@@ -202,11 +202,11 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
     return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
-    `glob.glob` leaves such folders out in silence. A path may come twice. A link to a folder `above` (device and
-    inode), through which `**` came here, is not followed: each file below would have names without end.
+    `glob.glob` leaves such folders out in silence. A path may come twice. A link that leads back to a folder
+    `above`, through which `**` came here, is not followed: each file below would have names without end.
     """
     if not parts:
         if _is_input(folder):
@@ -217,8 +217,7 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int,
         yield from _find_inputs(folder / part, rest)
         return
     try:
-        status = folder.stat()
-        this = frozenset([(status.st_dev, status.st_ino)])
+        this = frozenset([os.path.realpath(folder)])
         if part == "**" and this <= above:
             return
         with os.scandir(folder) as entries:
