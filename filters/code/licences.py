@@ -47,7 +47,11 @@ _OR_NAME = re.compile(
 )
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}[\"'`]?((?:[A-Za-z0-9.+()\- \t]|(?<=\w)/(?=\w)){1,200})")
 _SLASHES = re.compile(r"[\w.+-]{1,60}(?:/[\w.+-]{1,60}){1,9}")  # a choice, as older manifests of Cargo write it
-_COPYRIGHT_LINE = re.compile(r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)[^\n]{0,200}$")
+# A line that says who holds the rights, and names no licence behind that, as in "(c) 2010 X. Licensed under the GPL".
+_COPYRIGHT_LINE = re.compile(
+    r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)"
+    r"(?![^\n]{0,200}(?:licen[cs]|gpl|\bunder\b|creative commons))[^\n]{0,200}$"
+)
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _EXCEPTION = re.compile(r"(?<![^\s()])(?!(?:AND|OR|WITH)\s)([^\s()]+)\s+WITH\s+[^\s()]+", re.IGNORECASE)

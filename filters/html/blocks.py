@@ -29,9 +29,10 @@ CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
     "search section summary table tbody tfoot thead ul"
 ).split()
 LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
+RAISED_PARTS = 32  # of raised or lowered text that are looked at
 MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN, _TIME, _QUOTE = range(12)
+_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN, _INLINE, _QUOTE = range(12)
 _KINDS = {
     **dict.fromkeys(CONTAINERS + LINES, _OPEN),
     **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
@@ -42,7 +43,7 @@ _KINDS = {
     **dict.fromkeys(["math", "m:math", "mml:math"], _MATH),  # with the prefixes of XHTML
     "a": _LINK,
     "/a": _LINK_END,
-    **dict.fromkeys(["time", "/time"], _TIME),
+    **dict.fromkeys(["time", "/time", "noscript", "/noscript"], _INLINE),
     **dict.fromkeys(["q", "/q"], _QUOTE),
     "br": _BREAK,
     "hr": _BREAK,
@@ -54,15 +55,36 @@ _GAPS = {  # what separates the blocks before and after a tag; an empty line, if
     **dict.fromkeys(["td", "/td", "th", "/th"], "\t"),  # the cells of a row are on one line
 }
 _ATTRIBUTE = re.compile(r'([^ ="]+)="([^"]*)"')
-_NUMBERS = {  # by the mark that comes before them
-    "^": re.compile(r"\s*(?:\d|[-−–+]\w|[ijkmnpqtxyz]\s*\Z)"),  # digits, an exponent with a sign, or a variable alone
-    "_": re.compile(r"\s*(?:\d|[-−–+]\w)"),
-    " ": re.compile(r"\d"),
-}
+_NUMBER = re.compile(r"\d|[-−–+]\w")  # how a number, or an exponent with a sign, begins
+_VARIABLES = frozenset("ijkmnpqtxyz")  # exponents, if they are alone; other letters alone are ordinals
+_OPERAND = r"(?:\d{1,9}(?:\.\d{1,9})?[A-Za-zΑ-ω]?|[A-Za-zΑ-ω]\d{0,9}|∞)(?:[\^_]\w)?"
+_OPERATOR = r"(?:\s|&nbsp;){0,3}(?:[-−–+±*/·⋅×=,≤≥]|&[lg]t;)(?:\s|&nbsp;){0,3}"
+_EXPRESSION = re.compile(rf"[-−–+]?{_OPERAND}(?:{_OPERATOR}{_OPERAND}){{1,9}}")  # of several parts
+_NOTES = re.compile(r"[\d\s.,−–-]+")  # the numbers of notes, or a range of numbers
+_FRACTION = re.compile(r"\^\d+")  # the upper part of a mixed number's fraction, marked as an exponent
+_DIGIT, _WORD_CHARACTER = re.compile(r"\d"), re.compile(r"\w")
 _ANCHORS = frozenset(["¶", "#", "§", "🔗"])  # texts of links to the heading that they stand in
 _EDIT_LINK = "mw-editsection"
-_KINDS_OF_TIME = {"time": _OPEN, "/time": _CLOSE}  # outside paragraphs
-_ENDINGS = frozenset(")]}.,:!?…%'\"”’»。，、")  # a raised number behind them, or behind a word, is marked
+_CLOSING = frozenset(")]}")  # raised and lowered text behind them, or behind a word, can be marked
+_ENDINGS = frozenset(".,:!?…%'\"”’»。，、")  # so can raised text behind these
+# The alternative text of a picture that stands for one character: a letter beyond ASCII, or an emoji (UTS 51), which is
+# a keycap, or up to eight symbols that are shown as pictures (Emoji_Presentation, or with a variation selector).
+_EMOJI = (
+    "(?:[\u231a\u231b\u23e9-\u23ec\u23f0\u23f3\u25fd\u25fe\u2614\u2615\u2648-\u2653\u267f\u2693\u26a1\u26aa\u26ab\u26bd"
+    "\u26be\u26c4\u26c5\u26ce\u26d4\u26ea\u26f2\u26f3\u26f5\u26fa\u26fd\u2705\u270a\u270b\u2728\u274c\u274e\u2753-\u2755"
+    "\u2757\u2795-\u2797\u27b0\u27bf\u2b1b\u2b1c\u2b50\u2b55\U0001f000-\U0001faff]\ufe0f?"
+    "|[\u203c-\u2bff\u3030\u303d\u3297\u3299]\ufe0f)[\U000e0020-\U000e007f]*\u200d?"
+)
+_PICTURED = re.compile(
+    rf'(?:^| )alt="([0-9#*]\ufe0f?\u20e3|(?:{_EMOJI}|(?<=\u200d)[\u2640\u2642\u2764]){{1,8}}|[^\W\d_\x00-\x7f])"'
+)
+# Characters that are Fullwidth, Wide or Halfwidth (UAX 11), without Hangul and emoji.
+_WIDE = (
+    "[\u2e80-\u303e\u3041-\u312f\u3190-\u31ff\u3220-\u325f\u3280-\ua4cf\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f"
+    "\uff01-\uff9f\uffe0-\uffee\U00016fe0-\U0001b2ff\U0001f200-\U0001f265\U00020000-\U0003fffd]"
+)
+_WIDE_PAIR = re.compile(_WIDE * 2)
+_BLANKS = " \t\r\f"  # around a line break
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
@@ -79,6 +101,12 @@ class Page(NamedTuple):
     starts: list[int]  # the blocks of a container are those from starts to ends
     ends: list[int]
 
+    def climb(self, place: int, levels: int) -> Iterator[int]:
+        """Yield a container and those around it, from the innermost, without the root."""
+        while place > 0 and levels:
+            yield place
+            place, levels = self.parents[place], levels - 1
+
 
 def parse_blocks(body: str) -> Page:
     """Return the blocks and containers of a body as the parser serialises it."""
@@ -90,7 +118,8 @@ def parse_blocks(body: str) -> Page:
     in_link, link_start, preformatted = False, 0, 0
     letters = 0  # of the line, in links
     gap = ""
-    mark = ""  # goes before the number that begins raised or lowered text, or the text behind it
+    raised: list[int] = []  # of the raised and lowered elements that are open, the parts at which their texts begin
+    apart: re.Pattern[str] | None = None  # how text begins that a blank sets apart from raised text before it
     behind_formula = False
     has_scripts = 'type="math/tex' in body
     kind_of, gaps_of = _KINDS.get, _GAPS.get
@@ -114,14 +143,17 @@ def parse_blocks(body: str) -> Page:
                     and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
                 ):
                     kind = _UNSEEN
-        if kind == _TIME:  # a date in a paragraph is part of a sentence
+        if kind == _INLINE:  # in a paragraph, it is part of a sentence; elsewhere, it is a block
             innermost = opened[-1][0] if opened else page.tags[current]
-            kind = None if innermost == "p" or (name == "/time" and innermost != "time") else _KINDS_OF_TIME[name]
+            if name[0] == "/":
+                kind = _CLOSE if innermost == name[1:] else None
+            else:
+                kind = None if innermost == "p" else _OPEN
         if kind is None:
             pass
         elif kind < _BREAK or (kind == _BREAK and not preformatted):
             if parts:
-                if line := _tidy("".join(parts), preformatted > 0):
+                if line := _tidy(parts, preformatted > 0):
                     if opened:
                         current = _add_containers(page, current, opened)
                     texts.append(line)
@@ -129,7 +161,8 @@ def parse_blocks(body: str) -> Page:
                     page.places.append(current)
                     page.gaps.append(gap)
                     gap = ""
-                parts, letters, mark = [], 0, ""
+                parts, letters, apart = [], 0, None
+                raised.clear()
             if kind == _OPEN:
                 preformatted += name in PREFORMATTED
                 opened.append((name, attributes))
@@ -156,10 +189,15 @@ def parse_blocks(body: str) -> Page:
         elif kind == _BREAK:
             text = "\n" + text
         elif kind == _RAISED:
-            mark = _choose_mark(name, parts)
+            if name[0] != "/":
+                raised.append(len(parts))
+            elif raised:
+                apart = _mark_raised(name, parts, raised.pop())
         elif kind == _VOID:
             if "tex" in attributes and not behind_formula and (formula := read_picture(attributes)):
                 text = formula + text
+            elif name == "img" and not attributes.isascii() and (picture := _PICTURED.search(attributes)):
+                text = picture[1] + text
         elif kind == _RAW:
             content, behind = _read_up_to(f"/{name}", pieces)
             if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
@@ -177,11 +215,10 @@ def parse_blocks(body: str) -> Page:
         if text:
             behind_formula = kind == _MATH
             if parts or preformatted or not text.isspace():
-                if mark and not text.isspace():
-                    if _NUMBERS[mark].match(text):
-                        parts.append(mark)
-                        text = text.lstrip()
-                    mark = ""
+                if apart:
+                    if apart.match(text):
+                        parts.append(" ")
+                    apart = None
                 parts.append(text)
                 if in_link:
                     letters += len(text)
@@ -280,30 +317,61 @@ def _is_hidden(attributes: str, behind_formula: bool) -> bool:
     )
 
 
-def _choose_mark(name: str, parts: list[str]) -> str:
-    """Return what separates a raised or lowered number from a number before or behind it.
+def _mark_raised(name: str, parts: list[str], start: int) -> re.Pattern[str] | None:
+    """Mark the raised or lowered text that begins at a part, if it would be another number or word without a mark.
 
     A raised number or variable is an exponent or the mark of a footnote. A lowered number is marked only behind a
-    digit, as the base of a number is, and not in H2O. The parts of a mixed number (1/2 behind a 2) are set apart by a
-    blank.
+    digit, as the base of a number is, and not in H2O. Exponents and indexes of several parts take brackets. The parts
+    of a mixed number (1/2 behind a 2) are set apart by a blank.
+
+    Returns:
+        How text behind it begins that would run into it.
     """
-    last = parts[-1][-1] if parts else ""
-    if name[0] == "/":
-        return " " if last.isdigit() else ""
-    if name == "sup" and (last.isalnum() or last in _ENDINGS):
-        return "^"
-    if name == "sub" and last.isdigit():
-        return "_"
-    if name == "sub" and parts[-3:-2] == ["^"] and parts[-1] in ("/", "⁄"):
-        parts[-3] = " "
-    return ""
+    held = parts[start : start + RAISED_PARTS]
+    content = "".join(held).lstrip()
+    text = content.rstrip()
+    if not text:
+        return None
+    last = parts[start - 1][-1] if start else ""
+    sign = "^" if name == "/sup" else "_"
+    is_whole = len(parts) == start + len(held)
+    mark = ""
+    if last.isalnum() or last in _CLOSING or (sign == "^" and last in _ENDINGS):
+        if is_whole and _EXPRESSION.fullmatch(text) and not _NOTES.fullmatch(text):
+            parts[start:] = [f"{sign}({text}){content[len(text) :]}"]
+            return None
+        if ((sign == "^" or last.isdigit()) and _NUMBER.match(text)) or (sign == "^" and text in _VARIABLES):
+            mark = sign
+            parts[start : start + len(held)] = [mark + content]
+    elif sign == "_" and last in ("/", "⁄") and start > 1 and _FRACTION.fullmatch(parts[start - 2]):
+        parts[start - 2] = " " + parts[start - 2][1:]
+    end = parts[-1][-1]
+    if mark and end.isalpha():
+        return _WORD_CHARACTER
+    return _DIGIT if end.isdigit() else None
 
 
-def _tidy(text: str, preformatted: bool) -> str:
+def _join_lines(parts: list[str]) -> str:
+    """Return parts with a blank for each line break, or nothing between wide characters (CSS Text 3, section 4.1.3).
+
+    A break with an element on both sides is always a blank, since it also stands between the entries of menus.
+    """
+    joined, last = [], " "
+    for line in "".join([" " if part.isspace() else part for part in parts]).split("\n"):
+        if line := line.strip(_BLANKS):
+            joined += ["" if _WIDE_PAIR.match(last + line[0]) else " ", line]
+            last = line[-1]
+    return "".join(joined)
+
+
+def _tidy(parts: list[str], preformatted: bool) -> str:
     """Return a line without escapes and invisible characters, and with single blanks.
 
     Preformatted text keeps its lines and their blanks, but for those at the ends of lines.
     """
+    text = "".join(parts)
+    if not preformatted and "\n" in text and not text.isascii():
+        text = _join_lines(parts)
     if "&" in text:
         text = html.unescape(text)
     if preformatted:

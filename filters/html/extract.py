@@ -6,20 +6,21 @@ around (filters.html.context).
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from filters.formats.characters import INVISIBLE, compose
-from filters.html.blocks import parse_blocks
+from filters.html.blocks import Page, parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import MODEL, Model, level_tables, score_blocks, select_blocks
+from filters.html.model import CELLS, MODEL, Model, level_tables, score_blocks, select_blocks
 from filters.reasons import Reason
 
 MAX_ATTRIBUTES = 1_000  # of one tag: the parser compares each with all before it, seconds from some 30,000 on
 MANY_ATTRIBUTES = 64  # most pages have no tag with as many, which is quick to check, in time quadratic in this number
+LISTING_DEPTH = 8  # levels of containers in a cell of a table around its text
 ATTRIBUTES_FROM = 1 << 16  # characters: shorter pages have no room for enough attributes to matter
 
 _TAG = re.compile(r"<(/?[a-zA-Z][a-zA-Z0-9]{0,20})")
@@ -96,13 +97,40 @@ def _extract_own_text(html: str, model: Model | None) -> str:
     chosen: Iterable[int] = range(len(page.texts))
     if model:
         scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
-        chosen = select_blocks(level_tables(scores, page), model)
+        chosen = select_blocks(level_tables(scores, page), page, model)
+    line_numbers = _find_line_numbers(page) if "pre" in page.tags else set()
     parts: list[str] = []
     last = -1
     for index in chosen:
-        parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
+        if index not in line_numbers:
+            parts += [page.gaps[index] if index == last + 1 else "\n\n", page.texts[index]]
         last = index
     return "".join(parts[1:])
+
+
+def _find_line_numbers(page: Page) -> set[int]:
+    """Return the blocks that number the lines of listings in tables.
+
+    They are in the cells before those of the listings, one cell for all lines or one a row, and each number is one more
+    than the number before it.
+    """
+    columns = defaultdict[int, list[int]](list)  # by the parent of the rows, the blocks of these cells
+    seen = 0  # the blocks before it are of a cell that was looked at
+    for listing in [place for place, tag in enumerate(page.tags) if tag == "pre"]:
+        cell = next((place for place in page.climb(listing, LISTING_DEPTH) if page.tags[place] in CELLS), 0)
+        row = page.parents[cell]
+        before = next((place for place in page.climb(cell - 1, LISTING_DEPTH) if page.parents[place] == row), 0)
+        if before and page.starts[before] >= seen:
+            seen = page.ends[before]
+            columns[page.parents[row]] += range(page.starts[before], seen)
+    found = set[int]()
+    for blocks in columns.values():
+        numbers = " ".join([page.texts[block] for block in blocks]).split()
+        if len(numbers) > 1 and all(len(number) < 9 and number.isdecimal() for number in numbers):
+            first = int(numbers[0])
+            if [*map(int, numbers)] == [*range(first, first + len(numbers))]:
+                found.update(blocks)
+    return found
 
 
 def _has_crowded_tag(html: str) -> bool:

@@ -26,6 +26,8 @@ BIAS, OUTPUT = "bias", "output"
 CUT, CUT_SHARE = "cut", "cut share"
 SETTINGS = (CUT, CUT_SHARE)
 CELLS = ("td", "th", "caption")
+PARTS = frozenset("h1 h2 h3 h4 h5 h6 li dt dd figcaption caption".split())
+PARTS_WITHIN = 3  # the innermost containers of a block that can make it such a part of an article
 MOST_CELLS = 4_096  # of a table, so that nested ones take linear time
 
 # Inputs, units and weights are multiples of these, so that all sums are exact: no library or processor that adds in
@@ -139,10 +141,18 @@ def level_tables(scores: Column, page: Page) -> Column:
     return levelled
 
 
-def select_blocks(scores: Column, model: Model) -> list[int]:
-    """Return the indexes of the blocks that are main text: at least the likeliest one."""
+def select_blocks(scores: Column, page: Page, model: Model) -> list[int]:
+    """Return the indexes of the blocks that are main text: at least the likeliest one.
+
+    The threshold rises with the score of the likeliest block. A subheading, list item or caption between two blocks of
+    main text is main text from even odds on.
+    """
     highest = float(scores.max())
-    return np.flatnonzero(scores >= min(model.cut + model.cut_share * highest, highest)).tolist()
+    is_main = scores >= min(model.cut + model.cut_share * highest, highest)
+    for index in np.flatnonzero(is_main[:-2] & (scores[1:-1] >= 0) & ~is_main[1:-1] & is_main[2:]).tolist():
+        around = page.climb(page.places[index + 1], PARTS_WITHIN)
+        is_main[index + 1] = any(page.tags[place] in PARTS for place in around)
+    return np.flatnonzero(is_main).tolist()
 
 
 def _round(numbers: Column, step: float) -> Column:

@@ -23,7 +23,7 @@ SIZES = {  # items by list
         "generated name": 10,
         "vendored library": 40,
     },
-    ("code", "licences"): {"known": 29, "other": 60, "harmless": 10, "choice": 68, "reference": 5},
+    ("code", "licences"): {"known": 29, "other": 72, "harmless": 10, "choice": 68, "reference": 5},
 }
 
 

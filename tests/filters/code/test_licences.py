@@ -98,6 +98,26 @@ NO_OFFERS = [
 ]
 
 
+@pytest.mark.parametrize("mark", ["Copyright 2010 A", "Copyright (C) 2010 A, Inc.", "(c) A <a@b.org>", "© 2010 A"])
+@pytest.mark.parametrize(
+    ("terms", "licence"),
+    [
+        ("Licensed under GPL v3.", "GPL"),
+        ("Released under the MIT license", "MIT"),
+        ("GPL v2", "GPL"),
+        ("Distributed under the terms of the GPL version 2", "GPL"),
+        ("Licensed under the Apache License, Version 2.0", "Apache-2.0"),
+        ("University of Illinois Open Source License", "NCSA"),
+        ("All rights reserved.", ""),
+        ("Apache Software Foundation", ""),
+    ],
+)
+def test_a_copyright_line_may_name_a_licence(mark: str, terms: str, licence: str) -> None:
+    """Else a file under the GPL would have the licence of the repository that it was copied into."""
+    assert identify_header_licence(f"/* {mark} {terms} */") == licence
+    assert identify_header_licence(f" * {mark}.\n * {terms}\n") == licence
+
+
 def test_a_notice_that_is_cut_off_is_not_mit_0() -> None:
     granted = "Permission is hereby granted, free of charge, to any person obtaining a copy of this software, to use it"
     assert identify_header_licence(granted) == "MIT-0"

@@ -122,7 +122,25 @@ def test_code_keeps_its_blanks(code: str) -> None:
             "14C, 238U, AMS-14C, 1/2",
         ),
         ("2<sup>1</sup>/<sub>2</sub> and 2<sup>1</sup>⁄<sub>2</sub>", "2 1/2 and 2 1⁄2"),
-        ("a<sup></sup>2 b<sub></sub>3", "a2 b3"),
+        ("a<sup></sup>2 b<sub></sub>3 1<sup> </sup>2", "a2 b3 1 2"),
+        (
+            "2<sup>n+1</sup>x, 2<sup><i>n</i> −&nbsp;1</sup>, e<sup>x<sup>2</sup>+1</sup>",
+            "2^(n+1)x, 2^(n − 1), e^(x^2+1)",
+        ),
+        (
+            "x<sub>i,j</sub>, (a)<sub><i>k</i>&lt;n</sub>, C<sub>n</sub>H<sub>2n+2</sub>",
+            "x_(i,j), (a)_(k<n), CnH_(2n+2)",
+        ),
+        (
+            "x<sup>1/2</sup>, T<sub>1/2</sub>, 10<sup>-<i>n</i></sup>, x<sup>−1/2</sup>",
+            "x^(1/2), T_(1/2), 10^-n, x^(−1/2)",
+        ),
+        (
+            "x<sup>n</sup>y, x<sup>n</sup>2, x<sup>n</sup> y, x<sup>n</sup>-y, m<sup>2</sup>K",
+            "x^n y, x^n 2, x^n y, x^n-y, m^2K",
+        ),
+        ("end.<sup>1,2</sup> 1999<sup>3–5</sup> x<sub>1,2</sub> CO<sub>2-eq</sub>", "end.^1,2 1999^3–5 x1,2 CO2-eq"),
+        ("n<sup><b>n</b>o</sup>, e<sup>-x<sup>2</sup></sup>, , <sub>i,j</sub>", "nno, e^-x^2, , i,j"),
         ("log<sub>10</sub>100, 10<sup>6</sup>20, 10<sup>6</sup>-20", "log10 100, 10^6 20, 10^6-20"),
     ],
 )
@@ -140,6 +158,73 @@ def test_a_raised_number_never_joins_another(numbers: tuple[str, ...], around: t
     first, *others = numbers
     mark = "^" if name == "sup" else "_"
     assert lines_of(f"<p>{base}<{name}>{raised}</{name}>{behind}") == [f"{first}{mark}{' '.join(others)}"]
+
+
+VARIABLE = st.sampled_from("abnxyαβ")
+
+
+@given(
+    st.lists(st.one_of(VARIABLE, DIGITS, st.tuples(DIGITS, VARIABLE).map("".join)), min_size=2, max_size=5),
+    st.sampled_from(["+", "−", " + ", "/", ","]), VARIABLE, st.one_of(VARIABLE, DIGITS), AROUND, st.sampled_from("^_"),
+)  # fmt: skip
+def test_an_exponent_or_index_of_several_parts_never_joins_its_neighbours(
+    operands: list[str], operator: str, base: str, behind: str, around: str, sign: str
+) -> None:
+    expression = operator.join(operands)
+    name = {"^": "sup", "_": "sub"}[sign]
+    [line] = lines_of(f"<p>{base}<{name}>{around.format(expression)}</{name}>{behind}")
+    if any(map(str.isalpha, expression)) or operator not in (",", "−"):
+        assert line == f"{base}{sign}({expression}){behind}"
+
+
+def test_noscript_in_a_paragraph_is_part_of_its_sentence() -> None:
+    page = "<p>Write <script>x</script><noscript>to <b>us</b></noscript> now.</p><noscript>Scripts!</noscript>b"
+    assert lines_of(page) == ["Write to us now.", "Scripts!", "b"]
+    assert lines_of("<p>a<noscript><p>b</p></noscript>c</p><p>d<noscript>e") == ["a", "b", "c", "de"]
+
+
+SKIN, JOIN, TAG = "\U0001f3fd", "\u200d", "\U000e0067"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "🙂", f"👨{JOIN}👩{JOIN}👧", "🇩🇪", "1\ufe0f\u20e3", "\u2600\ufe0f", "\u26a1", f"👍{SKIN}",
+        f"🏃{JOIN}\u2642\ufe0f", f"🏃{JOIN}\u2642", f"❤\ufe0f{JOIN}🔥", f"🏴{TAG}\U000e007f", "é", "卍",
+    ],
+)  # fmt: skip
+def test_a_picture_of_one_character_is_that_character(text: str) -> None:
+    assert lines_of(f'<p>Well <img class=emoji alt="{text}">done</p>') == [f"Well {text}done"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "A", "1", "\u2022", "\u2192", "\u2713", "\U0001f642 smile", "smile", "\u2600", "北京", "\ufe0f"]
+)
+def test_other_descriptions_of_pictures_are_no_text(text: str) -> None:
+    assert lines_of(f'<p>Well <img alt="{text}">done</p><p title="\U0001f642">b</p>') == ["Well done", "b"]
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("中文\n  字，\n\tテスト\n。", "中文字，テスト。"),
+        ("中 文\na\nb\n字 \n 中\r\n文", "中 文 a b 字中文"),
+        ("中<b>\n文</b>\n<i>字</i>\n<a href=x>中</a>\n文", "中文 字 中文"),
+        ("한국\n어 ｱ\nｲ 中\n\U0001f642", "한국 어 ｱｲ 中 \U0001f642"),
+        ("中&nbsp;\n文 中\u3000\n文", "中 文 中 文"),
+    ],
+)
+def test_line_breaks_of_the_source_are_no_blanks_in_writing_without_blanks(markup: str, text: str) -> None:
+    assert lines_of(f"<p>{markup}</p>") == [text]
+
+
+@given(
+    st.lists(st.text("中文字あア。，（々", min_size=1, max_size=4), min_size=1, max_size=6),
+    st.sampled_from(["\n", " \n\t", "\n\n"]),
+)
+def test_a_paragraph_of_wide_characters_is_the_same_however_its_source_is_wrapped(lines: list[str], wrap: str) -> None:
+    assert lines_of(f"<p>{wrap.join(lines)}</p>") == ["".join(lines)]
+    assert lines_of(f"<pre>{wrap.join(lines)}</pre>") == ["\n".join(wrap.join(lines).replace(" ", "").split("\n"))]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,17 @@ import subprocess
 import sys
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from resiliparse.parse.html import HTMLTree
 
 from filters.formats.characters import _STACKED
 from filters.formats.charset import decode
+from filters.html.blocks import parse_blocks
 from filters.html.extract import ExtractionError, extract_text
+from filters.html.model import MODEL, select_blocks
 from filters.reasons import Reason
 
 PARAGRAPH = "<p>" + "Some text of the page, long enough to be kept by the extractor. " * 5 + "</p>"
@@ -280,3 +284,48 @@ def test_only_code_begins_with_blanks_and_the_text_is_the_same_each_time(page: s
             continue
         assert "<pre" in page or all(line == line.lstrip() for line in text.split("\n"))
         assert text == extract_text(page, extractor=extractor)
+
+
+def number(first: int, count: int, end: str = "\n") -> str:
+    return end.join(map(str, range(first, first + count)))
+
+
+CODE = "<pre>def f(x):\n    if x:\n        return 1</pre>"
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_numbered"),
+    [
+        (f"<tr><td class=linenos><div><pre>{number(1, 3)}</pre></div></td><td><div>{CODE}</div></td></tr>", True),
+        (f"<tr><td>{number(98, 3, '<br>')}</td><td>{CODE}</td></tr>", True),
+        (f"<tr><th><div>8</div><div>9</div><div>10</div></th><td>{CODE}</td></tr>", True),
+        ("".join(f"<tr><td>{n}</td><td><pre>def f(x):{n}</pre></td></tr>" for n in range(8, 12)), True),
+        (f"<tr><td>1 3</td><td>{CODE}</td></tr>", False),
+        (f"<tr><td>1</td><td>{CODE}</td></tr>", False),
+        (f"<tr><td>1<br>2<br>x</td><td>{CODE}</td></tr>", False),
+        (f"<tr><td>1<br>2</td></tr><tr><td>{CODE}</td></tr>", False),
+        ("<tr><td>1<br>2</td><td>def f(x):<br>b</td></tr>", False),
+    ],
+)
+def test_the_numbers_of_the_lines_of_a_listing_are_no_text(rows: str, is_numbered: bool) -> None:
+    page = f"<article>{PARAGRAPH}<table>{rows}</table>{PARAGRAPH}</article>"
+    for extractor in ("main", "all"):
+        text = extract_text(page, extractor=extractor)
+        assert "def f(x):" in text
+        assert (
+            any(line.strip().isdecimal() or "1 3" in line or "1\t" in line for line in text.split("\n")) != is_numbered
+        )
+
+
+def test_subheadings_items_and_captions_between_main_text_are_main_text() -> None:
+    markup = (
+        "<p>a<h2>b</h2><p>c<ul><li>d</ul><p>e<figure><figcaption><p>f</p></figcaption></figure><p>g<div>h</div><p>i"
+    )
+    body = HTMLTree.parse(markup).body
+    page = parse_blocks(body.html if body is not None else "")
+    assert page.texts == list("abcdefghi")
+    even, against = (np.array([4.0, odds] * 4 + [4.0]) for odds in (0.0, -0.1))
+    assert [page.texts[index] for index in select_blocks(even, page, MODEL)] == list("abcdefgi")
+    assert [page.texts[index] for index in select_blocks(against, page, MODEL)] == list("acegi")
+    even[2] = -1  # the subheading and the item now have other text beside them
+    assert [page.texts[index] for index in select_blocks(even, page, MODEL)] == list("aefgi")
