@@ -228,7 +228,7 @@ def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
         )
     except RuntimeError as error:
         most = re.search(r"set it to a value <= (\d+)", str(error))
-        why = "" if most else f" ({str(error).rpartition('] ')[2] or error})"
+        why = "" if most or not seen["characters"] else f" ({str(error).rpartition('] ')[2] or error})"
         raise UserError(
             f"no tokenizer of {rules.vocabulary:,} pieces can be trained on {seen['characters']:,} characters{why}: "
             f"lower tokenizer.vocabulary{f' to at most {most[1]}' if most else ''}, or give more text"
