@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_json, unreadable, write_atomic
@@ -212,6 +212,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         plain = json.loads(path.read_bytes())
+        canonical_json(plain)  # which refuses numbers that no JSON has, and Python reads: NaN, Infinity, 1e999
         written = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(written, str) and written.startswith("teratoken-manifest-") and written != FORMAT:
             raise UserError(
@@ -221,7 +222,7 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(plain)
     except OSError as error:
         raise unreadable(path, error.strerror, READABLE) from error
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
             f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "

@@ -348,7 +348,9 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
             return _s3(bucket), f"{bucket}/{path}".rstrip("/")
         if scheme in ("gs", "gcs"):
             return _gcs(), f"{bucket}/{path}".rstrip("/")
-        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
+        # of which only HDFS has options behind a `?`; nothing has a part behind a `#`
+        kept = string.punctuation.translate({ord(mark): None for mark in ("#" if scheme == "hdfs" else "#?[]")})
+        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=kept))
     except (ValueError, OSError, pa.ArrowException) as error:
         advice = ADVICE.get(scheme) if isinstance(error, OSError) else None
         why = textwrap.shorten(str(error), 200, placeholder=" …")  # libhdfs names every place where Java may be

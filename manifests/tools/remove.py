@@ -11,11 +11,13 @@ its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +43,7 @@ from manifests.manifest import (
     write_manifest,
 )
 from manifests.mirror import fetch, list_folder, place_of
-from manifests.shard import write_shard
+from manifests.shard import check_rows, write_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.find import vary_port
 
@@ -183,11 +185,20 @@ def parse_line(entry: str) -> Entry | None:
         return "document", lower
     if repository := _REPOSITORY.fullmatch(lower):
         return "repository", repository[1].removesuffix(".git")
-    try:  # internationalised names in Punycode (RFC 5891), no dot at the end, as in URLs
-        host = lower.removeprefix("domain:").strip().rstrip(".").encode("idna").decode()
-    except UnicodeError:
-        return None
+    host = ascii_host(lower.removeprefix("domain:").strip())
     return ("domain", host) if _HOST.fullmatch(host) else None
+
+
+def ascii_host(host: str) -> str:
+    """Return a host as DNS has it, for all its spellings in URLs (WHATWG URL, 3.5): no escapes, no dot at the end.
+
+    Labels beyond ASCII are in Punycode (RFC 5891), which unlike Python's "idna" takes no ß for ss.
+    """
+    if not host.isascii() or "%" in host:
+        lower = "".join(map(str.lower, unquote(host)))  # one by one: in a word, Python ends it with another sigma
+        labels = unicodedata.normalize("NFKC", lower).replace("。", ".").split(".")
+        host = ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
+    return host.lower().rstrip(".")
 
 
 def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
@@ -210,7 +221,8 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
             found.setdefault(place.shard, []).append(np.array([place.row], np.int64))
             hit.add((kind, value))
     for entry in reader.manifest.shards() if domains or repositories else ():
-        urls = index.shard(entry.path).batch.column("url")
+        shard = index.shard(entry.path)
+        urls = check_rows(shard.batch.select(["url"]), shard.path).column(0)
         for start in range(0, len(urls), ROWS_AT_ONCE):
             for mask, listed_here in _scan_urls(urls.slice(start, ROWS_AT_ONCE), domains, repositories):
                 hit |= listed_here
@@ -236,7 +248,7 @@ def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Ite
             yield mask, {(kind, name) for names in matched for name in names}
 
     if domains:
-        yield from match("domain", HOST, lambda name: domains & set(_parent_domains(name.rstrip("."))))
+        yield from match("domain", HOST, lambda name: domains & set(_parent_domains(ascii_host(name))))
     if repositories:
         yield from match("repository", REPOSITORY, lambda name: repositories & {name.removesuffix(".git")})
 
@@ -324,8 +336,8 @@ class _Writer:
         """Return the number of characters in removed documents, decoded from their tokens, for the ledger."""
         shard, total = self.reader.shard(path), 0
         for start in range(0, len(rows), DECODED_AT_ONCE):
-            spans = [slice(*shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
-            total += sum(map(len, self.reader.tokenizer.decode([shard.tokens[span].tolist() for span in spans])))
+            spans = [tuple(shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
+            total += sum(map(len, self.reader.decode(shard, spans)))
         return total
 
     def _index(self, entry: IndexEntry) -> IndexEntry:

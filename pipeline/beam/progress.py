@@ -89,7 +89,7 @@ class RunStatus:
     def open(self, place: Path) -> None:
         """Begin a run, whose status is kept in a file."""
         self.place, self.steps, self.ended = place, {}, {}
-        self.plain = {"state": RUNNING, "started": time.time()}
+        self.plain = {"state": RUNNING, "started": time.time(), "manifest": ""}
         self._write()
 
     def begin(self, step: str, done: int, total: int) -> None:
@@ -130,6 +130,10 @@ class RunStatus:
         counts = sum(ended.values(), Counter[str]())
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
         step |= {"done": counts[TASKS], "total": counts[TASKS], "counts": dict(counts)}
+
+    def end_corpus(self, manifest_sha: str) -> None:
+        """Take the hash of the manifest once the corpus is finished."""
+        self.plain["manifest"] = manifest_sha
 
     def close(self, error: BaseException | None) -> None:
         """End the run: finished, or failed by an error."""
