@@ -72,6 +72,8 @@ def _train(options: argparse.Namespace) -> str:
     from trainer.model import resolve_device
     from trainer.train import RunSetup, train
 
+    if options.corpus is None:
+        raise UserError("give the corpus, its folder or URL, as in `python -m trainer train CORPUS …`")
     check_output(options.output)
     options.device = resolve_device(options.device)
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
@@ -317,7 +319,9 @@ def _judge(text: str) -> tuple[str, Path]:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
-    train("corpus", help="folder or URL of the corpus (s3://, gs://, hdfs://, file://)")
+    corpus = "folder or URL of the corpus (s3://, gs://, hdfs://, file://)"
+    train("corpus", nargs="?", default=argparse.SUPPRESS, help=corpus)
+    train("--corpus", help=argparse.SUPPRESS)  # as a file of --config gives it; the command's own is behind it
     train("--config", metavar="FILE", help="read options from a YAML file; options on the command line override them")
     _add_fixed(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
     _add_free(parser.add_argument_group("options that may change").add_argument)

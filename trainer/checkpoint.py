@@ -18,8 +18,8 @@ import struct
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from trainer.events import find_corpus
 
 FOLDER = "checkpoints"
 STATE = "state.json"
+WAIT_SECONDS = 5.0  # between two calls of `note_wait`
 DAMAGED = ".damaged"  # end of the name of a checkpoint that was found damaged
 _NAME = re.compile(r"step-(\d{8})")
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -73,13 +74,16 @@ class CheckpointWriter:
         run: The run's folder.
         keep: Checkpoints to keep.
         writes: True for the ranks of the first copy of the model.
+        note_wait: Called again and again while `wait` waits for the disk.
     """
 
-    def __init__(self, run: Path, keep: int, writes: bool = True) -> None:
-        self.run, self.keep, self.writes = run, keep, writes
+    def __init__(
+        self, run: Path, keep: int, writes: bool = True, note_wait: Callable[[], object] = lambda: None
+    ) -> None:
+        self.run, self.keep, self.writes, self.note_wait = run, keep, writes, note_wait
         self.group = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))  # a slow disk is no dead rank
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self.writing: Future[None] | None = None
+        self.thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self.writing: futures.Future[None] | None = None
         self.saved = time.monotonic()
         dist.barrier()
 
@@ -97,6 +101,8 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Wait for the last checkpoint and raise its errors, which are the same on every rank."""
         writing, self.writing = self.writing, None
+        while writing and not futures.wait([writing], WAIT_SECONDS).done:
+            self.note_wait()
         if writing:
             writing.result()
 
@@ -124,11 +130,13 @@ class CheckpointWriter:
                 file.flush()
                 os.fsync(file.fileno())
             sync_path(temporary)
-            _remove(target)
             temporary.rename(target)
             sync_path(target.parent)
             for _, old in list_checkpoints(self.run)[: -self.keep]:
-                _remove(old)
+                renamed = old.rename(old.with_name(f".{old.name}.{uuid.uuid4().hex}.tmp"))  # whole, or not by its name
+                shutil.rmtree(
+                    renamed, ignore_errors=True
+                )  # a file that is being read may stay; the next start removes it
 
         self._run_together(prepare if first else None, step)
         files = self._run_together(
@@ -171,14 +179,6 @@ def _copy_to_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if gpu:
         torch.cuda.current_stream().synchronize()
     return copies
-
-
-def _remove(folder: Path) -> None:
-    """Remove a checkpoint; a kill during the removal leaves nothing under its name."""
-    if folder.exists():
-        renamed = folder.with_name(f".{folder.name}.old.tmp")
-        shutil.rmtree(renamed, ignore_errors=True)
-        shutil.rmtree(folder.rename(renamed))
 
 
 def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
@@ -279,13 +279,13 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 class CheckpointReader:
-    """Read rows of a checkpoint's tensors, whatever the number of ranks that wrote them."""
+    """Read rows of a checkpoint's tensors from the files of its state, whatever the number of ranks that wrote them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
         try:
-            for path in sorted(folder.glob("rank-*")):
-                file: Any = safe_open(path, "pt")
+            for name in sorted(names):
+                file: Any = safe_open(folder / name, "pt")
                 for key in file.offset_keys():
                     self.parts.setdefault(key, []).append((file, tuple(file.get_slice(key).get_shape())))
         except (OSError, SafetensorError) as error:
@@ -364,7 +364,8 @@ def open_checkpoint(path: Path) -> SavedModel:
     if not ((_NAME.match(folder.name) and folder.is_dir()) or (folder / STATE).is_file()):
         raise UserError(f"{path} holds no checkpoint: give a run's folder or one of its checkpoints/step-…")
     _refuse_damage(folder, find_damage(folder, hashes=False))
-    state, reader = read_state(folder), CheckpointReader(folder)
+    state = read_state(folder)
+    reader = CheckpointReader(folder, state["files"])
     shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
     training = state["training"]
     return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
@@ -387,7 +388,7 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> No
     """Load this rank's rows of weights and moments in place, written by any number of ranks."""
     from trainer.parallel import own_rows  # imports DTensor, which reading one whole model does not need
 
-    reader = CheckpointReader(folder)
+    reader = CheckpointReader(folder, read_state(folder)["files"])
     for name, parameter in model.named_parameters():
         local, begin = own_rows(parameter)
         end = begin + len(local)

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,9 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     rate, warmup, schedule = (options[name] for name in ("learning_rate", "warmup", "schedule"))
     usual = {"learning_rate": rate or size.learning_rate, "schedule": schedule}
     steps, stages = options["steps"], options["stages"] or [{}]
-    lengths = [_count_steps(stage, tokens, len(stages), steps) for stage in stages]
+    lengths = [_count_steps({"steps": steps, **stage}, tokens) for stage in stages]
+    if steps not in (None, sum(lengths)):
+        raise UserError(f"--steps is {steps}, and the --stages have {sum(lengths)} steps: leave --steps out")
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
     rates: list[StageRate] = []
@@ -160,14 +163,13 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     return manifest, plan, TrainConfig(**fixed)
 
 
-def _count_steps(stage: dict[str, Any], batch_tokens: int, stages: int, steps: int | None) -> int:
-    """Return the steps of a stage, of the whole run if there is one stage only."""
+def _count_steps(stage: dict[str, Any], batch_tokens: int) -> int:
+    """Return the steps of a stage."""
     if "tokens" in stage:
         return max(1, round(float(stage["tokens"]) / batch_tokens))
-    found = stage.get("steps", steps if stages == 1 else None)
-    if found is None:
+    if stage["steps"] is None:
         raise UserError("give --steps, or a list of --stages, each with its steps or tokens")
-    return int(found)
+    return int(stage["steps"])
 
 
 def parse_stages(text: str) -> list[dict[str, Any]]:
@@ -190,11 +192,23 @@ def parse_stages(text: str) -> list[dict[str, Any]]:
     return stages
 
 
+class _OptionLoader(yaml.SafeLoader):
+    """A loader for which 5:7 is a text: YAML 1.1 has numbers to the base of 60, among which it is 307."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        text = ("tag:yaml.org,2002:str", re.compile(r"[0-9]+:[0-9]+$"))
+        self.yaml_implicit_resolvers = {
+            first: [text, *resolvers] for first, resolvers in self.yaml_implicit_resolvers.items()
+        }
+
+
 def expand_config(arguments: list[str]) -> list[str]:
     """Return the words of a `train` command with `--config FILE` replaced by the options in the file.
 
     They come first, so that the command line overrides them. The file maps option names to values: true and false
-    become --name and --no-name, lists of mappings JSON, other lists an option each, mappings `key=value,…`.
+    become --name and --no-name, lists of mappings JSON, mappings `key=value,…`, and other lists have commas between
+    their parts, but ranges of steps to skip are an option each.
 
     Raises:
         UserError: The file cannot be read or holds no mapping.
@@ -210,7 +224,7 @@ def expand_config(arguments: list[str]) -> list[str]:
 
 def _read_config_words(path: Path) -> list[str]:
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml.load(path.read_text(encoding="utf-8"), _OptionLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"--config {path} cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
@@ -218,17 +232,16 @@ def _read_config_words(path: Path) -> list[str]:
     words: list[str] = []
     for key, value in settings.items():
         option = "--" + str(key).replace("_", "-")
-        if key == "corpus":
-            words.insert(0, str(value))
-        elif isinstance(value, bool):
+        if isinstance(value, bool):
             words.append(option if value else option.replace("--", "--no-", 1))
         elif isinstance(value, dict):
             words += [option, ",".join(f"{name}={part}" for name, part in value.items())]
         elif isinstance(value, list) and any(isinstance(part, dict) for part in value):
             words += [option, json.dumps(value)]
+        elif isinstance(value, list) and key == "skip_steps":
+            words += [word for part in value for word in (option, str(part))]
         else:
-            for part in value if isinstance(value, list) else [value]:
-                words += [option, str(part)]
+            words += [option, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return words
 
 

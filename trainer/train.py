@@ -236,7 +236,7 @@ class TrainingLoop(RunSetup):
         gpu = ranks.device.type == "cuda"
         steps = (number for number in range(step, last) if not is_skipped(number + 1))
         reading = prefetch(self.reader, steps, ranks.rank, ranks.world, pin=gpu)
-        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards)
+        writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards, self.dog.rest)
         requests = 0
         attention = prefer_fast_attention(ranks.device)
         with self.dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):

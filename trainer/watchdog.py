@@ -65,6 +65,10 @@ class Watchdog:
     def tick(self) -> None:
         """Note that the main thread has come further."""
         self.progress += 1
+        self.rest()
+
+    def rest(self) -> None:
+        """Note that the main thread waits for a slow disk, which is no hang."""
         self.moved = time.monotonic()
 
     def _watch(self) -> None:

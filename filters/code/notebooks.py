@@ -59,7 +59,7 @@ def _find_language(plain: Any) -> str:
     for keys in (("language_info", "name"), ("kernelspec", "language")):
         name = _get(plain, "metadata", *keys)
         if isinstance(name, str) and name:
-            return "".join(name[:LANGUAGE_CHARACTERS].split()).lower()
+            return _repair("".join(name[:LANGUAGE_CHARACTERS].split()).lower())
     return "python"
 
 
@@ -84,4 +84,9 @@ def _join_source(source: Any) -> str:
         source = "".join(line for line in source if isinstance(line, str))
     if not isinstance(source, str):
         return ""
-    return source.encode("utf-8", "replace").decode().replace("\r\n", "\n").replace("\r", "\n")
+    return _repair(source).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _repair(text: str) -> str:
+    """Return a text of JSON, which may have halves of surrogate pairs, as one that has a form in UTF-8."""
+    return text.encode("utf-8", "replace").decode()

@@ -108,6 +108,7 @@ def _make_file_row(place: Locator, row: dict[str, Any], recipe: Source) -> Row |
     if named is None:
         return _drop_broken(place, "files")
     repository, path, identifier = (part.decode() for part in named)
+    (ref,) = _get_texts(row, "ref") or (b"",)
     mode = str(row.get("mode") or _REGULAR_FILE)
     if not mode.isdecimal() or int(mode[:9]) & _KIND != _REGULAR_FILE:
         return Outcome(place, 0, reason=Reason.FILE_TYPE)
@@ -116,8 +117,7 @@ def _make_file_row(place: Locator, row: dict[str, Any], recipe: Source) -> Row |
     reason = check_path(path, recipe)
     if reason is not None:
         return Outcome(place, 0, reason=reason)
-    ref = row.get("ref")
-    about = {"repository": repository, "path": path, "id": identifier, "ref": ref if isinstance(ref, str) else ""}
+    about = {"repository": repository, "path": path, "id": identifier, "ref": ref.decode()}
     return Row(named[0], place, 0, _FILE + canonical_json(about))
 
 

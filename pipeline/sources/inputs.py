@@ -73,7 +73,7 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
     places: dict[str, str] = {}
     for pattern in patterns:
         for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
-            place = pattern if is_url(pattern) else str(path.resolve())
+            place = pattern if is_url(pattern) else os.path.realpath(path)
             if places.setdefault(name, place) != place:
                 raise UserError(
                     f"source {source}: {places[name]} and {place} would both be named {name!r}: "
@@ -142,9 +142,9 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def is_matched(pattern: str) -> bool:
-    """Return True if a path or glob matches a file or folder."""
-    found = glob.iglob(str(Path(pattern).expanduser()), recursive=True, include_hidden=True)
-    return any(map(os.path.exists, found))  # `missing/**` matches `missing/`
+    """Return True if a path or glob matches a file, or is a folder."""
+    path = Path(pattern).expanduser()
+    return os.path.exists(path) or next(_find_inputs(Path(), path.parts), None) is not None  # noqa: PTH110  # never raises
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> list[Input]:
@@ -202,10 +202,11 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
     return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
+def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
-    `glob.glob` leaves such folders out in silence. A path may come twice.
+    `glob.glob` leaves such folders out in silence. A path may come twice. A link that leads back to a folder
+    `above`, through which `**` came here, is not followed: each file below would have names without end.
     """
     if not parts:
         if _is_input(folder):
@@ -216,6 +217,9 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         yield from _find_inputs(folder / part, rest)
         return
     try:
+        this = frozenset([os.path.realpath(folder)])
+        if part == "**" and this <= above:
+            return
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
@@ -230,7 +234,7 @@ def _find_inputs(folder: Path, parts: Sequence[str]) -> Iterator[Path]:
             if fnmatch.fnmatchcase(path.name, part):
                 yield from _find_inputs(path, rest)
         elif is_folder:
-            yield from _find_inputs(path, parts)
+            yield from _find_inputs(path, parts, above | this)
         elif not rest:
             yield from _find_inputs(path, rest)
 

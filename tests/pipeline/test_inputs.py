@@ -224,6 +224,18 @@ def test_a_folder_that_cannot_be_read_is_no_input_left_out_in_silence(
 PARTS = st.sampled_from(["**", "*", "*.txt", "deep", "er", "?*", "[a-d]*", "*er", "none"])
 
 
+def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "one.txt").write_text("x", encoding="utf-8")
+    for number, target in enumerate(("..", "../..", "../b", str(tmp_path))):  # 2^40 paths and more, if followed
+        (tmp_path / "a" / "b" / f"link{number}").symlink_to(target)
+    assert list(match("books", [f"{tmp_path}/**"], tmp_path / "corpus")) == ["a/b/one.txt"]
+    assert list(match("books", [f"{tmp_path}/**/b/**"], tmp_path / "corpus")) == ["a/b/one.txt"]
+    (tmp_path / "itself").symlink_to("itself")
+    (broken,) = [item for item in resolve("books", [f"{tmp_path}/**"], tmp_path / "corpus") if item.problem]
+    assert broken.name == "itself" and "symbolic links" in broken.problem
+
+
 @given(parts=st.lists(PARTS, min_size=1, max_size=4))
 def test_globs_match_what_pythons_do(tree: Path, parts: list[str]) -> None:
     pattern = str(tree.joinpath(*parts))

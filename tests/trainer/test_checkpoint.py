@@ -67,14 +67,15 @@ def test_what_changes_after_save_is_not_in_it(
         return write(path, tensors)
 
     monkeypatch.setattr(checkpoint, "write_tensors", late)
-    saver = CheckpointWriter(tmp_path, keep=2)
+    monkeypatch.setattr(checkpoint, "WAIT_SECONDS", 0.01)
+    waits: list[int] = []  # on a slow disk each is noted, and the third ends here
+    saver = CheckpointWriter(tmp_path, 2, True, lambda: waits.append(1) or (len(waits) == 3 and go.set()))
     saver.save(1, {"x": 1}, model, optimizer)
     fill(model, 2.0)
     optimizer.state.clear()
     assert not checkpoint.list_checkpoints(tmp_path), "training went on before the checkpoint was written"
-    go.set()
     saver.close()
-    assert values(tmp_path, ranks) == (1, {1.0})
+    assert len(waits) >= 3 and values(tmp_path, ranks) == (1, {1.0})
     state = checkpoint.read_state(checkpoint.list_checkpoints(tmp_path)[0][1])
     assert (state["x"], state["step"], list(state["files"])) == (1, 1, ["rank-00000.safetensors"])
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
@@ -101,6 +102,39 @@ def test_the_newest_stay(ranks: parallel.Ranks, tmp_path: Path) -> None:
     saver.close()
     assert [step for step, _ in checkpoint.list_checkpoints(tmp_path)] == [3, 4]
     assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 2
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(
+    ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a network's file system a folder stays while one of its files is being read."""
+    model, optimizer = trained(ranks, 1.0)
+    saver = CheckpointWriter(tmp_path, keep=1)
+
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(39, "Directory not empty")
+
+    saver.save(1, {}, model, optimizer)
+    saver.wait()
+    monkeypatch.setattr(os, "rmdir", busy)
+    for step in (2, 3):
+        saver.save(step, {}, model, optimizer)
+    saver.close()
+    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path)] == [3]
+    monkeypatch.undo()
+    assert checkpoint.find_newest(tmp_path, str) == checkpoint.list_checkpoints(tmp_path)[-1]
+    assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 1
+
+
+def test_a_file_that_a_checkpoint_does_not_name_is_not_read(ranks: parallel.Ranks, tmp_path: Path) -> None:
+    model, optimizer = trained(ranks, 1.0)
+    saver = CheckpointWriter(tmp_path, keep=1)
+    saver.save(1, SAVED, model, optimizer)
+    saver.close()
+    file = next(checkpoint.list_checkpoints(tmp_path)[0][1].glob("rank-*"))
+    file.with_name(f"{file.name}.copy").write_bytes(file.read_bytes())
+    assert checkpoint.open_checkpoint(tmp_path).shapes["head.weight"] == (16, 32)
+    assert values(tmp_path, ranks) == (1, {1.0})
 
 
 def test_a_failed_write_is_raised_and_leaves_the_one_before(
@@ -244,7 +278,7 @@ def test_rows_are_read_from_the_files_of_any_number_of_ranks(tmp_path: Path) -> 
     for number, rows in enumerate(whole.split(3)):
         tensors = {"model.a": rows, "step.a": torch.tensor(4.0)}
         files[f"rank-{number}"] = checkpoint.write_tensors(tmp_path / f"rank-{number}", tensors)
-    reader = checkpoint.CheckpointReader(tmp_path)
+    reader = checkpoint.CheckpointReader(tmp_path, files)
     assert reader.shape("model.a") == (7, 2) and float(reader.rows("step.a", 0, 1)) == 4
     for begin in range(8):
         for end in range(begin, 8):

@@ -1,6 +1,7 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from trainer_corpus import write_corpus
 from filters.errors import UserError
 from manifests.sizes import PRESETS, Preset, get_preset
 from trainer import checkpoint, parallel
-from trainer.__main__ import _describe, main
+from trainer.__main__ import _describe, _parser, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
 from trainer.parallel import choose_micro_batch, memory_of_rank, wrap_blocks
@@ -72,6 +73,8 @@ def test_a_size_in_numbers_takes_the_settings_of_the_preset_below() -> None:
         ("dim=256,layers=4", "is not of the form dim=256,layers=4,heads=4"),
         ("dim=x,layers=4,heads=4", "three whole numbers"),
         ("dim=256,layers=0,heads=4", "three whole numbers"),
+        ("dim=²,layers=4,heads=4", "three whole numbers"),
+        ("dim=256,layers=4,heads=4,dim=512", "three whole numbers"),
         ("dim=100,layers=4,heads=3", "dim must be an even multiple of heads"),
     ],
 )
@@ -158,10 +161,25 @@ def test_stages_set_mixture_and_rate_and_a_file_of_options_may_hold_them(
     assert main(command) == 2 and "give --steps, or a list of --stages" in capsys.readouterr().err
     assert main([*command, "--stages", '[{"steps": 1, "mixture": {"wiki": 1}}]']) == 2
     assert "a stage weighs wiki, which the corpus lacks: give some of books, web" in capsys.readouterr().err
+    assert main([*command, "--stages", json.dumps(stages), "--steps", "5"]) == 2
+    assert "--steps is 5, and the --stages have 4 steps: leave --steps out" in capsys.readouterr().err
+    assert main(["train", *command[2:], "--steps", "1"]) == 2 and "give the corpus" in capsys.readouterr().err
     for text, words in MISTAKES_IN_STAGES.items():
         with pytest.raises(SystemExit):
             main([*command, "--stages", text])
         assert f"argument --stages: {words}" in capsys.readouterr().err
+
+
+def test_a_file_of_options_is_read_as_it_looks(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(
+        "skip_steps: [5:7, '8', 9, 10:12]\nevaluate_tasks: [boolq, piqa]\ncorpus: OLD\nwandb: no\n", encoding="utf-8"
+    )
+    words = expand_config(["NEW", "--config", str(tmp_path / "run.yaml"), "--model", "demo", "--output", "R"])
+    options = _parser().parse_args(["train", *words])
+    assert options.skip_steps == [(5, 7), (8, 8), (9, 9), (10, 12)], "not step 307"
+    assert options.evaluate_tasks == "boolq,piqa" and options.wandb is False
+    assert options.corpus == "NEW", "the command line overrides the file, of a corpus that was moved too"
+    assert _parser().parse_args(["train", *[word for word in words if word != "NEW"]]).corpus == "OLD"
 
 
 def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,8 @@ def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Ite
     pool = load(task.data, shown=True) if shots else []
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
-    asked = zip(items, pairs, strict=True)
     setting = [task.name, task.version, judged_by, options.precision]
-    keys = [sha256_json([*setting, item.name, pair])[:24] for item, pair in asked]
+    keys = [sha256_json([*setting, asdict(item), pair])[:24] for item, pair in zip(items, pairs, strict=True)]
     return Run(name, task, shots, items, pairs, keys)
 
 

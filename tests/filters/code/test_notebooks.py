@@ -51,8 +51,9 @@ def test_what_is_no_notebook(raw: str) -> None:
     assert isinstance(found, Damage) and found.problem is Reason.CORRUPT_RECORD
 
 
+texts = st.text(max_size=9) | st.sampled_from(["\ud800", "a \udfff"])  # of surrogates, too, which JSON can spell
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    st.none() | st.booleans() | st.integers() | texts,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.sampled_from(["cell_type", "source", "level", "metadata", "name"]), inner, max_size=4)
@@ -61,7 +62,11 @@ json_values = st.recursive(
 )
 
 
-@given(json_values, json_values, st.sampled_from(["code", "markdown", "heading"]))
+@given(
+    json_values,
+    json_values | texts.map(lambda name: {"language_info": {"name": name}}),
+    st.sampled_from(["code", "markdown", "heading"]),
+)
 def test_any_json_in_its_place_raises_nothing(value: Any, about: Any, kind: str) -> None:
     found = render_notebook(made(value, {"cell_type": kind, "source": value, "level": value}, metadata=about))
     assert isinstance(found, Notebook)

@@ -178,6 +178,13 @@ def test_rows_that_are_none_are_dead_letters_and_the_next_is_read_on() -> None:
     assert reasons(outcomes(given, limits=Limits(record_bytes=100_000)))["too-large"] == 1
 
 
+@pytest.mark.parametrize("column", ["repo_name", "path", "ref", "id"])
+def test_lone_surrogates_which_json_may_hold_end_no_run(column: str) -> None:
+    row = {**file("a/one", "b/area.py", "1"), column: "a/\ud800.py"}
+    found = outcomes(inputs("lines", {**TABLES, "files": [row]}))
+    assert len(documents(found)) == (column in ("path", "ref"))
+
+
 def test_tables_must_be_named_and_whole() -> None:
     recipe = Source(weight=1.0, kind="github", github=GitHub(form="tables"))
     names = {f"{table}-0001.json.gz": dict[str, int]() for table in TABLES}

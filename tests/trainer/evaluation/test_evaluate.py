@@ -168,6 +168,17 @@ def test_an_interrupted_run_continues_where_it_stopped(
     assert evaluate(source, never, runs, tmp_path / "cut", options) == whole
 
 
+def test_a_question_whose_right_answer_was_corrected_is_scored_anew(llama: Path, data: Path, tmp_path: Path) -> None:
+    files, found = shutil.copytree(data, tmp_path / "data"), []
+    for label in ("0", "1"):
+        (files / "piqa/dev-labels.lst").write_text(f"{label}\n", encoding="utf-8")
+        runs, _ = prepare(select_tasks(["piqa"]), files, Options())
+        source = find_model(llama)
+        records = evaluate(source, lambda: open_engine(source, "cpu", "fp32"), runs, tmp_path, Options())  # noqa: B023
+        found.append(records[runs[0].keys[0]]["scores"]["accuracy"])
+    assert sorted(found) == [0.0, 1.0]
+
+
 def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_path: Path) -> None:
     corpus, scores = write_text_corpus(tmp_path / "corpus", 600), []
     model = Llama(get_preset("dim=32,layers=1,heads=2"), 600)
