@@ -71,7 +71,7 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
-    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
+    advice = f"to restore them: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
         found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
         _print_json({"manifest_sha": manifest.manifest_sha, **found})
@@ -173,9 +173,13 @@ def _freeze(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from manifests.report.page import write_report
+    from manifests.mirror import mirror_of
+    from manifests.report.page import FILE, write_report
 
-    path = str(write_report(options.corpus, options.output))
+    path, mirror = str(write_report(options.corpus, options.output)), mirror_of(options.corpus)
+    if mirror is not None and options.output is None:
+        mirror.push([FILE])
+        path = f"{mirror.storage.url}/{FILE}"
     print(json.dumps({"report": path}) if options.json else path)
     return 0
 

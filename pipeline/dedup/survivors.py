@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from filters.dedup.settings import Deduplication
 from filters.hashing import Mask, run_starts
+from filters.quality.c4 import time_key
 from filters.reasons import Reason
 from manifests.document import CLUSTER_SCHEMA, ID_BYTES
 from manifests.files import atomic_path
@@ -227,9 +228,9 @@ def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if rule == "longest":
         return -values
     if rule in ("newest", "oldest"):
-        stamps = values.astype(str)
-        rank = np.unique(stamps, return_inverse=True)[1]
-        return -rank if rule == "newest" else np.where(stamps == "", len(stamps), rank)
+        stamps, places = np.unique(values.astype(str), return_inverse=True)
+        times = np.array(list(map(time_key, stamps.tolist())), np.int64)[places]
+        return -times if rule == "newest" else np.where(times == 0, np.iinfo(np.int64).max, times)
     if rule == "score":
         return -np.nan_to_num(values.astype(np.float64), nan=-1.0)
     return values
