@@ -20,7 +20,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan, windows_of
-from manifests.sizes import Preset, get_preset
+from manifests.sizes import Preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
 from trainer.config import RunOptions, TrainConfig, save_config
@@ -141,8 +141,7 @@ def _set_norm_epsilon(config: TrainConfig, before: dict[str, Any], manifest: Man
         return replace(config, norm_epsilon=before["training"]["norm_epsilon"])
     if not config.init_from:
         return config
-    size = get_preset(config.model)
-    return replace(config, norm_epsilon=read_norm_epsilon(Path(config.init_from), size, manifest.tokenizer))
+    return replace(config, norm_epsilon=read_norm_epsilon(Path(config.init_from), config.size, manifest.tokenizer))
 
 
 @dataclass
@@ -158,7 +157,7 @@ class TrainingLoop(RunSetup):
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
         self.tokens = plan.global_batch * plan.sequence_length
-        size, seed = get_preset(config.model, config.norm_epsilon), config.seed if self.fresh else None
+        size, seed = config.size, config.seed if self.fresh else None
         wrapping = config.precision, options.activation, options.compile
         model = build(size, entry.vocabulary, seed, ranks, *wrapping)
         rule = config.outlier_sigmas, config.outlier_window
