@@ -39,6 +39,7 @@ def _number(kind: Callable[[str], Number], allowed: Callable[[Number], bool], ex
 
 COUNT = _number(int, lambda number: number >= 0, "a whole number of at least 0")
 POSITIVE = _number(int, lambda number: number >= 1, "a whole number of at least 1")
+AT_LEAST_ZERO = _number(float, lambda number: 0 <= number < math.inf, "a finite number of at least 0")
 ABOVE_ZERO = _number(float, lambda number: 0 < number < math.inf, "a finite number above 0")
 SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")

@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -266,13 +267,13 @@ class TrainingLoop(RunSetup):
         """Save, validate and evaluate after a step if it is time to; return the requests of all ranks."""
         options, ends = self.options, step == self.plan.steps
         saves = is_last or requests or _is_due(step, options.checkpoint_every)
-        validates = ends or _is_due(step, options.validate_every)
-        if saves or validates:
+        validates, evaluates = (ends or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
+        if saves or validates or evaluates:
             requests |= self.drain(0)
         if saves or requests:
             windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
             writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
-        self._report(step, validates, ends or _is_due(step, options.evaluate_every))
+        self._report(step, validates, evaluates)
         return requests
 
     def _report(self, step: int, validates: bool, evaluates: bool) -> None:
@@ -281,11 +282,12 @@ class TrainingLoop(RunSetup):
             validate(self.corpus, self.manifest, self.plan.sequence_length, self.run, step, self.stepper)
             self.dog.tick()
         if self.evaluate and evaluates:
-            self.drain(0)
             scores = self.evaluate(self.stepper.model, step, self.advance)
             for logger in self.metrics.loggers if self.metrics else ():
                 logger(step, scores)
             self.dog.tick()
+        if self.metrics and (validates or evaluates):
+            self.metrics.clock = time.monotonic()  # it is no time of the next step
 
     def advance(self, working: bool) -> bool:
         """Return on every rank what the first rank gives: it still works, while the others wait for it.
