@@ -71,7 +71,7 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
-    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
+    advice = f"to restore them: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
         found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
         _print_json({"manifest_sha": manifest.manifest_sha, **found})
