@@ -167,8 +167,8 @@ def advise_repair(corpus: Path) -> str:
             "or make the corpus again into a new folder"
         )
     return (
-        "give the same `python -m pipeline run` command again, which makes missing files anew and keeps all others "
-        "(delete a damaged file before)"
+        "delete each damaged file and give the same `python -m pipeline run` command again, which makes the missing "
+        "files and keeps all others"
     )
 
 
@@ -200,7 +200,10 @@ def load_manifest(corpus: Path) -> Manifest:
     if not is_folder:
         raise UserError(f"{corpus} is not a folder: give the output folder of `python -m pipeline run`")
     if not is_finished:
-        raise UserError(f"{corpus} has no {FILE}: finish the run by giving the same `python -m pipeline run` again")
+        raise UserError(
+            f"{corpus} has no {FILE}: give the output folder of a run, and if the run is not finished, give the same "
+            "`python -m pipeline run` again"
+        )
     return read_manifest(path)
 
 

@@ -99,8 +99,9 @@ class CorpusReader:
             known = [entry.path for entry in self.manifest.shards()]
             if path in known:
                 raise UserError(f"{self.folder / 'shards' / path} is missing: {advise_repair(self.folder)}")
+            known.sort(key=lambda entry: entry.partition("/")[0] not in path)  # those of the same source first
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
-            raise UserError(f"no shard {path!r} in {place_of(self.folder)}: it has {some}")
+            raise UserError(f"no shard {path!r} in {place_of(self.folder)}: give a path below shards/, such as {some}")
         return self._open(self.folder, path)
 
     def document(self, path: str, row: int) -> StoredDocument:

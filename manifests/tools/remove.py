@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from manifests.display import safe_line, shorten
+from manifests.display import format_quantity, safe_line, shorten
 from manifests.files import canonical_json, link_or_copy, new_folder, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, Place, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
@@ -121,13 +121,18 @@ class Outcome:
         """Yield lines for people."""
         documents, tokens = self.removed.documents, self.removed.tokens
         for source in sorted(documents):
-            yield f"{source}: {documents[source]:,} documents, {tokens[source]:,} tokens"
-        total = f"{documents.total():,} documents, {tokens.total():,} tokens"
+            yield f"{source}: {_quantities(documents[source], tokens[source])}"
+        total = _quantities(documents.total(), tokens.total())
         yield f"in all: {total}, in {self.shards[0]:,} of {self.shards[1]:,} shards"
         if idle := self.removed.idle:
             some = ", ".join(map(str, idle[:10])) + (", …" if len(idle) > 10 else "")
-            yield f"{len(idle):,} of {self.listed:,} entries match nothing (lines {some})"
+            lines = "line" if len(idle) == 1 else "lines"
+            yield f"{len(idle):,} of {self.listed:,} entries match nothing ({lines} {some})"
             yield "a page whose text stands under another URL is no match: `python -m manifests find` names that URL"
+
+
+def _quantities(documents: int, tokens: int) -> str:
+    return f"{format_quantity(documents, 'documents')}, {format_quantity(tokens, 'tokens')}"
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:

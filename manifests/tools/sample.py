@@ -204,7 +204,7 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
     note = "" if known else "this corpus has no clean/: languages and scores are not known"
     if filtered and len(drawn) < query.number:
         more = looked < sum(entry.documents for _, entry in shards)
-        note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
+        note = f"{len(drawn):,} of the {looked:,} documents that were drawn fit the filters"
         note += ", and there are more that were not looked at" if more else ""
     elif not drawn:
         note = "there is no such document in the shards"

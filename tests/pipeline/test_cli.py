@@ -153,7 +153,7 @@ def test_a_vocabulary_too_large_for_the_text(tmp_path: Path, books: Path, capsys
     """Found by a worker in the middle of the run: the sentence arrives all the same."""
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt").replace("400", "30000"))
     arguments = ["run", recipe, "--output", str(tmp_path / "out"), "--quiet"]
-    mistake(capsys, arguments, "no tokenizer of 30000 pieces", "lower tokenizer.vocabulary")
+    mistake(capsys, arguments, "no tokenizer of 30,000 pieces", "lower tokenizer.vocabulary")
 
 
 def test_tracing_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -204,7 +204,7 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(
         assert main(["remove", str(corpus), "--list", str(path), *arguments]) == 0
         said = capsys.readouterr().out
         assert f"{gone.documents} documents, {gone.tokens:,} tokens, in " in said and "nothing is written" in said
-        assert "1 of 4 entries match nothing (lines 6)" in said
+        assert "1 of 4 entries match nothing (line 6)" in said
     assert main(["remove", str(corpus), "--list", str(path), "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert (plain["documents"], plain["tokens"], plain["lines_without_a_match"]) == (gone.documents, gone.tokens, [6])
