@@ -75,8 +75,10 @@ def get_preset(name: str) -> Preset:
         if name not in PRESETS:
             raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
         return PRESETS[name]
-    parts = dict(part.partition("=")[::2] for part in name.split(","))
-    if set(parts) != {"dim", "layers", "heads"} or not all(value.isdigit() and int(value) for value in parts.values()):
+    given = [part.partition("=")[::2] for part in name.split(",")]
+    parts = dict(given)
+    known = len(given) == 3 and set(parts) == {"dim", "layers", "heads"}
+    if not known or not all(value.isdecimal() and int(value) for value in parts.values()):
         raise UserError(f"--model {name} is not of the form dim=256,layers=4,heads=4: give these three whole numbers")
     dimension, layers, heads = (int(parts[key]) for key in ("dim", "layers", "heads"))
     if dimension % (2 * heads):

@@ -5,6 +5,7 @@ tokenizer, models and cut-offs. Only when it is finished do its shards and index
 links, and last of all the manifest that names them: until then the corpus is the old one.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -162,11 +163,21 @@ def _finish(corpus: Path, manifest: Manifest) -> bool:
 
 
 def _check(corpus: Path, parent: Manifest) -> None:
-    """Raise UserError unless the corpus is what its hash says, since that will stand in the new manifest."""
+    """Raise UserError unless the corpus is what its hash says, since that will stand in the new manifest.
+
+    A run that was broken off on a finished corpus has replaced files, or the recipe, below an older manifest.
+    """
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
         raise UserError(f"{corpus / FILE} does not match its hash: run `python -m manifests verify {corpus}`")
+    first = parent.generations[0].parent if parent.generations else parent.manifest_sha
+    with suppress(OSError, ValueError, AttributeError):  # a corpus that `remove` has written has no status
+        if json.loads((corpus / folders.STATUS).read_bytes()).get("manifest", first) != first:
+            raise UserError(
+                f"the last run on {corpus} was not finished, so the files may not be those of its manifest: give the "
+                "same `python -m pipeline run` again"
+            )
     model = corpus / MODEL
     if not model.is_file() or sha256_file(model) != parent.tokenizer.sha256:
         raise UserError(f"{model} is not the manifest's: run `python -m manifests verify {corpus}`")

@@ -95,6 +95,8 @@ def run(
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)
                 finished = _build(corpus, graph_without, held)
+                if finished.manifest is not None:
+                    engine.status.end_corpus(finished.manifest.manifest_sha)
             if finished.manifest is not None:
                 write_report(corpus)  # after the times, which it shows
             check_lock()

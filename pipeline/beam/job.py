@@ -23,7 +23,6 @@ from filters.errors import RunError
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import total
 from manifests.mirror import mirror_of
-from manifests.storage import StorageError
 from pipeline.beam import counters
 from pipeline.beam.engines import Engine, workers_apart
 from pipeline.beam.exchange import merge_step, write_blocks
@@ -340,9 +339,12 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
     for kind, notice in NOTICES.items():
         if (timings / notice).exists():
             raise kind((timings / notice).read_text(encoding="utf-8")) from None
-    said = re.search(r"(?:StorageError: |^)(stage [^\n]+? which continues from here)", str(error), re.MULTILINE)
-    if said:  # on a full disk a worker cannot leave a file
-        raise StorageError(said[1]) from None
+    kinds = {kind.__name__: kind for kind in NOTICES}
+    text = f"{type(error).__name__}: {error}"  # of a worker elsewhere, or on a full disk, that cannot leave a file here
+    said = re.findall(rf"\b({'|'.join(kinds)}): (.+?)(?: \[while running .*)?$", text, re.MULTILINE)
+    if said:
+        name, sentence = said[-1]
+        raise kinds[name](sentence) from None
     failed = re.match(r"Pipeline \S+ failed in state \w+: (.*)", str(error))  # as a job service of Beam says it
     if failed and "Traceback" not in str(error):  # of Python, as after an error in a task
         raise RunError(

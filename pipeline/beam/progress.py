@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from filters.errors import UserError
-from manifests.display import format_bytes
+from manifests.display import format_bytes, format_quantity
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
 from manifests.mirror import mirror_of, place_of
@@ -89,7 +89,7 @@ class RunStatus:
     def open(self, place: Path) -> None:
         """Begin a run, whose status is kept in a file."""
         self.place, self.steps, self.ended = place, {}, {}
-        self.plain = {"state": RUNNING, "started": time.time()}
+        self.plain = {"state": RUNNING, "started": time.time(), "manifest": ""}
         self._write()
 
     def begin(self, step: str, done: int, total: int) -> None:
@@ -130,6 +130,10 @@ class RunStatus:
         counts = sum(ended.values(), Counter[str]())
         step = self.steps.setdefault(name, {"began": time.time(), "seconds": 0.0})
         step |= {"done": counts[TASKS], "total": counts[TASKS], "counts": dict(counts)}
+
+    def end_corpus(self, manifest_sha: str) -> None:
+        """Take the hash of the manifest once the corpus is finished."""
+        self.plain["manifest"] = manifest_sha
 
     def close(self, error: BaseException | None) -> None:
         """End the run: finished, or failed by an error."""
@@ -205,7 +209,7 @@ class Progress:
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
             seconds = time.monotonic() - self.started
-            self._say(f"{self.total} tasks, {seconds:.1f} s{self._rate(', ')}")
+            self._say(f"{format_quantity(self.total, 'tasks')}, {seconds:.1f} s{self._rate(', ')}")
 
     def _say(self, text: str) -> None:
         print(f"{self.step:10} {text}", file=self.terminal, flush=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from corpus import FIRST, ROOT, build, ccnet_recipe, digests, rule_named, under
+from corpus import FIRST, ROOT, build, ccnet_recipe, digests, first_recipe, rule_named, under
 
+from filters.errors import UserError
 from filters.quality.perplexity import Perplexity, load_cutoffs
 from manifests.__main__ import main as inspect
 from manifests.document import locator_from
@@ -29,6 +30,7 @@ from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
 from pipeline.beam.engines import Engine
+from pipeline.run import run
 from pipeline.trace import Rederiver, trace
 
 SECOND = {
@@ -260,6 +262,21 @@ def test_files_of_an_unfinished_generation_alone_are_no_finding(first: Path, tmp
     manifest = load_manifest(corpus)
     assert is_unfinished(manifest, "index/ids-g1-00000-of-00001.arrow")
     assert not is_unfinished(manifest, "books/train-00000-of-00001.arrow")
+
+
+def test_a_corpus_whose_last_run_was_not_finished_is_not_appended_to(first: Path, sample: Path, tmp_path: Path) -> None:
+    """A run with other shards was broken off behind them: the old manifest names files that are gone."""
+    corpus, recipe = Path(shutil.copytree(first, tmp_path / "corpus")), first_recipe(sample)
+    smaller = recipe.model_copy(update={"shards": recipe.shards.model_copy(update={"tokens": 2_000})})
+    engine = Engine(1, (), corpus / "runs", quiet=True)
+    run(smaller, corpus, engine, 2, "tokenize")
+    assert verify(corpus)
+    with pytest.raises(UserError, match=r"was not finished, .*: give the same `python -m pipeline run` again"):
+        appended(corpus, sample, SECOND)
+    run(smaller, corpus, engine, 2)
+    appended(corpus, sample, SECOND)
+    appended(corpus, sample, THIRD)
+    assert verify(corpus) == []
 
 
 def test_the_same_text_under_another_name_adds_no_document(first: Path, sample: Path, tmp_path: Path) -> None:

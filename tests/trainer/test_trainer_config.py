@@ -73,6 +73,8 @@ def test_a_size_in_numbers_takes_the_settings_of_the_preset_below() -> None:
         ("dim=256,layers=4", "is not of the form dim=256,layers=4,heads=4"),
         ("dim=x,layers=4,heads=4", "three whole numbers"),
         ("dim=256,layers=0,heads=4", "three whole numbers"),
+        ("dim=²,layers=4,heads=4", "three whole numbers"),
+        ("dim=256,layers=4,heads=4,dim=512", "three whole numbers"),
         ("dim=100,layers=4,heads=3", "dim must be an even multiple of heads"),
     ],
 )

@@ -14,7 +14,7 @@ from pipeline.beam import receipts
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import job_of, run_job, watched
 from pipeline.beam.step import Awaited, Receipts, Step, Unit
-from pipeline.beam.task import perform
+from pipeline.beam.task import NOTICES, perform
 from pipeline.beam.work import Made, Turns, Work, finish, run_units, together
 
 
@@ -146,3 +146,22 @@ def test_a_job_service_that_has_gone_is_told_in_a_sentence(tmp_path: Path, error
     said = r"job service has gone \(no answer\): .* the same command again"
     with pytest.raises(RunError, match=said), watched(tmp_path, [], 0, toy.engine(tmp_path)):
         raise error
+
+
+@pytest.mark.parametrize("kind", NOTICES)
+def test_what_a_worker_of_another_machine_says_arrives_with_the_error_of_its_engine(
+    tmp_path: Path, kind: type[Exception]
+) -> None:
+    """It cannot leave a file where the driver looks for one."""
+    trace = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n'
+    raised = f"{trace}{kind.__module__}.{kind.__name__}: a sentence with [brackets]: mend it"
+    for text in (
+        f"Pipeline toy_1 failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness: {raised}",
+        f"{raised}\n\nDuring handling of it, another exception occurred:\n\n{raised} [while running 'x']",
+        f"{trace}OSError: [Errno 5] EIO\n\n{raised} [while running 'to 1-ptransform-7']\n\tat X.y(X.java:1)",
+    ):
+        with pytest.raises(kind) as caught, watched(tmp_path, [], 0, toy.engine(tmp_path)):
+            raise RuntimeError(text)
+        assert str(caught.value) == "a sentence with [brackets]: mend it"
+    with pytest.raises(kind, match=r"^mend it$"), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+        raise kind("mend it [while running 'x']")
