@@ -213,11 +213,13 @@ def _parser() -> argparse.ArgumentParser:
     add("token", type=int, help="index of the token in the shard")
     add = command("find", _find, "print the shard and row of a document, or why it is in none")
     add("what", help="hexadecimal id, first digits of an id, or URL")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"most documents to print (default {MOST_SHOWN})")
+    add("--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most documents shown (default {MOST_SHOWN})")
     add = command("duplicates", _duplicates, "print the cluster of a document: kept, removed, and the differences")
     add("document", help="hexadecimal id, first digits of an id, or URL")
     add("--no-diff", dest="diff", action="store_false", help="do not print the differences of the texts")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents to print (default {MOST_SHOWN})")
+    add(
+        "--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most removed ones shown (default {MOST_SHOWN})"
+    )
     add = command("diff", _diff, "print the differences of two corpora; exit code 1 if there are any")
     add("other", help="folder or URL of the other corpus")
     add = command("remove", _remove, "write a corpus without the documents that a list names")
