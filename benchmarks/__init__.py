@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m benchmarks NAME` prints one table, beside a peer or a lower bound from the same run."""
+"""Benchmarks. `python -m benchmarks NAME` prints a table that compares this project with a peer or a lower bound."""

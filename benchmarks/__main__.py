@@ -1,7 +1,8 @@
-"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each, or says which data is missing.
+"""Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each benchmark.
 
-`evaluation`, `extraction`, `fit-extraction`, `oracle`, `scale`, `templates`, `train` and `walks` take options:
-`python -m benchmarks oracle --help`.
+If data is missing, it prints which data. The benchmarks `evaluation`, `extraction`, `fit-extraction`, `oracle`,
+`scale`, `templates`, `train` and `walks` have options. To list them, run for example `python -m benchmarks oracle
+--help`.
 """
 
 import ast
@@ -11,7 +12,8 @@ from pathlib import Path
 
 from manifests.display import end_quietly
 
-# The module whose `run` returns the table, by name. Each is imported alone, since each needs packages of its own.
+# By name of the benchmark: the module whose function `run` returns the table. A module is imported only when its
+# benchmark runs, because each benchmark needs different packages.
 BENCHMARKS = {
     "blocklist": "blocklist",
     "clusters": "clusters",
@@ -35,7 +37,8 @@ BENCHMARKS = {
     "train": "training",
     "wikitext": "wikitext",
 }
-WITH_OPTIONS = {  # modules whose `main` takes options
+# By name of the benchmark: the module whose function `main` parses options.
+WITH_OPTIONS = {
     "evaluation": "evaluation",
     "extraction": "extraction",
     "fit-extraction": "fit_extraction",
@@ -48,10 +51,13 @@ WITH_OPTIONS = {  # modules whose `main` takes options
 
 
 def main(arguments: list[str]) -> int:
-    """Run the named benchmarks, or the one that takes options.
+    """Run the named benchmarks, or one benchmark with its options.
+
+    Args:
+        arguments: names of benchmarks, or one name from `WITH_OPTIONS` and its options.
 
     Returns:
-        The exit code: that of the benchmark with options, else 0, or 2 for an unknown name.
+        The exit code. A benchmark with options returns its own exit code. Otherwise it is 0, or 2 for an unknown name.
     """
     if arguments and arguments[0] in WITH_OPTIONS:
         module = importlib.import_module(f"benchmarks.{WITH_OPTIONS[arguments[0]]}")

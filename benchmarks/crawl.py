@@ -1,12 +1,12 @@
-"""Measure WARC to de-duplicated documents on one core, beside datatrove on the same file in the same run.
+"""Measure the path from WARC files to de-duplicated documents on one core, beside datatrove on the same file.
 
-Each side runs in its own process and reads three archives: a few of the pages, the same few again, and all pages. The
-result is the CPU time of the third minus that of the second. So imports, models and the fixed cost of a run do not
-count.
+Each side runs in its own process and reads three archives: a small archive of few pages, the small archive again, and
+the full archive of all pages. The result is the CPU time for the full archive minus the CPU time for the second reading
+of the small archive. So the time for imports, for loading models and the fixed cost of a run are not counted.
 
-The two sides apply different filters. Ours: resiliparse's main content, language, C4's rules, MinHash. datatrove's:
-blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's, MinHash. So the numbers of kept
-documents differ.
+The two sides apply different filters, so the numbers of kept documents differ. Ours: main text, language, C4's rules,
+MinHash. datatrove's: blocked URLs, trafilatura, language, Gopher's two sets of rules, C4's and FineWeb's rules,
+MinHash.
 """
 
 import json
@@ -38,7 +38,7 @@ PEER = ROOT / "build/peers/bin/python"
 PEER_NAME = "datatrove 0.10.1"
 MODELS = "TERATOKEN_LM"  # environment variable: a folder with LANGUAGE.sp.model and LANGUAGE.arpa.bin
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-FEW = 20  # one page in twenty goes into the small archive, which warms a process up and is subtracted
+FEW = 20  # One page in twenty is in the small archive, which warms up a process and whose time is subtracted.
 TARGET, TARGET_LM = 38, 30  # MB of HTML per CPU second, without and with the language model
 TARGET_RATIO, TARGET_FLOOR = 12, 1.3  # times the speed of the peer; times the CPU time of the bare calls
 RECORD_BYTES = 32 << 20
@@ -46,7 +46,7 @@ RECORD_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Archive:
-    """A WARC file, the number of its pages, and their bytes of HTML."""
+    """A WARC file, the number of its pages, and the bytes of their HTML."""
 
     path: Path
     pages: int
@@ -55,11 +55,15 @@ class Archive:
 
 @dataclass(frozen=True)
 class Measured:
-    """One round of one side.
+    """The measurements of one side in one round.
 
-    `seconds` are CPU seconds of all pages minus those of the few, `fixed` those of the few, `start` those of the first
-    run over the few (imports and models included); `kept` counts documents, `peak` is anonymous memory in bytes,
-    `steps` holds seconds by stage.
+    Attributes:
+        seconds: CPU seconds for the full archive minus `fixed`.
+        fixed: CPU seconds for the second reading of the small archive.
+        start: CPU seconds for the first reading of the small archive, including imports and loading models.
+        kept: The number of documents kept from the full archive.
+        peak: The peak of anonymous memory, in bytes.
+        steps: Seconds for the full archive, by stage.
     """
 
     seconds: float
@@ -71,7 +75,13 @@ class Measured:
 
 
 def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
-    """Write one archive of the HTML responses of others, or of every `every`-th of them, each as stored."""
+    """Write an archive of the HTML responses of other archives, byte for byte as they are stored.
+
+    Args:
+        paths: The archives to read.
+        target: The archive to write.
+        every: Write only one in `every` responses.
+    """
     seen = pages = html = 0
     with target.open("wb") as file:
         for path in paths:
@@ -88,7 +98,7 @@ def write_archive(paths: list[Path], target: Path, every: int = 1) -> Archive:
 
 
 def _html_bytes(kind: str | None, block: bytes) -> int | None:
-    """Return the number of decoded bytes of a page, or None for a record without one."""
+    """Return the number of decoded bytes of a record's HTML page, or None if the record has no HTML page."""
     if kind != "response":
         return None
     try:
@@ -99,7 +109,7 @@ def _html_bytes(kind: str | None, block: bytes) -> int | None:
 
 
 def recipe(archive: Path, models: str | None) -> Recipe:
-    """Return the demo's rules over an archive, with perplexity if a folder of language models is given."""
+    """Return the demo's recipe for an archive, with perplexity if a folder of language models is given."""
     made = stages.recipe().with_inputs({"common_crawl": [str(archive)]})
     if models is None:
         return made
@@ -109,10 +119,10 @@ def recipe(archive: Path, models: str | None) -> Recipe:
 
 
 def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
-    """Run our pipeline over one archive up to `clusters`, in this process.
+    """Run our pipeline over one archive up to the stage `clusters`, in this process.
 
     Returns:
-        CPU seconds, the number of documents kept, and CPU seconds by stage.
+        A dict of CPU seconds, the number of documents kept, and CPU seconds by stage.
     """
     begun = time.process_time()
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs", quiet=True)
@@ -129,10 +139,10 @@ def ours(archive: Path, corpus: Path, models: str | None) -> dict[str, Any]:
 
 
 def measure(command: list[str], few: Archive, full: Archive) -> Measured:
-    """Run one side in a process of its own.
+    """Run one side in a new process over the small archive twice and the full archive once.
 
     Raises:
-        RuntimeError: the process failed; the message holds the end of its output.
+        RuntimeError: If the process failed. The message contains the end of its standard error.
     """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log:
         begun = [*command, f"{folder}/output", *(str(one.path) for one in (few, few, full))]
@@ -141,17 +151,17 @@ def measure(command: list[str], few: Archive, full: Archive) -> Measured:
         while child.poll() is None:
             peak = max(peak, largest_anonymous(child.pid))
             time.sleep(0.02)
-        said = child.stdout.read() if child.stdout else b""
+        output = child.stdout.read() if child.stdout else b""
         if child.returncode != 0:
             log.seek(0)
             raise RuntimeError(f"{' '.join(begun)}\n{log.read().decode('utf-8', 'replace')[-4000:]}")
-    first, second, third = json.loads(said.splitlines()[-1])
-    few_, full_ = second["cpu_seconds"], third["cpu_seconds"]
-    return Measured(full_ - few_, few_, first["cpu_seconds"], third["kept"], peak, third["steps"])
+    first, second, third = json.loads(output.splitlines()[-1])
+    fixed, whole = second["cpu_seconds"], third["cpu_seconds"]
+    return Measured(whole - fixed, fixed, first["cpu_seconds"], third["kept"], peak, third["steps"])
 
 
 def largest_anonymous(process: int) -> int:
-    """Return the anonymous memory of a process or of the largest of its children, in bytes; 0 once it has ended.
+    """Return the largest anonymous memory among a process and its descendants, in bytes; 0 if the process has ended.
 
     The maximum is taken and not the sum, because forked processes share most of their memory.
     """
@@ -165,11 +175,11 @@ def largest_anonymous(process: int) -> int:
 
 def floor(archive: Path) -> float:
     """Return the CPU seconds of the bare functions over the same pages, without Beam, files, ledger or receipts."""
-    return sum(seconds for _, seconds in stages.bare(recipe(archive, None)).values())
+    return sum(seconds for _, seconds in stages.measure_bare_functions(recipe(archive, None)).values())
 
 
 def run() -> str:
-    """Return the table of rounds in which the sides alternate; a peer that is not installed is left out and named."""
+    """Measure all sides in alternation for `ROUNDS` rounds and return a report. A missing peer is only named in it."""
     if not archives():
         return ABSENT
     sides = {"ours": [sys.executable, "-m", "benchmarks.crawl", "-"]}
@@ -191,7 +201,7 @@ def run() -> str:
 
 
 def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floors: list[float]) -> str:
-    """Return medians over the rounds, the ratios round by round, and the targets."""
+    """Return a table of medians over the rounds, the spread of the ratios of each round, and the targets."""
     pages, megabytes = full.pages - few.pages, (full.html - few.html) / 1e6
     rows = []
     for name, found in rounds.items():
@@ -210,37 +220,38 @@ def report(few: Archive, full: Archive, rounds: dict[str, list[Measured]], floor
             ]
         )
     head = ["", "CPU s", "pages per CPU s", "MB HTML per CPU s", "kept", "fixed, s", "start, s", "peak RssAnon, MiB"]
-    said = [
-        f"{full.pages:,} pages, {full.html / 1e6:.1f} MB of HTML; timed: the {pages:,} pages and {megabytes:.1f} MB "
-        f"that the small archive lacks; {len(floors)} rounds",
+    parts = [
+        f"{full.pages:,} pages, {full.html / 1e6:.1f} MB of HTML; measured: the {pages:,} pages and {megabytes:.1f} "
+        f"MB that are not in the small archive; {len(floors)} rounds",
         table(head, rows),
         f"targets: {TARGET} MB of HTML per CPU second, {TARGET_LM} with perplexity",
     ]
     for name, found in rounds.items():
         if name != "ours":
             ratios = [b.seconds / a.seconds for a, b in zip(rounds["ours"], found, strict=True)]
-            said.append(
-                f"{name} over ours: {format_spread(ratios)}" + f" (target {TARGET_RATIO})" * (name == PEER_NAME)
+            parts.append(
+                f"{name} relative to ours: {format_spread(ratios)}" + f" (target {TARGET_RATIO})" * (name == PEER_NAME)
             )
     if PEER_NAME not in rounds:
-        said.append(f"{PEER_NAME} is not installed: `make peers`")
+        parts.append(f"{PEER_NAME} is not installed: run `make peers`")
     share = megabytes * 1e6 / full.html
     ratios = [one.seconds / (bare * share) for one, bare in zip(rounds["ours"], floors, strict=True)]
-    said.append(
-        f"ours over the bare calls, {statistics.median(floors):.2f} s: {format_spread(ratios)} (target {TARGET_FLOOR})"
+    parts.append(
+        f"ours relative to the bare calls, {statistics.median(floors):.2f} s: {format_spread(ratios)} "
+        f"(target {TARGET_FLOOR})"
     )
     for name, found in rounds.items():
         steps = sorted({step for one in found for step in one.steps})
         middles = {step: statistics.median(one.steps.get(step, 0.0) for one in found) for step in steps}
-        said.append(
+        parts.append(
             f"{name}, all pages, {'wall' if name == PEER_NAME else 'CPU'} time by stage: "
             + ", ".join(f"{step} {seconds:.2f} s" for step, seconds in middles.items())
         )
-    return "\n\n".join(said)
+    return "\n\n".join(parts)
 
 
 def main(arguments: list[str]) -> None:
-    """Run our side in a process of its own; the arguments are MODELS (or -), OUTPUT, ARCHIVE..."""
+    """Run our pipeline over each archive and print a JSON list. The arguments are MODELS (or -), OUTPUT, ARCHIVE..."""
     models, output, *paths = arguments
     given = None if models == "-" else models
     found = [ours(Path(path), Path(output) / str(number), given) for number, path in enumerate(paths)]

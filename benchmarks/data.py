@@ -1,4 +1,4 @@
-"""Find the real pages that benchmarks read, and format tables."""
+"""Find the real web pages that benchmarks read, and format tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT / "../shared/data"
 PAGES = "html_extraction/*.warc.gz"
-ABSENT = "skipped: the real sample pages (../shared/data) are not here"
+ABSENT = "skipped: the real sample data (../shared/data) is missing"
 
 
 def archives() -> list[Path]:
-    """Return the packed real pages, sorted; an empty list if they are not there."""
+    """Return the sorted paths of the gzipped WARC files of real pages. The list is empty if the files are missing."""
     return sorted(SHARED.glob(PAGES))
 
 

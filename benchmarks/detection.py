@@ -1,7 +1,7 @@
-"""Measure how many pages without a declared encoding are decoded exactly, and at what speed.
+"""Measure how many pages that declare no encoding are decoded exactly, and at what speed.
 
-The text comes from the shared Wikipedia samples, and from languages.tsv for other languages. Each page is encoded in
-every encoding that was used for its language.
+The text is that of the shared Wikipedia samples. For other languages it is in languages.tsv. Each page is encoded in
+each encoding that websites used for its language.
 """
 
 import bz2
@@ -14,8 +14,8 @@ from benchmarks.data import SHARED, table
 from filters.data_files import read_rows
 from filters.formats.charset import decode, decode_bytes, find_encoding
 
-SIZES = (60, 120, 600, 2_500)  # characters of text on a page
-PAGES = 40  # of one language, encoding and size at most
+SIZES = (60, 120, 600, 2_500)  # characters of text per page
+PAGES = 40  # the largest number of pages per language, encoding and size
 WIKIPEDIAS = {
     "cs": "windows-1250 iso-8859-2",
     "pl": "windows-1250 iso-8859-2",
@@ -28,7 +28,7 @@ WIKIPEDIAS = {
     "ru": "windows-1251 koi8-r ibm866 iso-8859-5",
     "sr": "windows-1251 iso-8859-5",
 }
-# The codec that encodes what the standard decodes.
+# By name of an encoding in the WHATWG Encoding Standard: Python's codec for the same characters, if the name differs.
 CODECS = {"windows-874": "cp874", "shift_jis": "cp932", "euc-kr": "cp949", "big5": "big5hkscs"}
 _MARKUP = re.compile(
     r"\{\{.*?\}\}|\{\|.*?\|\}|&lt;.*?&gt;|\[\[[^\]|]*\||[\[\]']{2,}|==+|https?://\S+|&\w+;|\s+", re.DOTALL
@@ -36,7 +36,7 @@ _MARKUP = re.compile(
 
 
 def read_texts() -> list[tuple[str, str, str]]:
-    """Return (language, encodings, text) of every language."""
+    """Return (language, encodings, text) of each language. `encodings` is a string of names separated by spaces."""
     texts = [(row[0], row[1], row[2]) for row in read_rows("benchmarks", "languages.tsv")]
     for code, encodings in WIKIPEDIAS.items():
         path = SHARED / f"wikipedia/minidumps/{code}.wiki.xml.bz2"
@@ -48,7 +48,10 @@ def read_texts() -> list[tuple[str, str, str]]:
 
 
 def make_pages(texts: list[tuple[str, str, str]], size: int) -> list[tuple[str, str, str, bytes]]:
-    """Return (language, encoding, page, bytes); characters that an encoding lacks are left out of its pages."""
+    """Return (language, encoding, page, bytes) of pages with `size` characters of text.
+
+    Characters that an encoding cannot represent are removed from its pages.
+    """
     pages = []
     for language, encodings, text in texts:
         text = re.sub(r" {2,}", " ", text)
@@ -65,7 +68,7 @@ def make_pages(texts: list[tuple[str, str, str]], size: int) -> list[tuple[str, 
 
 
 def _decode_as(guess: str | None, body: bytes) -> str:
-    """Decode by a library's guess, whose name may be a label of the web or a codec's."""
+    """Decode a body by the encoding that a library guessed: a label of the Encoding Standard, or a Python codec."""
     name = (guess or "utf-8").lower()
     encoding = find_encoding(name.replace("_", "-")) or find_encoding(name)
     try:
@@ -75,7 +78,7 @@ def _decode_as(guess: str | None, body: bytes) -> str:
 
 
 def _peers() -> dict[str, Callable[[bytes], str | None]]:
-    """Return the detectors that are installed here, by name."""
+    """Return the detectors of other libraries that are installed: functions from bytes to an encoding's name."""
     peers: dict[str, Callable[[bytes], str | None]] = {}
     for name, package, call in (
         ("resiliparse", "resiliparse.parse.encoding", lambda m, b: m.detect_encoding(b, from_html_meta=False)),
@@ -92,7 +95,7 @@ def _peers() -> dict[str, Callable[[bytes], str | None]]:
 
 
 def run() -> str:
-    """Return a table of exactly decoded pages by detector and size of page, and of our misses by language."""
+    """Return a table of exactly decoded pages by page size and detector, and a table of our errors by language."""
     texts = read_texts()
     decoders: dict[str, Callable[[bytes], str]] = {"ours (chardetng)": lambda body: decode(body, None)}
     for name, peer in _peers().items():
@@ -118,4 +121,4 @@ def run() -> str:
                     if not all(group)
                 ]
     head = ["characters", "detector", "pages", "exact", "mean over languages and encodings", "MB per CPU second"]
-    return table(head, rows) + "\n\n" + table(["characters", "language", "encoding", "ours wrong"], misses)
+    return table(head, rows) + "\n\n" + table(["characters", "language", "encoding", "ours decodes wrongly"], misses)

@@ -1,10 +1,14 @@
-"""Derive what a training step needs on GPUs: `python -m benchmarks train --device cuda --dry-run`.
+"""Derive memory and time of a training step on GPUs: `python -m benchmarks train --device cuda --dry-run`.
 
-The trainer's own model, optimizer and step run on fake tensors, which have shapes and no data, over process groups that
-only claim to have ranks. Bytes communicated are counted at the collectives of one micro-batch; weights, gradients and
-moments are those of the shards built; gathered weights and activations follow from `memory_of_rank` of
-`trainer.parallel`, by which the trainer chooses its micro-batch. Floors follow from data sheets: nothing here is
-measured on a GPU.
+The trainer's own model, optimizer and step run on fake tensors, which have shapes but no data, and over PyTorch's fake
+process groups, which have any number of ranks in one process. The figures come from three calculations:
+
+- Communicated bytes are counted in the collectives of one micro-batch.
+- Bytes of weights, gradients and moments are the sizes of the shards that are built.
+- Bytes of gathered weights and activations come from `trainer.parallel.memory_of_rank`, the function by which the
+  trainer chooses its micro-batch.
+
+Lower bounds of times are computed from data sheets. Nothing is measured on a GPU.
 """
 
 from collections import Counter
@@ -28,21 +32,26 @@ from trainer.parallel import choose_micro_batch, memory_of_rank
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 VOCABULARY = 32_000
-# NVIDIA's data sheet of the H200: 141 GB at 4.8 TB/s, NVLink with 450 GB/s in each direction. Between nodes of 8 GPUs
-# each GPU is taken to have a network card of 400 Gbit/s.
+# NVIDIA's data sheet of the H200: memory of 141 GB at 4.8 TB/s, NVLink with 450 GB/s in each direction. Assumed: nodes
+# of 8 GPUs, and one network card of 400 Gbit/s per GPU between nodes. Sizes are in bytes, rates in bytes per second.
 MEMORY, MEMORY_RATE, NODE_RATE, NETWORK_RATE, NODE = 141e9, 4.8e12, 450e9, 50e9, 8
+# The columns of the table: preset, number of ranks, value of `--activation`.
 RUNS = (("1b3", 1, "none"), ("7b", 8, "none"), ("65b", 64, "none"), ("65b", 64, "full"))
 
 
 class CollectiveBytes(TorchDispatchMode):
-    """Count the bytes of whole tensors gathered or reduced, by collective."""
+    """A dispatch mode that counts the bytes of whole tensors that collectives gather or reduce.
+
+    Attributes:
+        bytes: Counted bytes by name of the collective.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
-        """Run an operation, and note its largest tensor if it is a collective."""
+        """Run an operation. If it is a collective, add the bytes of its largest tensor to the count."""
         if function.namespace == "c10d":
             sizes = [leaf.nbytes for leaf in tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]
             self.bytes[function.__name__.partition(".")[0].strip("_")] += max(sizes, default=0)
@@ -51,14 +60,14 @@ class CollectiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a step needs of each rank.
+    """The requirements of a training step, per rank.
 
     Attributes:
-        micro_batch: Sequences at once, as the trainer chooses them.
-        micro_batches: Of a rank in a step.
-        memory: Bytes by part.
-        built: Bytes of weights, gradients and moments of the shards that were built.
-        collectives: Bytes of whole tensors in one micro-batch, by collective.
+        micro_batch: Sequences per micro-batch, as the trainer chooses the number.
+        micro_batches: Micro-batches per step.
+        memory: Bytes by kind of tensor, from `memory_of_rank`.
+        built: Bytes of the weights, gradients and moments in the shards that were built.
+        collectives: Bytes of whole tensors that are gathered or reduced in one micro-batch, by name of the collective.
     """
 
     micro_batch: int
@@ -69,10 +78,10 @@ class Need:
 
 
 def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABULARY) -> Need:
-    """Build a model over `world` ranks that are not there, run one micro-batch through a step, and return its needs."""
+    """Build a model over `world` fake ranks, run a step of one micro-batch, and return its requirements."""
     length, sequences = size.sequence_length, size.batch_tokens // size.sequence_length // world
-    of_one = memory_of_rank(size, vocabulary, length, 1, world, True, activation)
-    micro_batch = choose_micro_batch(of_one, length, sequences, int(MEMORY))
+    memory_of_one = memory_of_rank(size, vocabulary, length, 1, world, True, activation)
+    micro_batch = choose_micro_batch(memory_of_one, length, sequences, int(MEMORY))
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
         mesh = init_device_mesh("cpu", (world,), mesh_dim_names=("shard",))
@@ -98,41 +107,42 @@ def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABUL
 
 
 def _bytes(tensors: Any) -> int:
+    """Return the bytes of the rows of sharded tensors that this rank holds."""
     return sum(parallel.own_rows(tensor)[0].nbytes for tensor in tensors)
 
 
 def run() -> str:
-    """Return a table of what each run of RUNS needs, derived."""
+    """Return a table of the derived requirements of each run in RUNS."""
     columns, names = [], []
     for name, world, activation in RUNS:
         size = get_preset(name)
         columns.append(_describe(size, world, activation, measure(size, world, activation)))
         names.append(f"{name} on {world}")
     rows = [[part, *(column[part] for column in columns)] for part in columns[0]]
-    return f"Derived, not measured: H200, bf16, 2,048 tokens a sequence\n\n{table(['a rank', *names], rows)}"
+    return f"Derived, not measured: H200, bf16, 2,048 tokens per sequence\n\n{table(['per rank', *names], rows)}"
 
 
 def _describe(size: Preset, world: int, activation: str, need: Need) -> dict[str, str]:
-    """Return the rows of one run."""
+    """Return the column of one run, by row heading."""
     flops = flops_per_token(size, VOCABULARY, size.sequence_length)
-    causal = (flops["mfu_attention"] - flops["mfu_6n"]) / 2  # half of the scores are masked
+    causal = (flops["mfu_attention"] - flops["mfu_6n"]) / 2  # The causal mask hides half of the attention scores.
     tokens = size.batch_tokens / world
-    passes = 4 / 3 if activation == "full" else 1  # every block's forward pass is computed twice
+    passes = 4 / 3 if activation == "full" else 1  # With "full", each block's forward pass is computed twice.
     arithmetic = passes * tokens * (flops["mfu_no_embedding"] + causal) / PEAKS["H200"]
     gathered, reduced = (need.collectives.get(key, 0) for key in ("allgather_base", "reduce_scatter_base"))
     moved = need.micro_batches * (gathered + reduced) * (world - 1) / world
     rate = NETWORK_RATE if world > NODE else NODE_RATE
     own = need.built["weights"]
-    update = 7 * own / MEMORY_RATE  # reads weights, gradients and both moments, writes weights and moments
+    update = 7 * own / MEMORY_RATE  # 4 reads (weights, gradients, both moments) and 3 writes
     states = {part: f"{need.built.get(part, size) / 1e9:.1f} GB" for part, size in need.memory.items()}
     return {
         "--activation": activation,
-        "sequences at once, micro-batches": f"{need.micro_batch}, {need.micro_batches}",
+        "sequences per micro-batch, micro-batches per step": f"{need.micro_batch}, {need.micro_batches}",
         **states,
         "in all": f"{sum(need.memory.values()) / 1e9:.1f} GB",
-        "sent and received a step": f"{moved / 1e9:,.0f} GB",
-        "floor by FLOP": f"{arithmetic:.2f} s",
-        "floor by NVLink or network": f"{moved / rate:.2f} s",
-        "floor of the update by memory": f"{update * 1e3:.0f} ms",
-        "tokens/s at the FLOP floor": f"{tokens / arithmetic:,.0f}",
+        "sent and received per step": f"{moved / 1e9:,.0f} GB",
+        "time, lower bound by FLOP": f"{arithmetic:.2f} s",
+        "time, lower bound by NVLink or network": f"{moved / rate:.2f} s",
+        "time of the update, lower bound by memory": f"{update * 1e3:.0f} ms",
+        "tokens/s at the lower bound by FLOP": f"{tokens / arithmetic:,.0f}",
     }

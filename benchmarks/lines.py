@@ -24,7 +24,11 @@ PAGES, SPLITS, LINES_A_PAGE, BOILERPLATE = 1_000_000, 50, 40, 0.4
 
 
 def write_split(corpus: Path, number: int) -> Receipt:
-    """Write a split of pages; two lines in five are drawn from 100,000 that all pages share."""
+    """Write the line hashes of one split. Two lines in five are drawn from 100,000 lines that all pages share.
+
+    Returns:
+        An invented receipt of the task that writes the file.
+    """
     random = np.random.default_rng(number)
     pages = PAGES // SPLITS
     count = pages * LINES_A_PAGE
@@ -43,7 +47,7 @@ def write_split(corpus: Path, number: int) -> Receipt:
 
 
 def measure_stage(folder: Path) -> dict[str, float]:
-    """Run the stage in this process; return its peak of anonymous memory in bytes, CPU seconds and findings."""
+    """Run the stage in this process. Return its peak of anonymous memory in bytes, CPU seconds and findings."""
     collected = {f"common_crawl/{number:03d}": write_split(folder, number) for number in range(SPLITS)}
     rules = {"weight": 1.0, "filters": [{"duplicate_lines": {"scope": "all", "keep": "first"}}]}
     recipe = parse_recipe({"name": "b", "seed": 1, "goal_tokens": 1, "sources": {"common_crawl": rules}}, "b")
@@ -51,7 +55,8 @@ def measure_stage(folder: Path) -> dict[str, float]:
     begun = cpu_seconds()
     with PeakAnonymous() as peak:
         keys, duplicates = line_dedup.find_duplicates(recipe, collected)
-        keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
+        # The files that the units wait for exist already, so the units need not wait for tasks.
+        keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])
         places, verdicts = send_verdicts(
             line_dedup.STAGE, keys, duplicates, line_dedup.LINE_BITS, line_dedup.reduce_verdicts
         )
@@ -62,18 +67,18 @@ def measure_stage(folder: Path) -> dict[str, float]:
 
 
 def run() -> str:
-    """Run the stage in a process of its own, so that its memory is measured alone, and return the table."""
+    """Run the stage in a separate process, so that only its memory is measured, and return a table."""
     if not HAS_ANONYMOUS:
         return NO_ANONYMOUS
     with tempfile.TemporaryDirectory() as folder:
-        told = run_module("lines", folder)
+        result = run_module("lines", folder)
     rows = [
         ["pages", f"{PAGES:,}"],
         ["lines", f"{PAGES * LINES_A_PAGE:,}"],
-        ["duplicates found", f"{told['duplicates']:,}"],
-        ["hash ranges", told["ranges"]],
-        ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
-        ["lines per CPU second", f"{PAGES * LINES_A_PAGE / told['seconds']:,.0f}"],
+        ["duplicates found", f"{result['duplicates']:,}"],
+        ["hash ranges", result["ranges"]],
+        ["peak anonymous memory", f"{result['peak'] / 2**20:,.0f} MiB"],
+        ["lines per CPU second", f"{PAGES * LINES_A_PAGE / result['seconds']:,.0f}"],
     ]
     return table(["", ""], rows)
 

@@ -1,7 +1,7 @@
-"""Measure the CPU time and requests of a run into an S3 server on loopback, beside the same run on a local disk.
+"""Measure CPU time and requests of a run that writes to an S3 server on loopback, beside the same run on a local disk.
 
-Both build the demo's corpus with one worker; the server is a process of its own and does not count. A second table has
-the bytes that tasks download to read the splits of one dump, each on a machine that has no copy.
+Both runs build the demo's corpus with one worker. The server is a separate process, whose CPU time is not counted. A
+second table shows how many bytes tasks download to read all splits of one dump, if no machine has a copy of the dump.
 """
 
 import gzip
@@ -27,19 +27,19 @@ from manifests.storage import Storage, connect
 
 LIMITS = Limits(1 << 20)
 DUMP_BYTES = 64 << 20
-SPLITS = (8, 2)  # numbers of splits of the dump
+SPLITS = (8, 2)  # The dump is read once in 8 splits and once in 2 splits.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 def run() -> str:
-    """Return the table."""
+    """Return both tables."""
     if find_spec("moto") is None:
-        return "skipped: moto is not installed here"
+        return "skipped: moto is not installed"
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         make = [sys.executable, ROOT / "samples/make.py", scratch / "build/samples"]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-        (scratch / "samples").symlink_to(ROOT / "samples")  # the recipe's paths begin in the current folder
+        (scratch / "samples").symlink_to(ROOT / "samples")  # The recipe's paths are relative to the current folder.
         port = servers.free_port()
         endpoint = f"http://127.0.0.1:{port}"
         added = {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint, "TERATOKEN_SCRATCH": str(scratch / "mirrors")}
@@ -56,11 +56,16 @@ def run() -> str:
     rows = [["disk", f"{disk:.1f}", "1.00", "", ""]]
     rows.append(["S3", f"{store:.1f}", f"{store / disk:.2f}", f"{requests['get']:.1f}", f"{requests['put']:.1f}"])
     runs = table(["corpus", "CPU s", "relative to disk", "reads per task", "uploads per task"], rows)
-    return "\n\n".join([runs, table(["splits", "bytes relative to the dump", "more bytes per split"], splits)])
+    return "\n\n".join([runs, table(["splits", "bytes relative to the dump", "additional bytes per split"], splits)])
 
 
 def _measure_splits(scratch: Path) -> list[list[str]]:
-    """Return by number of splits the bytes that are downloaded to read them all, and those beyond a split."""
+    """Upload a dump and read all its splits.
+
+    Returns:
+        One row for each number in `SPLITS`: the number of splits, the bytes downloaded relative to the dump, and the
+        bytes downloaded per split beyond the split itself.
+    """
     chance, dump = random.Random(1), scratch / "a.warc.gz"
     with dump.open("wb") as file:
         while file.tell() < DUMP_BYTES:
@@ -70,7 +75,7 @@ def _measure_splits(scratch: Path) -> list[list[str]]:
     storage = connect("s3://bucket/dumps")
     storage.publish(dump, dump.name)
     entry = storage.find(dump.name)
-    assert entry is not None, "published just now"
+    assert entry is not None, "the dump was published above"
     place, rows = StoredDump(f"{storage.url}/{dump.name}", str(entry.changed), entry.bytes), []
     for count in SPLITS:
         with open_stored(dump) as stored:
@@ -79,14 +84,14 @@ def _measure_splits(scratch: Path) -> list[list[str]]:
         for piece in pieces:
             with open_range(place, scratch / "corpus", piece.start, piece.end) as part:
                 read += sum(frame.stored for frame in read_frames(part, LIMITS, *piece))
-        assert read == entry.bytes, "each byte is accounted for"
+        assert read == entry.bytes, "every byte of the dump is in one frame"
         fetched = Storage.fetched_bytes - before
         rows.append([f"{len(pieces)}", f"{fetched / read:.3f}", f"{(fetched - read) // len(pieces):,}"])
     return rows
 
 
 def _measure(output: str, scratch: Path) -> tuple[float, str]:
-    """Return the CPU seconds of a run, and the manifest hash that it prints."""
+    """Run the demo's recipe. Return its CPU seconds and the manifest hash that it prints."""
     command = [sys.executable, "-m", "pipeline", "run", ROOT / "recipes/demo.yaml", "--output", output]
     begun = cpu_seconds()
     done = subprocess.run(

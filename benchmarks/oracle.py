@@ -1,12 +1,12 @@
-"""Hash a corpus, to compare it with later code: `python -m benchmarks oracle CORPUS [--against FILE]`.
+"""Hash a corpus, to compare it with a corpus of changed code: `python -m benchmarks oracle CORPUS [--against FILE]`.
 
-Use it to check a change of the code that must not change any output: build corpora before the change and write their
-hashes to files, build them again after it and compare. Of Arrow and Parquet files the columns are hashed without the
-schema's metadata, which names the recipe and other hashes that may change; of other files the bytes are hashed. Counts
-of the ledger and of the stages' findings are compared as numbers.
+Use it to check a change of the code that must not change any output. Build corpora before the change and write their
+hashes to files. Build them again after the change and compare. For Arrow and Parquet files, the columns are hashed
+without the schema's metadata, which contains the recipe's hash and other hashes that may change. For other files, the
+bytes are hashed. Counts of the ledger and of the stages' findings are compared as numbers.
 
-The module reads corpora by their files alone and imports nothing of this project, so changes of the project do not
-affect it.
+The module only reads the files of corpora and imports nothing of this project, so changes of the project do not affect
+it.
 """
 
 import argparse
@@ -21,15 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FORMAT = "teratoken-oracle-1"
-# The hashed folders of a run; blocks, receipts and times are not part of its result.
+# The folders that are hashed. Blocks, receipts and times are not part of the result of a run.
 FOLDERS = (
     "clean", "clusters", "deadletters", "documents", "dropped", "duplicates", "index", "models", "shards", "skipped",
     "verdicts",
 )  # fmt: skip
 JSON_FILES = ("canaries.json", "statistics.json")
-NAMED_BY_STAGE = ("findings", "ledger", "verdicts")  # below these, the first part of a name is a stage
-COUNTS = ("findings", "ledger")
-UNSTABLE = ("manifest_sha",)  # keys of JSON_FILES that hold hashes of code and recipe
+NAMED_BY_STAGE = ("findings", "ledger", "verdicts")  # below these, the next part of a name is a stage
+COUNTS = ("findings", "ledger")  # keys of manifest.json
+UNSTABLE = ("manifest_sha",)  # keys of JSON_FILES that are left out, because they depend on the code and the recipe
 
 Entries = dict[str, Any]
 
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the hashes in this file")
     parser.add_argument(
         "--rename", action="append", default=[], metavar="OLD=NEW",
-        help="a stage or the beginning of a path that has a new name "
+        help="new name of a stage or of the beginning of a path "
         "(verdicts/lines=verdicts/line_dedup); may be repeated",
     )  # fmt: skip
     parser.add_argument("--metadata", action="store_true", help="count files that differ only in metadata as different")
@@ -78,7 +78,7 @@ def hash_corpus(corpus: Path) -> Entries:
     """Return the hashes and counts of a corpus and of its appended generations, by name.
 
     Raises:
-        ValueError: the folder holds no finished corpus, or a file that cannot be read.
+        ValueError: If the folder has no finished corpus, or a file cannot be read.
     """
     roots = [corpus, *sorted(path for path in corpus.glob("generations/*") if path.is_dir())]
     found: Entries = {}
@@ -93,8 +93,8 @@ def hash_corpus(corpus: Path) -> Entries:
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """Return two lists of lines that describe the differences.
 
-    The first names every entry that is missing, added or different. The second names files with the same columns whose
-    metadata or layout differ.
+    The first list names all entries that are missing, added or different. The second list names files with the same
+    columns but different metadata or layout.
     """
     different = [f"missing: {name}" for name in sorted(before.keys() - after.keys())]
     different += [f"added: {name}" for name in sorted(after.keys() - before.keys())]
@@ -111,10 +111,10 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[s
 
 
 def rename_entries(entries: Mapping[str, Any], renames: list[tuple[str, str]]) -> Entries:
-    """Return the entries under their present names.
+    """Return the entries under their new names.
 
     Raises:
-        ValueError: two entries would have one name.
+        ValueError: If two entries would have the same name.
     """
     found: Entries = {}
     for name, value in entries.items():
@@ -129,7 +129,7 @@ def parse_rename(text: str) -> tuple[str, str]:
     """Return the old and the new name of an option `OLD=NEW`.
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: If the text has another form.
     """
     old, equals, new = text.partition("=")
     if not old or not equals or not new:
@@ -141,8 +141,8 @@ def read_hashes(path: Path) -> Entries:
     """Return the entries of a file that `--output` wrote.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: the file holds no such hashes.
+        OSError: If the file cannot be read.
+        ValueError: If the file has no hashes of this format.
     """
     plain = json.loads(path.read_bytes())
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
@@ -151,21 +151,24 @@ def read_hashes(path: Path) -> Entries:
 
 
 def hash_table(path: Path) -> dict[str, Any]:
-    """Return the number of rows of a Parquet or Arrow file, and the type and hash of each column's values."""
+    """Return the number of rows of a Parquet or Arrow file, the order of its columns, and their types and hashes."""
     table = pq.ParquetFile(path).read() if path.suffix == ".parquet" else _read_arrow(path)
     columns = {}
     for number, name in enumerate(table.column_names):
-        column = table.column(number).combine_chunks()  # one chunk: row groups and batches do not matter
+        column = table.column(
+            number
+        ).combine_chunks()  # One chunk, so that the hash does not depend on row groups and batches.
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         hashed = hashlib.sha256()
         for chunk in chunks:
-            # The message of a batch has no schema and so no metadata, neither of the table nor of nested fields.
+            # A serialized batch has no schema, so it contains no metadata of the table or of nested fields.
             hashed.update(pa.RecordBatch.from_arrays([chunk], names=[""]).serialize())
         columns[name] = f"{column.type} {hashed.hexdigest()}"
     return {"rows": table.num_rows, "order": table.column_names, "columns": columns}
 
 
 def _entries_of(root: Path) -> Iterator[tuple[str, Any]]:
+    """Yield (name, hashes or count) of each entry of one generation."""
     for path in sorted(path for folder in FOLDERS for path in (root / folder).rglob("*") if path.is_file()):
         with path.open("rb") as file:
             entry: Entries = {"file": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -183,7 +186,7 @@ def _entries_of(root: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested objects under their paths; an empty object is a leaf."""
+    """Yield (path, value) of each leaf of nested JSON objects. An empty object is a leaf."""
     if isinstance(value, dict) and value:
         for key in value:
             yield from _flatten(f"{name}/{key}", value[key])
@@ -197,8 +200,9 @@ def _read_arrow(path: Path) -> pa.Table:
 
 
 def _rename(name: str, renames: list[tuple[str, str]]) -> str:
+    """Return the new name of an entry: apply the first (old, new) pair whose old stage or path prefix matches."""
     parts = name.split("/")
-    skipped = 2 if parts[0] == "generations" else 0  # a generation has the layout of a corpus
+    skipped = 2 if parts[0] == "generations" else 0  # Skip "generations/N": a generation has the layout of a corpus.
     for old, new in renames:
         stage = "/" not in old
         if stage and (len(parts) < skipped + 2 or parts[skipped] not in NAMED_BY_STAGE):
@@ -210,13 +214,14 @@ def _rename(name: str, renames: list[tuple[str, str]]) -> str:
 
 
 def _without_bytes(entry: Any) -> Any:
-    """Return the part of an entry that must be equal: everything but the file's hash, if columns are hashed."""
+    """Return an entry without the hash of the file's bytes, if the entry has hashes of columns."""
     if isinstance(entry, dict) and "columns" in entry:
         return {key: value for key, value in entry.items() if key != "file"}
     return entry
 
 
 def _describe(old: Any, new: Any) -> str:
+    """Return a description of the difference between two values of an entry."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return f"{old!r} before, {new!r} now"
     if "columns" not in old or "columns" not in new:

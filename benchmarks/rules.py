@@ -1,4 +1,4 @@
-"""Measure each rule that needs only the page itself, alone with its defaults, over real pages."""
+"""Measure the speed of each rule that needs only the text of a page, with its default settings, over real pages."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from filters.rule import Found, Page, Rule
 from filters.rule_list import RULES, load_rule
 
 PAGES = ("*c4-rp1.jsonl.gz", "*redpajama-cc-*.jsonl.gz")
-TURNS = 3  # the fastest counts
+ROUNDS = 3  # the fastest round counts
 
 
 def pages() -> list[Page]:
@@ -21,7 +21,7 @@ def pages() -> list[Page]:
 
 
 def pure_rules() -> dict[str, Rule]:
-    """Return the rules that act on text, look at no other document, and need no setting."""
+    """Return the rules, by name, that filter the text of single documents and have no required setting."""
     kinds = {name: load_rule(name) for name in RULES}
     return {
         name: kind()
@@ -38,14 +38,14 @@ def count_dropped(rule: Rule, texts: list[Page]) -> int:
 
 
 def run() -> str:
-    """Return a table: for each rule pages and MB per CPU second, and the share of pages that it drops."""
+    """Return a table of each rule: pages and MB per CPU second, and the share of pages that it drops."""
     texts = pages()
     if not texts:
         return ABSENT
     size, rows = sum(len(page.text.encode()) for page in texts), []
     for name, rule in pure_rules().items():
-        rule.apply(texts[0], Found())  # loads models
-        seconds, counts = alternate({name: partial(count_dropped, rule, texts)}, TURNS)
+        rule.apply(texts[0], Found())  # Load models before the measurement.
+        seconds, counts = alternate({name: partial(count_dropped, rule, texts)}, ROUNDS)
         best, dropped = min(seconds[name]), counts[name] / len(texts)
         rows.append([name, f"{len(texts) / best:,.0f}", f"{size / best / 1e6:,.1f}", f"{dropped:.1%}"])
     head = ["rule", "pages per CPU s", "MB per CPU s", "pages dropped"]

@@ -1,9 +1,10 @@
-"""The driver's bookkeeping at any number of splits, by its own code: `python -m benchmarks scale --splits 1000`.
+"""Measure the driver's work for any number of splits: `python -m benchmarks scale --splits 1000`.
 
-All jobs of a Common Crawl recipe are planned, their graphs built and their receipts read, and then once more, as by a
-run that finds everything finished. What workers do is made up by another process, which reads the task list as they
-would and leaves receipts, tables of them and outputs of the sizes that they name; it does not count. In an object store
-the outputs are pretended (`benchmarks.object_server`).
+The driver's own code plans all jobs of a Common Crawl recipe, builds their graphs and reads their receipts. Then it
+runs again over the same corpus, and finds all tasks finished. No worker runs. Instead another process reads the task
+list, and writes invented receipts, tables of receipts, and outputs of the sizes that the receipts state. The CPU time
+of this process is not counted. If the corpus is in an object store, the outputs are not written: the server pretends to
+hold them (`benchmarks.object_server`).
 """
 
 import argparse
@@ -77,7 +78,8 @@ deduplication: {scope: all}
 """
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1"}
 
-OUTPUTS = {  # of a task, by step; of other steps one file below `blocks`
+# The paths of a task's outputs, by step; `{}` is the task's name. Tasks of other steps have one output below `blocks`.
+OUTPUTS = {
     "split_offsets/checksums": (),
     "extract": ("documents/{}.parquet", "deadletters/{}.jsonl", "skipped/{}.jsonl"),
     "url_dedup/verdicts": ("verdicts/url_dedup/{}.bin",),
@@ -87,7 +89,8 @@ OUTPUTS = {  # of a task, by step; of other steps one file below `blocks`
     "tokenize/shards": ("shards/{}.arrow",),
     "corpus_index/files": ("index/{}",),
 }
-FACTS = {  # that steps with many tasks leave; others leave all that `make_up` knows
+# The names of the facts in a receipt, for steps with many tasks. Other receipts have all facts that `make_up` returns.
+FACTS = {
     "split_offsets/checksums": ("sha256",),
     "extract": ("file",),
     "url_dedup/collect": ("documents",),
@@ -110,54 +113,63 @@ FACTS = {  # that steps with many tasks leave; others leave all that `make_up` k
     "statistics/splits": (),
     "statistics/shards": (),
 }
+# Steps that map for an exchange.
 MAPPERS = ("url_dedup/keys", "url_dedup/places", "line_dedup/keys", "line_dedup/places", "neardup/texts",
            "neardup/bands", "neardup/wanted", "neardup/evidence", "tokenize/parts", "corpus_index/keys")  # fmt: skip
 TALLIED = ("extract", "filter", "clusters/survivors", "tokenize/parts")  # steps that count records
-REASONS = (Reason.REDIRECT, Reason.CONTENT_TYPE, Reason.NO_TEXT, Reason.TOO_SHORT)  # of records that are dropped
+REASONS = (Reason.REDIRECT, Reason.CONTENT_TYPE, Reason.NO_TEXT, Reason.TOO_SHORT)  # why invented records are dropped
 
 
 @dataclass
 class Clock:
-    """CPU seconds of this process by what it is at, each second once: what is called within counts for itself."""
+    """A clock that divides the CPU seconds of this process among phases.
+
+    Each second counts once: the time of an inner phase does not count for the phase around it.
+
+    Attributes:
+        seconds: CPU seconds by phase.
+        stack: The phases that have begun and not ended, the innermost last.
+        last: The CPU time of the process, in seconds, up to which everything is counted.
+    """
 
     seconds: Counter[str] = field(default_factory=Counter)
     stack: list[str] = field(default_factory=lambda: ["units of steps, findings"])
     last: float = field(default_factory=time.process_time)
 
-    def turn(self) -> None:
-        """Count the time since the last turn."""
+    def add_elapsed(self) -> None:
+        """Add the CPU time since the last call to the innermost phase."""
         now = time.process_time()
         self.seconds[self.stack[-1]] += now - self.last
         self.last = now
 
     @contextlib.contextmanager
-    def at(self, phase: str) -> Iterator[None]:
-        """Count what the block does for a phase."""
-        self.turn()
+    def in_phase(self, phase: str) -> Iterator[None]:
+        """Count the CPU time of a `with` block for a phase."""
+        self.add_elapsed()
         self.stack.append(phase)
         try:
             yield
         finally:
-            self.turn()
+            self.add_elapsed()
             self.stack.pop()
 
     def timed(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function whose time counts for a phase."""
+        """Return a function that calls the given function and counts its CPU time for a phase."""
 
         @functools.wraps(function)
         def call(*given: Any, **named: Any) -> Any:
-            with self.at(phase):
+            with self.in_phase(phase):
                 return function(*given, **named)
 
         return call
 
     def timed_entry(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a context manager whose beginning counts for a phase."""
+        """Wrap a function that returns a context manager. Only the time to enter the context counts for the phase."""
 
         @contextlib.contextmanager
         def enter(*given: Any, **named: Any) -> Iterator[Any]:
             manager = function(*given, **named)
-            with self.at(phase):
+            with self.in_phase(phase):
                 value = manager.__enter__()
             with contextlib.ExitStack() as stack:
                 stack.push(manager)
@@ -166,118 +178,154 @@ class Clock:
         return enter
 
 
+# Functions whose time counts for a phase: (module or class, name of the function, phase).
 PHASES: tuple[tuple[Any, str, str], ...] = (
     (Step, "fingerprints", "fingerprints"),
     (job, "find_finished", "looking for finished tasks"),
     (job.PlannedStep, "finish", "reading receipts"),
-    (neardup, "sweep", "sweeping together"),
-    (stage_graph, "sweep", "sweeping together"),
+    (neardup, "sweep", "removing stale files"),
+    (stage_graph, "sweep", "removing stale files"),
     (TaskWriter, "add", "task lists"),
     (RunStatus, "end_step", "adding up counts"),
 )
+# The same for functions that return a context manager: only the time to enter the context counts.
 ENTRIES = ((job, "watched", "progress"),)
 
 
 @dataclass(frozen=True)
 class ScaleEngine(DryEngine):
-    """A remote engine whose workers are one process that makes everything up."""
+    """A remote engine in which one process, which invents results, takes the place of the workers.
 
-    outside: ProcessPoolExecutor = field(kw_only=True, compare=False)
+    Attributes:
+        worker: A pool of one process, which writes the invented results.
+        clock: The clock that counts the driver's CPU time.
+    """
+
+    worker: ProcessPoolExecutor = field(kw_only=True, compare=False)
     clock: Clock = field(kw_only=True, compare=False)
 
     @property
     def is_local(self) -> bool:
-        """False: counts come from receipts."""
+        """Return False, so that the driver reads counts from receipts."""
         return False
 
     def here(self) -> "ScaleEngine":
-        """Return this engine."""
+        """Return this engine, so that jobs for the driver's machine are measured too."""
         return self
 
     def end_job(self, pipeline: "beam.Pipeline") -> None:
-        """Measure a job's graph, and wait for what stands for the workers."""
+        """Measure a job's graph, and wait until the other process has written the results of its tasks."""
         corpus = self.timings.parents[1]
         mirror = mirror_of(corpus)
-        with self.clock.at("job graphs"):
+        with self.clock.in_phase("job graphs"):
             size = self.measure(pipeline)
         url = mirror.storage.url if mirror is not None else ""
-        tasks, steps = self.outside.submit(work, corpus, url, self.recipe, self.splits).result()
+        tasks, steps = self.worker.submit(invent_job_results, corpus, url, self.recipe, self.splits).result()
         self.graphs.append(GraphSize(steps, tasks, size))
 
 
 class ScaleGraph(DryGraph):
-    """All that the driver does in a run, but for reading inputs and writing the manifest."""
+    """The work of the driver in a run, except reading the inputs and writing the manifest."""
 
-    run_turns = StageGraph.run_turns
+    run_turns = StageGraph.run_turns  # DryGraph only builds the graphs. This class also plans tasks and reads receipts.
 
     def build_graphs(self) -> list[GraphSize]:
-        """Run all jobs."""
+        """Run all jobs and return the sizes of their graphs."""
         found = super().build_graphs()
-        with contextlib.suppress(LedgerError):  # the sum over all receipts; made-up counts do not balance
+        # This adds up the counts of all receipts. Invented counts do not balance, so the call ends with LedgerError.
+        with contextlib.suppress(LedgerError):
             self.manifest()
         return found
 
 
-def work(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tuple[str, ...]]:
-    """Leave what the tasks of the job leave whose list lies in a corpus, and return their number and their steps."""
+def invent_job_results(corpus: Path, url: str, recipe: Recipe, splits: int) -> tuple[int, tuple[str, ...]]:
+    """Write outputs and receipts of all tasks of the job whose task list is in the corpus folder.
+
+    Args:
+        corpus: The corpus folder of the driver.
+        url: The corpus in the object store, or "" if the corpus is only on disk.
+        recipe: The recipe of the run.
+        splits: The number of splits of the run.
+
+    Returns:
+        The number of tasks, and the names of their steps.
+    """
     if url:
         open_mirror(corpus, url)
     *_, parts = read_all(corpus)
-    named = [split.name for part in parts if is_choice(part) for split in part.mapping.settings["splits"].value]
+    verdict_splits = [
+        split.name for part in parts if chooses_survivors(part) for split in part.mapping.settings["splits"].value
+    ]
     tasks: dict[str, list[Task]] = {}
     for task in listed_tasks(corpus):
         tasks.setdefault(task.step, []).append(task)
     for step, some in tasks.items():
         for start in range(0, len(some), receipts.ROWS):
-            leave(
-                corpus, step, some[start : start + receipts.ROWS], recipe, splits, named, receipts.tables_for(len(some))
-            )
+            few, tables = some[start : start + receipts.ROWS], receipts.tables_for(len(some))
+            invent_step_results(corpus, step, few, recipe, splits, verdict_splits, tables)
     return sum(map(len, tasks.values())), tuple(tasks)
 
 
-def is_choice(part: SharedPart) -> bool:
-    """Return True for the step that chooses survivors, which writes a file for each split."""
+def chooses_survivors(part: SharedPart) -> bool:
+    """Return True for the step that chooses survivors. This step writes a file of verdicts for each split."""
     return part.mapping.function is choose_survivors
 
 
-def leave(
-    corpus: Path, step: str, tasks: Sequence[Task], recipe: Recipe, splits: int, named: Sequence[str], tables: int
+def invent_step_results(
+    corpus: Path,
+    step: str,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    splits: int,
+    verdict_splits: Sequence[str],
+    tables: int,
 ) -> None:
-    """Leave the outputs and receipts of tasks of one step, and a table of them if the step has tables."""
-    made = {task.name: receipt_of(task, recipe, splits, named) for task in tasks}
-    mirror, sizes, left = mirror_of(corpus), Counter[str](), dict[str, bytes]()
+    """Write the outputs and receipts of some tasks of one step.
+
+    Args:
+        corpus: The corpus folder.
+        step: The name of the step.
+        tasks: Some tasks of the step.
+        recipe: The recipe of the run.
+        splits: The number of splits of the run.
+        verdict_splits: The names of the splits for which the step that chooses survivors writes verdicts.
+        tables: The number of tables of receipts of the step. If it is not 0, a table of the given tasks is written.
+    """
+    made = {task.name: invent_receipt(task, recipe, splits, verdict_splits) for task in tasks}
+    mirror, sizes, receipt_files = mirror_of(corpus), Counter[str](), dict[str, bytes]()
     for name, receipt in made.items():
         sizes.update({output.path: output.bytes for output in receipt.outputs})
         plain = {"fingerprint": receipt.fingerprint, "outputs": [output._asdict() for output in receipt.outputs]}
         plain |= {"tallies": receipt.counts, "facts": receipt.facts}
-        left[f"{RECEIPTS}/{step}/{name}.json"] = canonical_json(plain)
+        receipt_files[f"{RECEIPTS}/{step}/{name}.json"] = canonical_json(plain)
     if mirror is None:
         for path, size in sizes.items():
             (corpus / path).parent.mkdir(parents=True, exist_ok=True)
             with (corpus / path).open("wb") as file:
                 file.truncate(size)
-        for path, data in left.items():  # after the outputs: one that is newer than its receipt is hashed
+        # Receipts are written after the outputs, because the driver hashes outputs that are newer than their receipt.
+        for path, data in receipt_files.items():
             write_atomic(corpus / path, data)
     else:
-        pretend(mirror.storage.root, {**sizes, **dict.fromkeys(left, 1_000)} if tables else sizes)
-        for path, data in left.items() if not tables else ():
+        pretend_objects(mirror.storage.root, {**sizes, **dict.fromkeys(receipt_files, 1_000)} if tables else sizes)
+        for path, data in receipt_files.items() if not tables else ():
             mirror.storage.write(path, data)
     if tables:
         receipts.write_table(corpus, step, made)
 
 
-def pretend(root: str, sizes: Mapping[str, int]) -> None:
-    """Let the object server hold files of these sizes."""
+def pretend_objects(root: str, sizes: Mapping[str, int]) -> None:
+    """Make the object server pretend that it holds files of the given sizes below `root`."""
     body = "".join(f"{size} {root}/{path}\n" for path, size in sizes.items()).encode()
     url = f"{os.environ['AWS_ENDPOINT_URL']}/{PRETEND}"
     urllib.request.urlopen(urllib.request.Request(url, body, method="POST")).close()
 
 
-def receipt_of(task: Task, recipe: Recipe, splits: int, named: Sequence[str]) -> Receipt:
-    """Return a made-up receipt, about as large as a real one."""
+def invent_receipt(task: Task, recipe: Recipe, splits: int, verdict_splits: Sequence[str]) -> Receipt:
+    """Return an invented receipt, about as large as a real receipt of the task."""
     made = make_up(task, recipe, splits)
     paths = [place.format(task.name) for place in OUTPUTS.get(task.step, (f"blocks/{task.step}/{{}}",))]
-    paths += [verdict_path(split) for split in named] if task.step == SURVIVORS else []
+    paths += [verdict_path(split) for split in verdict_splits] if task.step == SURVIVORS else []
     facts = {name: made["facts"][name] for name in FACTS.get(task.step, made["facts"])}
     if task.step in MAPPERS:
         facts = {"blocks": 4_000}
@@ -294,14 +342,14 @@ def receipt_of(task: Task, recipe: Recipe, splits: int, named: Sequence[str]) ->
 
 @dataclass(frozen=True)
 class Figures:
-    """What one pass over all jobs took.
+    """The measurements of one run over all jobs.
 
     Attributes:
-        seconds: CPU time of the driver, by what it was at.
-        tasks: that ran.
-        requests: of the driver to the object store, by kind.
-        graphs: of the jobs.
-        peak: resident memory of the driver so far, in bytes.
+        seconds: CPU seconds of the driver, by phase.
+        tasks: The number of tasks that ran.
+        requests: The number of requests of the driver to the object store, by kind.
+        graphs: The sizes of the jobs' graphs.
+        peak: The peak of the driver's resident memory since it started, in bytes.
     """
 
     seconds: Counter[str]
@@ -312,27 +360,36 @@ class Figures:
 
 
 def measure(splits: int, in_store: bool, scratch: Path) -> list[Figures]:
-    """Return the figures of a run of one split, of one of many, and of one that finds everything finished."""
+    """Run the driver three times: for one split, for `splits` splits, and for the same corpus, which is then finished.
+
+    Args:
+        splits: The number of splits of the second and third run.
+        in_store: True keeps the corpus in an object store.
+        scratch: An empty folder.
+
+    Returns:
+        The figures of the three runs.
+    """
     recipe = parse_recipe(read_yaml(RECIPE.encode()), "scale")
     with contextlib.ExitStack() as stack:
         if in_store:
             stack.enter_context(object_server(scratch / "server"))
-        outside = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+        worker = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
         found = []
         for name, count in (("small", 1), ("corpus", splits), ("corpus", splits)):
             (scratch / name).mkdir(exist_ok=True)
             if in_store:
                 open_mirror(scratch / name, f"s3://bucket/{name}")
-            found.append(one_pass(recipe, scratch / name, count, outside))
+            found.append(run_driver(recipe, scratch / name, count, worker))
         return found
 
 
-def one_pass(recipe: Recipe, corpus: Path, splits: int, outside: ProcessPoolExecutor) -> Figures:
-    """Run the driver once."""
+def run_driver(recipe: Recipe, corpus: Path, splits: int, worker: ProcessPoolExecutor) -> Figures:
+    """Run the driver once over all jobs and return its figures."""
     clock, mirror = Clock(), mirror_of(corpus)
     before = Counter(mirror.storage.requests) if mirror is not None else Counter[str]()
     engine = ScaleEngine(
-        1, (), corpus / "runs/now.parts", quiet=True, recipe=recipe, splits=splits, outside=outside, clock=clock
+        1, (), corpus / "runs/now.parts", quiet=True, recipe=recipe, splits=splits, worker=worker, clock=clock
     )
     with contextlib.ExitStack() as stack:
         for owner, name, phase in PHASES:
@@ -340,7 +397,7 @@ def one_pass(recipe: Recipe, corpus: Path, splits: int, outside: ProcessPoolExec
         for owner, name, phase in ENTRIES:
             stack.enter_context(mock.patch.object(owner, name, clock.timed_entry(phase, getattr(owner, name))))
         graphs = ScaleGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
-    clock.turn()
+    clock.add_elapsed()
     requests = Counter(mirror.storage.requests) - before if mirror is not None else Counter[str]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return Figures(clock.seconds, sum(graph.units for graph in graphs), requests, list(graphs), peak)
@@ -348,7 +405,7 @@ def one_pass(recipe: Recipe, corpus: Path, splits: int, outside: ProcessPoolExec
 
 @contextlib.contextmanager
 def object_server(folder: Path) -> Iterator[None]:
-    """Run the object server, and let S3 clients find it."""
+    """Run the object server, and set the environment variables by which S3 clients find it."""
     port = servers.free_port()
     command = [sys.executable, "-m", "benchmarks.object_server", str(port)]
     with (
@@ -358,8 +415,8 @@ def object_server(folder: Path) -> Iterator[None]:
         yield
 
 
-def report(splits: int, one: Figures, first: Figures, again: Figures) -> str:
-    """Return the tables."""
+def report(splits: int, small: Figures, first: Figures, again: Figures) -> str:
+    """Return a summary and a table of the three runs that `measure` returns."""
     thousands = splits / 1_000
     phases = sorted({*first.seconds, *again.seconds}, key=lambda phase: -first.seconds[phase])
     rows = [[phase, *(f"{part.seconds[phase] / thousands:.3f}" for part in (first, again))] for phase in phases]
@@ -369,23 +426,25 @@ def report(splits: int, one: Figures, first: Figures, again: Figures) -> str:
     most = max(first.graphs, key=lambda graph: graph.units)
     return "\n".join(
         [
-            f"{splits:,} splits, {first.tasks:,} tasks in {len(first.graphs)} jobs, at most {most.units:,} in one",
+            f"{splits:,} splits, {first.tasks:,} tasks in {len(first.graphs)} jobs, at most {most.units:,} in one job",
             "",
-            table(["CPU seconds of the driver a thousand splits", "first run", "all finished"], rows),
+            table(["CPU seconds of the driver per thousand splits", "first run", "all finished"], rows),
             "",
-            f"a run of one split, imports included: {one.seconds.total():.1f} s",
-            f"peak of the driver: {again.peak / 1e6:,.0f} MB",
+            f"a run of one split, including imports: {small.seconds.total():.1f} s",
+            f"peak memory of the driver: {again.peak / 1e6:,.0f} MB",
             f"largest graph: {graph.bytes:,} bytes ({', '.join(graph.steps)})",
-            f"requests of the driver: {requests}; {first.requests.total() / first.tasks:.4f} a task",
+            f"requests of the driver: {requests}; {first.requests.total() / first.tasks:.4f} per task",
         ]
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Print the figures."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks scale", description=__doc__)
-    parser.add_argument("--splits", type=int, default=1_000)
-    parser.add_argument("--store", action="store_true", help="keep the corpus on an S3 server on loopback")
+    parser.add_argument("--splits", type=int, default=1_000, help="number of splits of the corpus (default: 1000)")
+    parser.add_argument(
+        "--store", action="store_true", help="keep the corpus in an object store: an S3 server on loopback"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as scratch:
         print(report(options.splits, *measure(options.splits, options.store, Path(scratch))))

@@ -1,6 +1,6 @@
-"""Measure documents per CPU second of each stage on real pages, Beam's share of the time, and peak memory.
+"""Measure, on real pages, the documents per CPU second of each stage, the time spent in Beam, and peak memory.
 
-The lower bound is the same pure functions called in a bare loop over the same records, without Beam, files, ledger or
+The lower bound is a plain loop that calls the same pure functions for the same records, without Beam, files, ledger or
 receipts.
 """
 
@@ -22,7 +22,7 @@ from pipeline.sources import common_crawl
 
 
 def recipe() -> Recipe:
-    """Return the demo's recipe over the real pages, with every language kept: every page reaches every stage."""
+    """Return the demo's recipe with the real pages as its only input and without canaries."""
     plain = load_recipe(ROOT / "recipes/demo.yaml")
     source = plain.sources["common_crawl"]
     rules = [rule.map_paths(lambda path: str(ROOT / path)) for rule in source.filters]
@@ -36,7 +36,7 @@ def recipe() -> Recipe:
 
 
 def page_texts() -> Iterator[str]:
-    """Yield the main text of each real page; nothing if they are not there."""
+    """Yield the main text of each real page. Yield nothing if the real pages are missing."""
     source = recipe().sources["common_crawl"]
     for path in archives():
         with open_stored(path) as stored:
@@ -45,9 +45,9 @@ def page_texts() -> Iterator[str]:
                     yield outcome.document.text
 
 
-def bare(made: Recipe) -> dict[str, tuple[int, float]]:
-    """Return the records and CPU seconds of the bare functions: {stage: (records, seconds)}."""
-    source, minhash = made.sources["common_crawl"], made.deduplication.minhash
+def measure_bare_functions(demo: Recipe) -> dict[str, tuple[int, float]]:
+    """Call the pure functions of the stages in a plain loop; return {stage: (records, CPU seconds)}."""
+    source, minhash = demo.sources["common_crawl"], demo.deduplication.minhash
     assert minhash is not None
     begun = time.process_time()
     texts, read = [], 0
@@ -71,25 +71,25 @@ def bare(made: Recipe) -> dict[str, tuple[int, float]]:
 
 
 def run() -> str:
-    """Build a corpus in one process and return its times beside the lower bound."""
+    """Build a corpus in one process and return a table of its times, beside the lower bound."""
     if not archives():
         return ABSENT
-    made = recipe()
-    bare(made)  # so that neither of the two that are compared loads models and libraries
-    floor = bare(made)
+    demo = recipe()
+    measure_bare_functions(demo)  # This call loads models and libraries, so that neither measured side loads them.
+    floor = measure_bare_functions(demo)
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         arguments = ("--direct_running_mode=in_memory",)
         begun = time.perf_counter()
-        build(made, corpus, Engine(1, arguments, corpus / "runs", quiet=True))
+        build(demo, corpus, Engine(1, arguments, corpus / "runs", quiet=True))
         wall = time.perf_counter() - begun
         (times,) = (corpus / "runs").glob("*Z.json")
         record = json.loads(times.read_bytes())
         tasks, jobs = record["tasks"], record["jobs"]
     rows = []
     for stage in sorted({task["stage"] for task in tasks}):
-        mine = [task for task in tasks if task["stage"] == stage]
-        records, seconds = sum(t["records"] for t in mine), sum(t["cpu_seconds"] for t in mine)
+        own = [task for task in tasks if task["stage"] == stage]
+        records, seconds = sum(t["records"] for t in own), sum(t["cpu_seconds"] for t in own)
         ratio = ""
         if stage in floor:
             ratio = f"{(seconds / records) / (floor[stage][1] / floor[stage][0]):.2f}"
@@ -98,8 +98,7 @@ def run() -> str:
     inside, beam = sum(task["seconds"] for task in tasks), sum(job["seconds"] for job in jobs)
     peak = max(task["peak_rss_bytes"] for task in tasks) / 2**20
     head = ["stage", "records", "CPU s", "records per CPU s", "CPU time relative to the bare calls"]
-    share = (
-        f"{wall:.1f} s in all: {inside:.1f} s in tasks, {beam - inside:.1f} s in Beam around them ({len(jobs)} jobs), "
-    )
+    share = f"{wall:.1f} s in all: {inside:.1f} s in tasks, {beam - inside:.1f} s in Beam outside tasks "
+    share += f"({len(jobs)} jobs), "
     share += f"{wall - beam:.1f} s in checksums, fingerprints and the manifest"
     return f"{table(head, rows)}\n\n{share}; peak resident memory {peak:,.0f} MiB"

@@ -1,10 +1,10 @@
-"""Count the code that one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
+"""Count the files and function calls that one record passes: `python -m benchmarks walks [--verbose] [NAME…]`.
 
-Each walk is a command on one tiny synthetic record, traced in a process of its own. A file counts as entered if one of
-its functions is called between the two ends of the walk; code that runs while a module is imported does not count.
-Calls are function entries; of a generator only the first step counts.
+Each walk is a command on one tiny synthetic record. It is traced in a separate process. A file counts as entered if one
+of its functions is called between the start and the end of the walk. Code that runs while a module is imported does not
+count. A call is an entry into a function; for a generator only the first entry counts.
 
-If you move code, adapt WALKS: a walk whose ends are never reached is an error.
+If you move code, adapt WALKS: if the start or the end of a walk is never reached, the benchmark fails.
 """
 
 import argparse
@@ -27,9 +27,10 @@ import pyarrow as pa
 
 from benchmarks.data import ROOT, table
 
-PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"  # modules whose `main` takes a command's arguments
+PIPELINE, MANIFESTS = "pipeline.__main__", "manifests.__main__"  # modules whose `main` takes command-line arguments
 NOT_OURS = {".venv", "benchmarks", "build", "tests"}  # folders whose files are not counted
-# Files with a thread that runs by the clock. They count as entered; their calls, which differ each run, do not count.
+# Files with a thread that a timer drives. These files count as entered. Their calls do not count, because the number of
+# calls differs between runs.
 TIMED = {"pipeline/beam/progress.py"}
 
 
@@ -37,8 +38,11 @@ TIMED = {"pipeline/beam/progress.py"}
 class Window:
     """The part of a run in which calls are counted: from the entry of `start` to the return of `end`.
 
-    Both have the form `FILE:FUNCTION`. If `end` is left out it is `start`, and every call of it counts, else only the
-    first call. With `everywhere` calls in all threads count, else only those of the thread that entered the window.
+    Attributes:
+        start: A function, in the form `FILE:FUNCTION`.
+        end: A function in the same form. If it is empty, each call of `start` is a window, which its return closes. If
+            it is given, only the first call of `start` opens a window.
+        everywhere: True counts calls in all threads. False counts only calls in the thread that called `start`.
     """
 
     start: str
@@ -48,7 +52,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk: a command with the placeholders `{folder}` and `{id}`, and the windows in which its calls are counted."""
+    """A command that is traced.
+
+    Attributes:
+        title: The title in the table.
+        module: The module whose `main` runs the command.
+        arguments: The arguments of the command, with the placeholders `{folder}` and `{id}`.
+        windows: The windows in which calls are counted.
+    """
 
     title: str
     module: str
@@ -99,7 +110,7 @@ WALKS = {
         "verify a corpus", MANIFESTS, ("verify", "{folder}/book", "--quiet"), (Window("manifests/__main__.py:main"),)
     ),
 }  # fmt: skip
-NEEDS_CORPUS = {"picture", "find", "verify"}  # walks over the corpus that the walk `shard` writes
+NEEDS_CORPUS = {"picture", "find", "verify"}  # walks that read the corpus written by the walk `shard`
 
 HEAD = "{name: walk, seed: 1, goal_tokens: 1000, tokenizer: {vocabulary: 320}, deduplication: {canaries: 0}, sources: "
 RECIPES = {
@@ -125,14 +136,19 @@ Every \lamp\ of a harbour is seen $d = \sqrt{{2Rh}}$ metres away \cite{{keeper}}
 
 
 class Traced(NamedTuple):
-    """The result of one walk: calls by file in the order of entry, and the number of our files that were loaded."""
+    """The result of one walk.
+
+    Attributes:
+        calls: The number of calls by file, in the order in which the files were entered.
+        loaded: The number of this project's files that were imported.
+    """
 
     calls: dict[str, int]
     loaded: int
 
 
 class Tracer:
-    """A profile function that counts calls of this project's functions while a window is open."""
+    """A profile function (`sys.setprofile`) that counts calls of this project's functions while a window is open."""
 
     def __init__(self, windows: tuple[Window, ...]) -> None:
         self.windows = windows
@@ -141,13 +157,13 @@ class Tracer:
         self.closed = [False] * len(windows)
         self._depths = [0] * len(windows)
         self._local = threading.local()
-        self._codes: dict[int, _Code] = {}  # by identity: equal code of two files compares equal
+        self._codes: dict[int, _Code] = {}  # by id(), because equal code objects of two files compare equal
 
     def __call__(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Count one event of the interpreter."""
+        """Handle one event of the interpreter: the call or the return of a function."""
         if event not in ("call", "return"):
             return
-        code = self._codes.get(id(frame.f_code)) or self._learn(frame)
+        code = self._codes.get(id(frame.f_code)) or self._describe_code(frame)
         if not code.file:
             return
         if not hasattr(self._local, "depths"):
@@ -161,13 +177,13 @@ class Tracer:
             self._leave(code)
 
     def unreached(self) -> list[str]:
-        """Return the ends of windows that were never reached."""
+        """Return the starts and ends of windows that were never reached, in the form `FILE:FUNCTION`."""
         found = [window.start for window, opened in zip(self.windows, self.opened, strict=True) if not opened]
         for window, closed in zip(self.windows, self.closed, strict=True):
             found += [] if closed else [window.end or window.start]
         return list(dict.fromkeys(found))
 
-    def _learn(self, frame: FrameType) -> "_Code":
+    def _describe_code(self, frame: FrameType) -> "_Code":
         path = Path(frame.f_code.co_filename)
         file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
         ours = file and file.partition("/")[0] not in NOT_OURS
@@ -181,9 +197,10 @@ class Tracer:
                 self._depths_of(window)[number] += 1
                 self.opened[number] = True
         if any(self._depths) or any(self._local.depths):
-            inlined = code.place.endswith(("comp>", "genexpr>"))  # functions of their own in some versions only
-            fresh = frame.f_lasti == code.first and not inlined and code.file not in TIMED
-            self.calls[code.file] = self.calls.get(code.file, 0) + fresh
+            # Comprehensions are separate functions only in some versions of Python, so they never count.
+            is_comprehension = code.place.endswith(("comp>", "genexpr>"))
+            is_first_entry = frame.f_lasti == code.first and not is_comprehension and code.file not in TIMED
+            self.calls[code.file] = self.calls.get(code.file, 0) + is_first_entry
 
     def _leave(self, code: "_Code") -> None:
         for number, window in enumerate(self.windows):
@@ -198,7 +215,14 @@ class Tracer:
 
 
 class _Code(NamedTuple):
-    """A code object, kept so that its id is not reused; its file if it is ours; its place and first instruction."""
+    """A function that was called.
+
+    Attributes:
+        code: The code object. It is kept so that its id() is not reused.
+        file: The path of its file, or "" if the file is not counted.
+        place: The function in the form `FILE:FUNCTION`.
+        first: The index of its first instruction, to tell the first entry into a generator from later entries.
+    """
 
     code: CodeType
     file: str
@@ -207,10 +231,10 @@ class _Code(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Print the files and calls of the walks.
+    """Trace walks and print a table of their files and calls.
 
     Returns:
-        The exit code: 0 on success, 1 if a walk failed or its ends were not reached.
+        The exit code: 0 on success, 1 if a walk failed or its start or end was not reached.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks walks", description="Trace one record through the code."
@@ -225,11 +249,11 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder))
         if NEEDS_CORPUS & set(names) and "shard" not in names:
-            trace_apart("shard", Path(folder))
+            trace_in_new_process("shard", Path(folder))
         for name in sorted(names, key=list(WALKS).index):
             walk = WALKS[name]
             try:
-                found = trace_apart(name, Path(folder))
+                found = trace_in_new_process(name, Path(folder))
             except RuntimeError as error:
                 print(f"error: {name}: {error}", file=sys.stderr)
                 failed = True
@@ -242,11 +266,11 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def trace_apart(name: str, folder: Path) -> Traced:
-    """Trace a walk in a process of its own.
+def trace_in_new_process(name: str, folder: Path) -> Traced:
+    """Trace a walk in a new process.
 
     Raises:
-        RuntimeError: the command failed, or the ends of the walk were not reached.
+        RuntimeError: If the command failed, or the start or end of the walk was not reached.
     """
     command = [sys.executable, "-m", "benchmarks.walks", name, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -257,26 +281,26 @@ def trace_apart(name: str, folder: Path) -> Traced:
 
 
 def trace(name: str, folder: Path) -> Traced:
-    """Trace a walk in this process, which must not have imported any module of the project yet.
+    """Trace a walk in this process. The process must not have imported the modules that the walk loads.
 
     Raises:
-        RuntimeError: the command failed, or the ends of the walk were not reached.
+        RuntimeError: If the command failed, or the start or end of the walk was not reached.
     """
     walk, tracer = WALKS[name], Tracer(WALKS[name].windows)
-    identity = document_in(folder / "book") if name in NEEDS_CORPUS else ""
+    identity = find_document_id(folder / "book") if name in NEEDS_CORPUS else ""
     arguments = [argument.format(folder=folder, id=identity) for argument in walk.arguments]
     command = importlib.import_module(walk.module).main
-    said = io.StringIO()
+    output = io.StringIO()
     threading.setprofile(tracer)
     sys.setprofile(tracer)
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             code = command(arguments)
     finally:
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
     if code:
-        raise RuntimeError(f"exit code {code}: {said.getvalue().strip()}")
+        raise RuntimeError(f"exit code {code}: {output.getvalue().strip()}")
     if unreached := tracer.unreached():
         raise RuntimeError(f"never reached {' and '.join(unreached)}: adapt WALKS")
     files = {Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
@@ -284,15 +308,15 @@ def trace(name: str, folder: Path) -> Traced:
     return Traced(tracer.calls, sum(part not in NOT_OURS for part in ours))
 
 
-def document_in(corpus: Path) -> str:
-    """Return the id of the first document of a corpus, in hexadecimal."""
+def find_document_id(corpus: Path) -> str:
+    """Return the id of the first document in the largest shard of a corpus, in hexadecimal."""
     path = min((corpus / "shards").rglob("*.arrow"), key=lambda path: -path.stat().st_size)
     with pa.memory_map(str(path)) as mapped:
         return str(pa.ipc.open_file(mapped).read_all().column("document")[0].as_py().hex())
 
 
 def write_inputs(folder: Path) -> None:
-    """Write the synthetic dumps and recipes."""
+    """Write the synthetic dumps and the recipes of all walks."""
     http = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{HTML}".encode()
     (folder / "page.warc.gz").write_bytes(record("response", "application/http; msgtype=response", "a", http))
     pages = [f"{SENTENCE}\nPage {name} says nothing else.".encode() for name in ("one", "two")]

@@ -73,10 +73,11 @@ def decode_histogram(plain: Mapping[str, int]) -> dict[int, int]:
 class FrequentNames:
     """The most frequent names of a stream, in bounded memory.
 
-    Misra and Gries 1982, merged as in Agarwal et al. 2012, "Mergeable summaries", section 2. Exact up to twice
-    `capacity` names; then the count of the (capacity + 1)-th is subtracted from all, and names without a count left are
-    dropped. A name occurred at least `counts[name]` times and at most `error` more; `error` is at most `total` /
-    (capacity + 1). The same parts added in the same order give the same summary.
+    Misra and Gries 1982, merged as in Agarwal et al. 2012, "Mergeable summaries", section 2. Exact up to `capacity`
+    names; of more, the count of the (capacity + 1)-th is subtracted from all, at the latest when the summary is
+    encoded, and names without a count left are dropped. A name occurred at least `counts[name]` times and at most
+    `error` more; `error` is at most `total` / (capacity + 1). The same parts added in the same order give the same
+    summary.
     """
 
     capacity: int

@@ -4,6 +4,7 @@ import difflib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, NoReturn
 
 from filters.errors import UserError
@@ -187,7 +188,7 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
         found: the results that each rule needs.
 
     Raises:
-        UserError: a rule's text or characters do not add up; the message names the rule.
+        UserError: a rule's characters do not add up, or it gives what it does not declare; the message names the rule.
     """
     signals: dict[str, Any] = dict(page.signals)
     removed: dict[AnyReason, Removed] = {}
@@ -196,6 +197,7 @@ def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Fi
         if page.language and "language" not in rule.SIGNALS:  # a rule that tells the language goes by what it finds
             rule = rule.for_language(page.language)
         verdict = rule.apply(page, given)
+        _check_names(rule, verdict)
         signals |= verdict.signals
         if rule.mode == "annotate":
             flags += [str(reason) for reason in (verdict.reason, *verdict.removed) if reason is not None]
@@ -221,11 +223,14 @@ def first_reason(rules: Sequence[Rule], page: Page) -> AnyReason | None:
     for rule in rules:
         if rule.at == "extract":
             try:
-                reason = rule.apply(page, Found()).reason
+                verdict = rule.apply(page, Found())
+                _check_names(rule, verdict)
             except Exception as error:
                 raise_failure([rule], error, f"the text that begins {page.text[:40]!r}")
-            if reason is not None:
-                return reason
+            if verdict.text is not None or verdict.signals:
+                raise UserError(f"rule {name_of(rule)} acts at extract, where it can only keep or drop: use at: filter")
+            if verdict.reason is not None:
+                return verdict.reason
     return None
 
 
@@ -239,6 +244,7 @@ def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | No
         if isinstance(rule, ExtractRule):
             try:
                 reason = rule.check_record(record)
+                _check_names(rule, Verdict(reason=reason))
             except Exception as error:
                 raise_failure([rule], error, f"the record of {record.url or 'no URL'}")
             if reason is not None:
@@ -267,6 +273,20 @@ def _check_custom(name: str, rule: type[Rule]) -> None:
         raise ValueError(
             f"{name}: REASONS must name its reasons, made by filters.reasons.CustomReason and beginning with custom-"
         )
+
+
+def _check_names(rule: Rule, verdict: Verdict) -> None:
+    """Raise UserError for a reason or a signal that a rule does not declare, or that cannot be stored."""
+    for reason in (verdict.reason, *verdict.removed):
+        if reason is not None and not (isinstance(reason, AnyReason) and reason in rule.REASONS):
+            raise UserError(f"rule {name_of(rule)} gives the reason {reason!r}: list it in its REASONS")
+    for name, value in verdict.signals.items():
+        kind = str if name in ("language", "bucket") else Real
+        if name not in rule.SIGNALS or not (value is None or isinstance(value, kind)):
+            wanted = "text" if kind is str else "a number"
+            raise UserError(
+                f"rule {name_of(rule)} gives the signal {name} = {value!r}: list it in its SIGNALS, and give {wanted}"
+            )
 
 
 def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:

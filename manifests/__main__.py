@@ -71,7 +71,7 @@ def _verify(options: argparse.Namespace) -> int:
     with _progress_bar(size, options.quiet or options.json) as progress:
         problems = verify(options.corpus, options.fast, progress)
     seconds = time.perf_counter() - started
-    advice = f"of each file: {advise_repair(options.corpus)}" if problems else ""
+    advice = f"to restore them: {advise_repair(options.corpus)}" if problems else ""
     if options.json:
         found = {"problems": problems, "advice": advice, "bytes": size, "seconds": seconds}
         _print_json({"manifest_sha": manifest.manifest_sha, **found})
@@ -173,9 +173,13 @@ def _freeze(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from manifests.report.page import write_report
+    from manifests.mirror import mirror_of
+    from manifests.report.page import FILE, write_report
 
-    path = str(write_report(options.corpus, options.output))
+    path, mirror = str(write_report(options.corpus, options.output)), mirror_of(options.corpus)
+    if mirror is not None and options.output is None:
+        mirror.push([FILE])
+        path = f"{mirror.storage.url}/{FILE}"
     print(json.dumps({"report": path}) if options.json else path)
     return 0
 
@@ -209,11 +213,13 @@ def _parser() -> argparse.ArgumentParser:
     add("token", type=int, help="index of the token in the shard")
     add = command("find", _find, "print the shard and row of a document, or why it is in none")
     add("what", help="hexadecimal id, first digits of an id, or URL")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"most documents to print (default {MOST_SHOWN})")
+    add("--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most documents shown (default {MOST_SHOWN})")
     add = command("duplicates", _duplicates, "print the cluster of a document: kept, removed, and the differences")
     add("document", help="hexadecimal id, first digits of an id, or URL")
     add("--no-diff", dest="diff", action="store_false", help="do not print the differences of the texts")
-    add("--most", type=int, default=MOST_SHOWN, metavar="N", help=f"removed documents to print (default {MOST_SHOWN})")
+    add(
+        "--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most removed ones shown (default {MOST_SHOWN})"
+    )
     add = command("diff", _diff, "print the differences of two corpora; exit code 1 if there are any")
     add("other", help="folder or URL of the other corpus")
     add = command("remove", _remove, "write a corpus without the documents that a list names")

@@ -133,9 +133,18 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def relative_files(root: Path) -> list[str]:
-    """Return every file below a folder, as sorted paths with forward slashes, relative to it."""
+    """Return every file below a folder, as sorted paths with forward slashes, relative to it; none if it is no folder.
+
+    Raises:
+        OSError: a folder cannot be listed, so its files may not be taken for missing ones.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
     start = len(str(root).rstrip("/")) + 1
-    return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(root) for name in names)
+    return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(root, onerror=refuse) for name in names)
 
 
 def usable_cores() -> int:

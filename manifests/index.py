@@ -201,7 +201,7 @@ class Index:
     def find_url(self, url: str) -> Iterator[Place]:
         """Yield the places of all documents with exactly this URL, in the order of shards and rows."""
         key = url_key(url)
-        yield from self._confirm("urls", key, key, lambda shard, row: shard.batch.column("url")[row].as_py() == url)
+        yield from self._confirm("urls", key, key, lambda shard, row: shard.row(row)["url"] == url)
 
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from filters.errors import UserError
 from manifests.files import canonical_json, sha256_json, unreadable, write_atomic
@@ -167,8 +167,8 @@ def advise_repair(corpus: Path) -> str:
             "or make the corpus again into a new folder"
         )
     return (
-        "give the same `python -m pipeline run` command again, which makes missing files anew and keeps all others "
-        "(delete a damaged file before)"
+        "delete each damaged file and give the same `python -m pipeline run` command again, which makes the missing "
+        "files and keeps all others"
     )
 
 
@@ -200,7 +200,10 @@ def load_manifest(corpus: Path) -> Manifest:
     if not is_folder:
         raise UserError(f"{corpus} is not a folder: give the output folder of `python -m pipeline run`")
     if not is_finished:
-        raise UserError(f"{corpus} has no {FILE}: finish the run by giving the same `python -m pipeline run` again")
+        raise UserError(
+            f"{corpus} has no {FILE}: give the output folder of a run, and if the run is not finished, give the same "
+            "`python -m pipeline run` again"
+        )
     return read_manifest(path)
 
 
@@ -212,6 +215,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         plain = json.loads(path.read_bytes())
+        canonical_json(plain)  # which refuses numbers that no JSON has, and Python reads: NaN, Infinity, 1e999
         written = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(written, str) and written.startswith("teratoken-manifest-") and written != FORMAT:
             raise UserError(
@@ -221,7 +225,7 @@ def read_manifest(path: Path) -> Manifest:
         return Manifest.model_validate(plain)
     except OSError as error:
         raise unreadable(path, error.strerror, READABLE) from error
-    except (ValueError, ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
             f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "

@@ -238,19 +238,22 @@ def stored_copy(corpus: Path, path: str, left_out: Callable[[Path], tuple[int, i
         yield copy
 
 
-def fetch_folder(corpus: Path, folder: str, suffix: str = "") -> Path:
-    """Return the local path of a folder of a corpus with all its files, which are downloaded first if need be.
+def fetch_files(corpus: Path, folder: str, suffix: str = "") -> list[Path]:
+    """Return the local paths of all files below a folder of a corpus, by name; they are downloaded first if need be.
 
     Args:
         corpus: its folder.
         folder: below it.
         suffix: of the names of the files that are needed.
+
+    Raises:
+        OSError, StorageError: a folder cannot be listed, or a file not be fetched.
     """
+    paths = [f"{folder}/{name}" for name in list_folder(corpus, folder) if name.endswith(suffix)]
     mirror = mirror_of(corpus)
     if mirror is not None:
-        paths = (entry.path for entry in mirror.storage.list_files(folder))
-        mirror.fetch_all(path for path in paths if path.endswith(suffix))
-    return corpus / folder
+        mirror.fetch_all(paths)
+    return [corpus / path for path in paths]
 
 
 def list_folder(corpus: Path, folder: str) -> list[str]:
@@ -389,16 +392,22 @@ def new_corpus(place: str) -> Iterator[Path]:
 
     Raises:
         UserError: there are files at the URL already.
+        StorageError: a file cannot be uploaded; those that were are removed again, as far as the store allows.
     """
     if not is_url(place):
         yield Path(place)
         return
     storage = connect(place.rstrip("/"))
-    if not storage.is_empty():
-        raise UserError(f"--output {place} already exists: give another URL")
+    if storage.list_files():
+        raise UserError(f"--output {place} already exists: give another URL, or delete what lies there")
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         folder = Path(scratch) / "corpus"
         yield folder
-        names = relative_files(folder) if folder.is_dir() else []
-        for name in sorted(names, key=lambda name: name == FILE):  # the manifest last
-            storage.publish(folder / name, name)
+        names = sorted(relative_files(folder), key=lambda name: name == FILE)  # the manifest last
+        try:
+            for name in names:
+                storage.publish(folder / name, name)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                storage.remove_all(names)
+            raise

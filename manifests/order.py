@@ -157,9 +157,11 @@ def stage_quotas(plan: Plan) -> list[Integers]:
     Raises:
         UserError: The caps of a stage's sources together are below its samples.
     """
-    left = np.array([int(source.max_epochs * source.windows) for source in plan.sources], np.int64)
+    stages = plan.stages or (Stage(plan.steps, tuple(source.weight for source in plan.sources)),)
+    most = sum(stage.steps for stage in stages) * plan.global_batch  # a cap above it binds nowhere, and may be huge
+    left = np.array([int(min(source.max_epochs * source.windows, most)) for source in plan.sources], np.int64)
     found: list[Integers] = []
-    for stage in plan.stages or (Stage(plan.steps, tuple(source.weight for source in plan.sources)),):
+    for stage in stages:
         weights = np.array(stage.weights, np.float64)
         used = weights > 0
         possible = int(left[used].sum()) // plan.global_batch

@@ -19,7 +19,7 @@ from filters.errors import UserError
 from filters.rule_list import name_of
 from filters.settings import Count, Positive, Share, Strict, explain
 from manifests.files import sha256_json
-from manifests.mirror import fetch, fetch_folder
+from manifests.mirror import fetch, fetch_files
 from manifests.sizes import PRESETS
 from manifests.source import Source
 
@@ -170,24 +170,13 @@ class Recipe(Strict):
 
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises UserError with one sentence about the first mistake."""
-    import yaml
-
     try:
-        plain = yaml.load(path.read_bytes(), Loader=_make_loader())
+        plain = read_yaml(path.read_bytes(), _make_loader())
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"recipe {path} is not YAML{_place_of(error)}: correct it there") from error
+    except ValueError as error:
+        raise UserError(f"recipe {path} is not YAML, {error}: correct it there") from error
     return parse_recipe(plain, str(path))
-
-
-def _place_of(error: Exception) -> str:
-    """Return what is wrong with a text of YAML, and where."""
-    import yaml
-
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f", line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1} ({error.problem})"
-    return f" ({' '.join(str(error).split())})"
 
 
 def parse_recipe(plain: Any, name: str) -> Recipe:
@@ -200,33 +189,38 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
         raise UserError(f"recipe {name}: {explain(error, Recipe)}") from error
 
 
-def read_yaml(stored: bytes) -> Any:
-    """Return the plain values of a recipe as a run wrote it; by libyaml, in a fifth of the time, where it is there.
+def read_yaml(stored: bytes, loader: Any = None) -> Any:
+    """Return plain values; without a loader by libyaml, in a fifth of the time, where it is there.
 
     Raises:
-        yaml.YAMLError, UnicodeDecodeError, ValueError: it is not YAML.
+        ValueError: it is not YAML; it says where, and why.
     """
     import yaml
 
-    return yaml.load(stored, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    try:
+        return yaml.load(stored, Loader=loader or getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1} "
+        raise ValueError(f"{place}({error.problem})") from error
+    except (yaml.YAMLError, ValueError, IndexError, AttributeError, RecursionError) as error:  # `!!int ""`, `[[[[…`
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def load_run_recipe(folder: Path) -> Recipe:
     """Return the recipe that a run wrote into its folder, and let imports find the user's modules. Raises UserError."""
-    import yaml
-
     path = fetch(folder, RECIPE_FILE)
     find_user_code(folder)
     try:
         return parse_recipe(read_yaml(path.read_bytes()), str(path))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
 
 
 def find_user_code(corpus: Path) -> None:
     """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
     folder = str(corpus / CODE)
-    if folder not in sys.path and fetch_folder(corpus, CODE).is_dir():
+    if folder not in sys.path and fetch_files(corpus, CODE):
         sys.path.append(folder)
 
 

@@ -68,7 +68,7 @@ class Shard:
     def row_of(self, token: int) -> int:
         """Return the row of the document that holds a token of the flat column. Raises IndexError outside it."""
         if not 0 <= token < len(self.tokens):
-            raise IndexError(f"the shard holds tokens 0 to {len(self.tokens) - 1}")
+            raise IndexError(f"the shard holds {len(self.tokens)} tokens, numbered from 0")
         return int(np.searchsorted(self.offsets, token, side="right")) - 1
 
     def count_tokens(self, rows: npt.NDArray[np.int64]) -> int:
@@ -76,9 +76,18 @@ class Shard:
         return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return the columns of one document, without its tokens."""
-        row = self.batch.drop_columns(["tokens"]).slice(index, 1).to_pylist()[0]
-        return dict(row)
+        """Return the columns of one document, without its tokens. Raises UserError if they are damaged."""
+        rows = check_rows(self.batch.drop_columns(["tokens"]).slice(index, 1), self.path)
+        return dict(rows.to_pylist()[0])
+
+
+def check_rows(rows: pa.RecordBatch, path: Path) -> pa.RecordBatch:
+    """Return rows of a shard whose texts and lists can be read without a fault. Raises UserError for others."""
+    try:
+        rows.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise unreadable(path, error, "run `python -m manifests verify` on its corpus") from error
+    return rows
 
 
 def view_column(column: pa.Array) -> npt.NDArray[Any]:

@@ -38,6 +38,7 @@ OTHER_HASH = "its SHA-256 is not"  # why a file was read that is another one: th
 S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
 GCS_LIMIT = timedelta(seconds=3)  # of its retries of a request, which otherwise go on for minutes in silence
 BUCKETS = ("s3", "gs", "gcs")  # schemes of stores of which the first part of a path is a bucket
+WHY = 200  # most characters of a store's own message: libhdfs names every place where Java may be
 _CHECKS = "check the bucket's name, the credentials and the network"
 # By scheme: what to do about a store that cannot be opened.
 ADVICE = {
@@ -90,7 +91,7 @@ def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
     """Return an OSError as one sentence that names the place and the file, and says what to do."""
     file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
     after = f" after {tries} tries" if tries > 1 else ""
-    why = " ".join(str(error.strerror or error).split())
+    why = textwrap.shorten(str(error.strerror or error), WHY, placeholder=" …")
     is_remote = place.startswith(tuple(f"{scheme}://" for scheme in BUCKETS))
     cause = "credentials, bucket and network" if is_remote else "disk, mount or permissions"
     return StorageError(
@@ -348,10 +349,12 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
             return _s3(bucket), f"{bucket}/{path}".rstrip("/")
         if scheme in ("gs", "gcs"):
             return _gcs(), f"{bucket}/{path}".rstrip("/")
-        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=string.punctuation))
+        # of which only HDFS has options behind a `?`; nothing has a part behind a `#`
+        kept = string.punctuation.translate({ord(mark): None for mark in ("#" if scheme == "hdfs" else "#?[]")})
+        filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=kept))
     except (ValueError, OSError, pa.ArrowException) as error:
         advice = ADVICE.get(scheme) if isinstance(error, OSError) else None
-        why = textwrap.shorten(str(error), 200, placeholder=" …")  # libhdfs names every place where Java may be
+        why = textwrap.shorten(str(error), WHY, placeholder=" …")
         raise UserError(
             f"{url} cannot be opened ({why}): {advice or 'give s3://, gs://, hdfs:// or file:// and a path'}"
         ) from error

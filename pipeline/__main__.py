@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
 QUARANTINE = "quarantine.jsonl"  # as `pipeline.beam.quarantine` calls it, which is not imported for `--help`
 STAGES = [name for name in stages.STAGES if name != "statistics"]
-EPILOG = "Arguments after `--` go to Apache Beam, as in `-- --runner=FlinkRunner --flink_master=host:8081`."
+EPILOG = "Arguments after `--` go to Apache Beam, as in `--engine flink -- --flink_master=HOST:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
 
 

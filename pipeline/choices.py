@@ -5,6 +5,7 @@ import importlib.util
 import logging
 import shutil
 import socket
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -225,8 +226,9 @@ def _told(engine: Engine, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[-1] if lines else ''}"
-        raise UserError(f"{engine.runner} {what} ({reason}): see docs/engines.md for what it needs") from error
+        reason = textwrap.shorten(f"{type(error).__name__}: {lines[-1] if lines else ''}", 200, placeholder=" …")
+        name = engine.runner.rpartition(".")[2]
+        raise UserError(f"{name} {what} ({reason}): see docs/engines.md for what it needs") from error
     finally:
         logging.disable(logging.NOTSET)
 

@@ -16,7 +16,7 @@ from filters.rule_list import Filtered, apply_rules
 from manifests.display import safe_line
 from manifests.document import Document, Locator, Part
 from manifests.manifest import Manifest, generation_folder, generation_of, load_manifest
-from manifests.mirror import StoredDump, fetch, fetch_folder, fetch_url, list_folder, open_range
+from manifests.mirror import StoredDump, fetch, fetch_files, fetch_url, list_folder, open_range
 from manifests.recipe import RECIPE_FILE, Recipe, load_run_recipe
 from manifests.source import LANGUAGE_KNOWN, Source
 from manifests.tools.corpus import CorpusReader
@@ -78,7 +78,7 @@ class Rederiver:
     def __init__(self, corpus: Path, moved: dict[str, list[str]], generation: int = 0) -> None:
         self.corpus, self.moved, self.reader = corpus, moved, CorpusReader(corpus)
         self.folder = generation_folder(corpus, generation)
-        fetch_folder(self.folder, "models")
+        fetch_files(self.folder, "models")
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = load_run_recipe(self.folder)
         if generation:  # the corpus may have been moved since

@@ -38,7 +38,11 @@ def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
         raise UserError(f"--output {target} does not end in .html or .svg: give a file name that does")
     charts = build_charts(run, unigram_losses(run, corpus))
     drawn = stack_charts(charts) if target.suffix == ".svg" else render_page(run.resolve().name, charts)
-    write_atomic(target, drawn.encode())
+    try:
+        write_atomic(target, drawn.encode())
+    except OSError as error:
+        error.filename = str(target)  # instead of the temporary name
+        raise
     return str(target)
 
 

@@ -94,13 +94,13 @@ def verify_stars(
     rounds: a group of unlike documents that share a key by accident does not hide the similar ones among them.
 
     Returns:
-        The edges, (m, 2); their similarities, (m,); the number of pairs rejected; the number of rows that were still
-        not joined after the last round.
+        The edges, (m, 2); their similarities, (m,); the number of pairs rejected; the number of rows of which
+        some pairs were still to be compared after the last round.
     """
     accepted, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     rejected = 0
+    keys, rows = _select_shared(keys, rows)
     for _ in range(max_rounds):
-        keys, rows = _select_shared(keys, rows)
         if not len(rows):
             break
         first = run_starts(keys)
@@ -111,7 +111,7 @@ def verify_stars(
         values.append(found[alike])
         rejected += int((~alike).sum())
         left = ~alike[which]
-        keys, rows = keys[~first][left], rows[~first][left]
+        keys, rows = _select_shared(keys[~first][left], rows[~first][left])
     once, which = _number_edges(np.concatenate(accepted))
     value = np.empty(len(once))
     value[which] = np.concatenate(values)  # an edge of several rounds has the same similarity in each

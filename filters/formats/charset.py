@@ -325,8 +325,7 @@ def detect_xml_encoding(opening: bytes) -> str:
     for mark, name in _XML_MARKS:
         if opening.startswith(mark):
             return name
-    declared = _XML_DECLARED.match(opening)
-    name = _find_codec(declared[1], _XML_CODECS) if declared else ""
+    name = _find_codec(_XML_DECLARED.match(opening), _XML_CODECS)
     return name if name not in ("", "utf-7") else "utf-8"
 
 
@@ -369,8 +368,7 @@ def decode_source(raw: bytes) -> str | Reason:
         return Reason.NOT_PLAIN_TEXT
     with suppress(UnicodeDecodeError):
         return _unify_line_ends(raw.decode("utf-8-sig"))
-    declared = _SOURCE_DECLARED.match(raw[:SOURCE_OPENING])
-    if declared and (name := _find_codec(declared[1], _SOURCE_CODECS)):
+    if name := _find_codec(_SOURCE_DECLARED.match(raw[:SOURCE_OPENING]), _SOURCE_CODECS):
         with suppress(UnicodeDecodeError):
             return _check_source(raw.decode(name))
     return _check_source(decode(raw, None))
@@ -388,10 +386,17 @@ def _unify_line_ends(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def _find_codec(label: bytes, families: tuple[str, ...]) -> str:
-    """Return the name of Python's codec for a label, "" for none or one that does not begin as one of `families`."""
-    try:
-        name = codecs.lookup(label.decode("ascii", "replace")).name
-    except LookupError:
+def _find_codec(declared: re.Match[bytes] | None, families: tuple[str, ...]) -> str:
+    """Return the name of Python's codec for a declared label, "" without one.
+
+    The name has to begin as one of `families`, and the label to be written in that encoding: bytes that declare UTF-16
+    or EBCDIC in ASCII are not in it (WHATWG HTML, section 13.2.3.2).
+    """
+    if declared is None:
         return ""
-    return name if name.startswith(families) else ""
+    try:
+        label = declared[1].decode("ascii")
+        name = codecs.lookup(label).name
+        return name if name.startswith(families) and declared[1].decode(name) == label else ""
+    except (LookupError, UnicodeError):
+        return ""

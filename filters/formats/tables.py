@@ -6,7 +6,7 @@ A damaged row costs itself alone: JSON Lines continue at the next newline, Parqu
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -20,6 +20,9 @@ PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
 BATCH_ROWS = 256  # rows of Parquet held at once
 LARGE_BATCH_ROWS = 64  # the same, where a row may be a whole file
+NESTING = (
+    100  # levels of a row in JSON: how many Python's parser takes depends on its version and on its caller's depth
+)
 GROUP_BYTES = 4 << 30  # decoded bytes that a row group may state for the columns that are read
 _PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, IndexError, NotImplementedError)
 
@@ -105,9 +108,10 @@ def survey_table(stored: Stored, split_bytes: int) -> tuple[list[tuple[int, int,
 
 def cut_lines(stored: Stored, split_bytes: int) -> list[int]:
     """Return where plain lines can be cut into pieces of about `split_bytes`, the file's start and end included."""
-    cuts = [0]
+    cuts, place = [0], 0
     for wanted in range(split_bytes, len(stored), split_bytes):
-        place = stored.find(b"\n", wanted - 1) + 1
+        if place < wanted:  # else the line that reaches beyond the wanted place was searched for the place before
+            place = stored.find(b"\n", wanted - 1) + 1 or len(stored)
         if cuts[-1] < place < len(stored):
             cuts.append(place)
     return [*cuts, len(stored)]
@@ -215,7 +219,18 @@ def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
         return Damage(Reason.CORRUPT_RECORD, f"not JSON: {str(error)[:80]}")
     if not isinstance(row, dict):
         return Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
+    if data.count(b"[") + data.count(b"{") > NESTING and _nests_deeper(row, NESTING):
+        return Damage(Reason.CORRUPT_RECORD, "nested too deeply")
     return row
+
+
+def _nests_deeper(row: Any, limit: int) -> bool:
+    """Return True if arrays and objects nest in more than `limit` levels."""
+    level = [row]
+    for _ in range(limit):
+        parts = chain.from_iterable(outer.values() if isinstance(outer, dict) else outer for outer in level)
+        level = [part for part in parts if isinstance(part, dict | list)]
+    return bool(level)
 
 
 def get_column(row: dict[str, Any], name: str) -> Any:

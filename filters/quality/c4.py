@@ -250,6 +250,6 @@ def url_digest(url: str) -> bytes:
 
 
 def time_key(timestamp: str) -> int:
-    """Return a number that orders times in ISO 8601 and UTC as they follow each other; 0 for none."""
+    """Return a number that orders times in ISO 8601 and UTC as they follow each other, or 0 for none."""
     digits = "".join(character for character in timestamp if character.isascii() and character.isdigit())
-    return int(digits[:_DIGITS].ljust(_DIGITS, "0") or 0)
+    return int(digits[:_DIGITS].ljust(_DIGITS, "0"))

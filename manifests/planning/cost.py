@@ -210,7 +210,8 @@ def cost_parts(cost: Cost, engine_seconds: float, core_hour_price: float | None)
     """Return the pipeline's cost by stage, its extrapolation, uncounted sources and its price, if one is given."""
     parts: list[RenderableType] = []
     if cost.steps:
-        said = "Measured on " + (f"1/{cost.scale:,.0f} of these dumps" if cost.scale >= 1.5 else "as many bytes")
+        share = f"1/{cost.scale:,.0f} of the bytes of these dumps" if cost.scale >= 1.5 else "dumps of the same size"
+        said = f"Measured on {share}"
         rough = ": an order of magnitude, no more" if cost.scale >= ROUGH_SCALE else ""
         engine = f"The engine's own {engine_seconds:.1f} s per job are not counted."
         parts += [_stage_table(cost), f"{said}{rough}. {engine}"]

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from filters.errors import UserError
-from manifests.mirror import fetch_folder
+from manifests.mirror import fetch_files
 from manifests.stages import SAMPLER, STAGES, STEPS, WorkUnit, kind_of, stage_of
 
 TEXT_COUNTER = "clusters/survivors"  # step that counts the bytes of kept text
@@ -123,11 +123,13 @@ class Rates:
 
 def find_run_records(corpus: Path) -> list[Path]:
     """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
-    runs = fetch_folder(corpus, "runs", ".json")
-    found = sorted(runs.glob("*Z.json"))
-    found += sorted(runs.glob("*.parts/*.json"))
+    paths = fetch_files(corpus, "runs", ".json")
+    found = [path for path in paths if path.parent.name == "runs" and path.name.endswith("Z.json")]
+    found += [path for path in paths if path.parent.name.endswith(".parts")]
     if not found:
-        raise UserError(f"{runs} holds no record of a run: give --rates FILE, the runs/<start>.json of another corpus")
+        raise UserError(
+            f"{corpus / 'runs'} holds no record of a run: give --rates FILE, the runs/<start>.json of another corpus"
+        )
     return found
 
 

@@ -15,7 +15,7 @@ from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS
 from manifests.ledger import STAGES
 from manifests.manifest import Manifest, load_manifest
-from manifests.mirror import fetch, fetch_folder
+from manifests.mirror import fetch, fetch_files
 from manifests.planning.rates import read_record
 
 CARDS = 24
@@ -182,7 +182,7 @@ class ReportData:
     @cached_property
     def cards(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
         """Return the models' cards by path below the corpus, and the paths of cards that are not shown."""
-        paths = sorted(fetch_folder(self.corpus, "models", ".card.json").rglob("*.card.json"))
+        paths = fetch_files(self.corpus, "models", ".card.json")
         read = {path.relative_to(self.corpus).as_posix(): _read_card(path) for path in paths[:CARDS]}
         left_out = [name for name, card in read.items() if card is None]
         left_out += [path.relative_to(self.corpus).as_posix() for path in paths[CARDS:]]
@@ -191,8 +191,8 @@ class ReportData:
     @cached_property
     def costs(self) -> tuple[dict[str, StepCost], int, list[str]]:
         """Return the cost of each step in the order of the first run, the number of runs, and paths left out."""
-        runs = fetch_folder(self.corpus, "runs", ".json")
-        paths = sorted(path for path in runs.glob("*.json") if path.name[:1].isdigit())
+        files = fetch_files(self.corpus, "runs", ".json")
+        paths = [path for path in files if path.parent.name == "runs" and path.name[:1].isdigit()]
         costs: dict[str, StepCost] = {}
         left_out = [f"runs/{path.name}" for path in paths[RUNS:]]
         for path in paths[:RUNS]:

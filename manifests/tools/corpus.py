@@ -1,6 +1,8 @@
 """The one reader of a finished corpus: manifest, index, shards, tokenizer, and the Parquet files beside the shards."""
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
@@ -11,17 +13,23 @@ import pyarrow as pa
 
 from filters.errors import UserError
 from manifests import tokenizer
-from manifests.document import Locator, locator_from
+from manifests.display import safe_line, shorten
+from manifests.document import ID_BYTES, Locator, locator_from
 from manifests.files import unreadable
 from manifests.index import Index
 from manifests.manifest import Manifest, advise_repair, generation_folder, load_manifest
-from manifests.mirror import fetch, fetch_folder, place_of
+from manifests.mirror import fetch, fetch_files, place_of
 from manifests.shard import Shard, open_shard_of
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
     import sentencepiece
+
+AGAIN = "remove it and give the run again"  # which writes it anew
+LETTER = {"file", "offset", "length", "reason", "detail"}  # keys of every line of `skipped` and `deadletters`
+
+_ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 
 
 @dataclass(frozen=True)
@@ -91,8 +99,9 @@ class CorpusReader:
             known = [entry.path for entry in self.manifest.shards()]
             if path in known:
                 raise UserError(f"{self.folder / 'shards' / path} is missing: {advise_repair(self.folder)}")
+            known.sort(key=lambda entry: entry.partition("/")[0] not in path)  # those of the same source first
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
-            raise UserError(f"no shard {path!r} in {place_of(self.folder)}: it has {some}")
+            raise UserError(f"no shard {path!r} in {place_of(self.folder)}: give a path below shards/, such as {some}")
         return self._open(self.folder, path)
 
     def document(self, path: str, row: int) -> StoredDocument:
@@ -104,23 +113,47 @@ class CorpusReader:
         size, locator = columns["cluster_size"], locator_from(columns)
         return StoredDocument(identity, columns["source"], url, path, row, start, stop, size, locator)
 
-    def decode(self, found: StoredDocument) -> str:
-        """Return the text of a document, decoded from its tokens."""
-        return str(self.tokenizer.decode(self.shard(found.shard).tokens[found.start : found.stop].tolist()))
+    def decode(self, shard: Shard, spans: Sequence[tuple[int, int]]) -> list[str]:
+        """Return the texts of ranges of a shard's tokens, start to stop."""
+        try:
+            texts: list[str] = self.tokenizer.decode([shard.tokens[slice(*span)].tolist() for span in spans])
+            return texts
+        except IndexError as error:
+            raise unreadable(shard.path, "a token id outside the vocabulary", advise_repair(self.folder)) from error
 
-    def run_files(self, kind: str, pattern: str, source: str = "") -> list[tuple[str, Path]]:
+    def run_files(self, kind: str, suffix: str, source: str = "") -> list[tuple[str, Path]]:
         """Return (source, file) of a kind of files, such as `dropped`, of all runs, by generation and name."""
-        for folder in self.run_folders:
-            fetch_folder(folder, f"{kind}/{source}".rstrip("/"))
-        roots = [folder / kind for folder in self.run_folders]
-        found = [(root, path) for root in roots for path in sorted((root / source).rglob(pattern))]
-        return [(path.relative_to(root).parts[0], path) for root, path in found]
+        return [
+            (path.relative_to(folder / kind).parts[0], path)
+            for folder in self.run_folders
+            for path in fetch_files(folder, f"{kind}/{source}".rstrip("/"), suffix)
+        ]
 
-    def letters(self, kind: str, source: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield (source, line) of a kind of files of JSON lines, `skipped` or `deadletters`, of all runs."""
-        for name, path in self.run_files(kind, "*.jsonl", source):
-            with path.open("rb") as file:
-                yield from ((name, line) for line in file)
+    def letters(self, kind: str, holding: bytes, source: str = "") -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+        """Yield (source, line, its values) of the lines of `skipped` or `deadletters` of all runs that hold some bytes.
+
+        A line's values are the place of a record, and why it is no document.
+        """
+        for name, path in self.run_files(kind, ".jsonl", source):
+            try:
+                with path.open("rb") as file:
+                    for line in file:
+                        if holding in line:
+                            values = json.loads(line)
+                            if not isinstance(values, dict) or not values.keys() >= LETTER:
+                                raise ValueError("a line that names no record")
+                            yield name, line, values
+            except (OSError, ValueError) as error:
+                raise unreadable(path, error, AGAIN) from error
+
+
+def parse_digits(query: str) -> str:
+    """Return an id, or the beginning of one, in lower case; "" for a URL. Raises UserError for what is neither."""
+    if _ID.fullmatch(query.lower()):
+        return query.lower()
+    if not query or query != query.encode(errors="replace").decode():
+        raise UserError(f"{safe_line(shorten(query, 60))!r} is neither an id nor a URL in UTF-8: give one of them")
+    return ""
 
 
 def parquet_files(folder: Path, kind: str) -> list[Path]:
@@ -129,7 +162,7 @@ def parquet_files(folder: Path, kind: str) -> list[Path]:
     Raises:
         UserError: The corpus has no such file.
     """
-    found = sorted(fetch_folder(folder, kind).rglob("*.parquet"))
+    found = fetch_files(folder, kind, ".parquet")
     if not found:
         raise UserError(f"{folder} has no {kind}/: give the output folder of a finished `python -m pipeline run`")
     return found
@@ -160,4 +193,4 @@ def open_parquet(path: Path) -> Iterator["pq.ParquetFile"]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, KeyError, pa.ArrowException) as error:
-        raise unreadable(path, error, "remove it and give the run again") from error
+        raise unreadable(path, error, AGAIN) from error

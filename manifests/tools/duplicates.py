@@ -19,7 +19,7 @@ from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 from manifests.manifest import GENERATIONS, generation_folder
 from manifests.mirror import list_folder, place_of
-from manifests.tools.corpus import open_parquet, parquet_files, scan_parquet
+from manifests.tools.corpus import open_parquet, parquet_files, parse_digits, scan_parquet
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,7 +30,6 @@ LINE_CHARACTERS = 300  # most characters of a line that are shown
 _BREAK = re.compile(r"\n|(?<=[.!?]) ")  # texts are compared by sentence: web text has whole paragraphs on a line
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
-_ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 _IDENTITY = pa.binary(ID_BYTES)
 _ORDER = [("similarity", "ascending"), ("removed", "ascending")]
 
@@ -170,23 +169,23 @@ def find_removed(folder: Path, document: str, most: int) -> list[Removed]:
 
 def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
     found = _find_ids(clean, document)
-    by_id = _ID.fullmatch(document.lower())
-    named = f"an id that begins with {document.lower()}" if by_id else f"the URL {_printable(document)}"
+    digits = parse_digits(document)
+    named = f"an id that begins with {digits}" if digits else f"the URL {_printable(document)}"
     if not found:
         raise UserError(
             f"no clean document of {place_of(folder)} has {named}: give an id, the beginning of one, or a whole URL"
         )
     if len(found) > 1:
         some = ", ".join(identity.hex() for identity in found[:4]) + (", …" if len(found) > 4 else "")
-        hint = "give more digits of one" if by_id else "give the id of one"
+        hint = "give more digits of one" if digits else "give the id of one"
         raise UserError(f"{len(found):,} documents have {named}: {hint} of {some}")
     return found[0]
 
 
 def matches(document: str) -> pc.Expression:
     """Return the condition that a row with `id` and `url` matches an id, the beginning of one, or a URL."""
-    prefix = document.lower()
-    if not _ID.fullmatch(prefix):
+    prefix = parse_digits(document)
+    if not prefix:
         return pc.field("url") == document
     low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
     return (pc.field("id") >= low) & (pc.field("id") <= high)
@@ -194,7 +193,7 @@ def matches(document: str) -> pc.Expression:
 
 def _find_ids(clean: list[Path], document: str) -> list[bytes]:
     """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
-    columns = ["id"] if _ID.fullmatch(document.lower()) else ["id", "url"]
+    columns = ["id"] if parse_digits(document) else ["id", "url"]
     found = scan_parquet(clean, columns, matches(document))
     return [identity for _, _, table in found for identity in table["id"].to_pylist()]
 

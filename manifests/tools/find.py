@@ -1,8 +1,6 @@
 """`find`: the shard and row of a document, or why it is in none, given its id, the beginning of one, or its URL."""
 
 import itertools
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,19 +8,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from manifests.display import MOST_SHOWN, safe_line
-from manifests.document import ID_BYTES
 from manifests.files import canonical_json
 from manifests.manifest import HISTORY, read_manifest
 from manifests.mirror import fetch, list_folder, place_of
-from manifests.tools.corpus import CorpusReader, StoredDocument, scan_parquet
+from manifests.tools.corpus import CorpusReader, StoredDocument, parse_digits, scan_parquet
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 PLACE = ("file", "offset", "length", "member")  # the columns of a dropped record that say where its bytes lie
-
-_ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +109,12 @@ def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
         most: documents that are returned, at least one. Other files are read only when no shard holds a match.
 
     Raises:
-        UserError: the corpus has no manifest or no index.
+        UserError: the query is empty or not UTF-8, or the corpus has no manifest or no index.
     """
     reader, most = CorpusReader(corpus), max(1, most)
-    digits = query.lower()
-    queries = [digits] if _ID.fullmatch(digits) else vary_port(query)
-    look_up = reader.index.find_prefix if _ID.fullmatch(digits) else reader.index.find_url
+    digits = parse_digits(query)
+    queries = [digits] if digits else vary_port(query)
+    look_up = reader.index.find_prefix if digits else reader.index.find_url
     places = itertools.chain.from_iterable(map(look_up, queries))
     held = [reader.document(place.shard, place.row) for place in itertools.islice(places, most + 1)]
     removed = [] if held else _find_removed(reader, queries, most)
@@ -137,7 +132,7 @@ def _explain_unseen(reader: CorpusReader) -> Iterator[str]:
                 f"the removal list of SHA-256 {removal.list_sha256} took {removal.documents:,} documents out of the "
                 f"parent corpus, manifest_sha {manifest.parent}: `find` in that corpus shows whether it had this one"
             )
-    if letters := sum(1 for _ in reader.letters("deadletters")):
+    if letters := sum(1 for _ in reader.letters("deadletters", b"")):
         yield (
             f"a corrupt or too large record may have no URL and no id: deadletters/ lists {letters:,} records that "
             "could not be read"
@@ -179,7 +174,7 @@ def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
     from manifests.tools.duplicates import matches
 
     columns = ["id", "url", "reason", *PLACE]
-    for source, path in reader.run_files("dropped", "*.parquet"):
+    for source, path in reader.run_files("dropped", ".parquet"):
         for _, _, table in scan_parquet([path], columns, matches(query)):
             for row in table.to_pylist():
                 document, place = row.pop("id").hex(), {name: row[name] for name in PLACE}
@@ -188,8 +183,6 @@ def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
 
 def _read_skipped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
     quoted = canonical_json({"url": query}).strip()[1:-1]
-    for source, line in itertools.chain(reader.letters("skipped"), reader.letters("deadletters")):
-        if quoted in line:
-            row = json.loads(line)
-            place = {name: row[name] for name in PLACE if name in row}
-            yield DroppedRecord("", source, row["url"], row["reason"], row["detail"], **place)
+    for source, _, row in itertools.chain(*(reader.letters(kind, quoted) for kind in ("skipped", "deadletters"))):
+        place = {name: row[name] for name in PLACE if name in row}
+        yield DroppedRecord("", source, query, row["reason"], row["detail"], **place)

@@ -20,6 +20,7 @@ from filters.dedup.minhash import wide_shingle_hashes, word_hashes
 from filters.errors import UserError
 from manifests.files import sha256_bytes, write_atomic
 from manifests.manifest import ShardEntry
+from manifests.shard import check_rows
 from manifests.tools.corpus import CorpusReader
 
 NGRAM = 13  # words in an n-gram
@@ -133,6 +134,7 @@ def _read_documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iter
     """Yield (id, URL, decoded text) of the documents of shards."""
     for entry in entries:
         shard = reader.shard(entry.path)
-        ids, urls = (shard.batch.column(name).to_pylist() for name in ("document", "url"))
-        for row, (start, stop) in enumerate(zip(shard.offsets[:-1].tolist(), shard.offsets[1:].tolist(), strict=True)):
-            yield ids[row], urls[row] or "", reader.tokenizer.decode(shard.tokens[start:stop].tolist())
+        rows = check_rows(shard.batch.select(["document", "url"]), shard.path)
+        ids, urls = (column.to_pylist() for column in rows.columns)
+        for identity, url, span in zip(ids, urls, itertools.pairwise(shard.offsets.tolist()), strict=True):
+            yield identity, url or "", *reader.decode(shard, [span])

@@ -11,11 +11,13 @@ its subdomains as well. Empty lines and lines that begin with `#` are ignored.
 
 import itertools
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.reasons import Reason
-from manifests.display import safe_line, shorten
+from manifests.display import format_quantity, safe_line, shorten
 from manifests.files import canonical_json, link_or_copy, new_folder, sha256_bytes, sha256_file, write_atomic
 from manifests.index import FOLDER, Entries, Part, Place, pack_entries, parse_name, write_part
 from manifests.ledger import tally_from
@@ -41,7 +43,7 @@ from manifests.manifest import (
     write_manifest,
 )
 from manifests.mirror import fetch, list_folder, place_of
-from manifests.shard import write_shard
+from manifests.shard import check_rows, write_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.find import vary_port
 
@@ -119,13 +121,18 @@ class Outcome:
         """Yield lines for people."""
         documents, tokens = self.removed.documents, self.removed.tokens
         for source in sorted(documents):
-            yield f"{source}: {documents[source]:,} documents, {tokens[source]:,} tokens"
-        total = f"{documents.total():,} documents, {tokens.total():,} tokens"
+            yield f"{source}: {_quantities(documents[source], tokens[source])}"
+        total = _quantities(documents.total(), tokens.total())
         yield f"in all: {total}, in {self.shards[0]:,} of {self.shards[1]:,} shards"
         if idle := self.removed.idle:
             some = ", ".join(map(str, idle[:10])) + (", …" if len(idle) > 10 else "")
-            yield f"{len(idle):,} of {self.listed:,} entries match nothing (lines {some})"
+            lines = "line" if len(idle) == 1 else "lines"
+            yield f"{len(idle):,} of {self.listed:,} entries match nothing ({lines} {some})"
             yield "a page whose text stands under another URL is no match: `python -m manifests find` names that URL"
+
+
+def _quantities(documents: int, tokens: int) -> str:
+    return f"{format_quantity(documents, 'documents')}, {format_quantity(tokens, 'tokens')}"
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
@@ -183,11 +190,20 @@ def parse_line(entry: str) -> Entry | None:
         return "document", lower
     if repository := _REPOSITORY.fullmatch(lower):
         return "repository", repository[1].removesuffix(".git")
-    try:  # internationalised names in Punycode (RFC 5891), no dot at the end, as in URLs
-        host = lower.removeprefix("domain:").strip().rstrip(".").encode("idna").decode()
-    except UnicodeError:
-        return None
+    host = ascii_host(lower.removeprefix("domain:").strip())
     return ("domain", host) if _HOST.fullmatch(host) else None
+
+
+def ascii_host(host: str) -> str:
+    """Return a host as DNS has it, for all its spellings in URLs (WHATWG URL, 3.5): no escapes, no dot at the end.
+
+    Labels beyond ASCII are in Punycode (RFC 5891), which unlike Python's "idna" takes no ß for ss.
+    """
+    if not host.isascii() or "%" in host:
+        lower = "".join(map(str.lower, unquote(host)))  # one by one: in a word, Python ends it with another sigma
+        labels = unicodedata.normalize("NFKC", lower).replace("。", ".").split(".")
+        host = ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
+    return host.lower().rstrip(".")
 
 
 def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
@@ -210,7 +226,8 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
             found.setdefault(place.shard, []).append(np.array([place.row], np.int64))
             hit.add((kind, value))
     for entry in reader.manifest.shards() if domains or repositories else ():
-        urls = index.shard(entry.path).batch.column("url")
+        shard = index.shard(entry.path)
+        urls = check_rows(shard.batch.select(["url"]), shard.path).column(0)
         for start in range(0, len(urls), ROWS_AT_ONCE):
             for mask, listed_here in _scan_urls(urls.slice(start, ROWS_AT_ONCE), domains, repositories):
                 hit |= listed_here
@@ -236,7 +253,7 @@ def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Ite
             yield mask, {(kind, name) for names in matched for name in names}
 
     if domains:
-        yield from match("domain", HOST, lambda name: domains & set(_parent_domains(name.rstrip("."))))
+        yield from match("domain", HOST, lambda name: domains & set(_parent_domains(ascii_host(name))))
     if repositories:
         yield from match("repository", REPOSITORY, lambda name: repositories & {name.removesuffix(".git")})
 
@@ -324,8 +341,8 @@ class _Writer:
         """Return the number of characters in removed documents, decoded from their tokens, for the ledger."""
         shard, total = self.reader.shard(path), 0
         for start in range(0, len(rows), DECODED_AT_ONCE):
-            spans = [slice(*shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
-            total += sum(map(len, self.reader.tokenizer.decode([shard.tokens[span].tolist() for span in spans])))
+            spans = [tuple(shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
+            total += sum(map(len, self.reader.decode(shard, spans)))
         return total
 
     def _index(self, entry: IndexEntry) -> IndexEntry:

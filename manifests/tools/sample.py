@@ -1,7 +1,6 @@
 """`sample`: documents drawn by keyed hash: from the shards, decoded, or from the dropped records of one reason."""
 
 import heapq
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -13,14 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.display import safe, safe_line, shorten
+from manifests.display import format_quantity, safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.manifest import ShardEntry, generation_of
-from manifests.mirror import fetch, fetch_folder, list_folder, place_of
+from manifests.mirror import fetch, fetch_files, list_folder, place_of
 from manifests.order import permute
 from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
@@ -155,7 +153,7 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
             f"the ledger of {place_of(corpus)} has nothing dropped as {query.reason}{where}: "
             "`show` lists the reasons it has"
         )
-    note = f"{dropped:,} were dropped as {query.reason}"
+    note = f"{format_quantity(dropped, 'records')} dropped as {query.reason}"
     if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
         return Sample(_draw_lines(reader, query, "deadletters"), note)
     return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
@@ -189,24 +187,27 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
             f"{reader.folder} has no clean/, which holds languages and scores: leave out --language and --score"
         )
     drawn: list[SampledDocument] = []
-    looked = 0
+    looked, asked = 0, {name for name in (query.language and "language", query.score and query.score[0]) if name}
     for side, entry, row in _draw_rows(shards, query.seed, MOST_DRAWN if filtered else query.number):
         looked += 1
         one = reader.document(entry.path, row)
         place, identity = one.locator, bytes.fromhex(one.document)
         found = signals[generation_of(entry.path)].of(one.source, place.file, place.offset, identity)
+        asked -= found.keys()
         if query.matches(found):
             facts = {name: getattr(one, name) for name in ("document", "source", "url")}
             facts |= {"side": side, "shard": one.shard, "row": row, "token": one.start, "tokens": one.stop - one.start}
             facts |= {"cluster_size": one.cluster_size}
-            drawn.append(SampledDocument(facts | found, reader.decode(one)))
+            (text,) = reader.decode(reader.shard(one.shard), [(one.start, one.stop)])
+            drawn.append(SampledDocument(facts | found, text))
         if len(drawn) == query.number:
             break
     note = "" if known else "this corpus has no clean/: languages and scores are not known"
     if filtered and len(drawn) < query.number:
         more = looked < sum(entry.documents for _, entry in shards)
-        note = f"of {looked:,} documents drawn, {len(drawn):,} are as asked"
+        note = f"{len(drawn):,} of the {looked:,} documents that were drawn fit the filters"
         note += ", and there are more that were not looked at" if more else ""
+        note += f": none of them has a {' or a '.join(sorted(asked))}" if asked else ""
     elif not drawn:
         note = "there is no such document in the shards"
     return Sample(drawn, note)
@@ -225,19 +226,21 @@ def _draw_rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> It
 def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
     """Draw from the dropped documents of which the run kept a copy."""
     offered = []
-    for source, path in reader.run_files("dropped", "*.parquet", query.source):
-        table = pq.read_table(path, columns=["reason", "id", "text"])
-        kept = pc.and_(pc.equal(table["reason"], query.reason), pc.is_valid(table["text"]))
-        rows = np.flatnonzero(kept.to_numpy()).tolist()
-        offered += [(order_key(query.seed, "sample", table["id"][row].as_py()), source, path, row) for row in rows]
+    chosen = (pc.field("reason") == query.reason) & pc.field("text").is_valid()
+    for source, path in reader.run_files("dropped", ".parquet", query.source):
+        for _, group, table in scan_parquet([path], ["reason", "id", "text"], chosen):
+            ids = table["id"].to_pylist()
+            offered += [(order_key(query.seed, "sample", identity), source, path, group, identity) for identity in ids]
     if not offered:  # dropped by `extract`, which keeps the places of records, or not kept
         places = _draw_lines(reader, query, "skipped")
         if places:
             return Sample(places, f"{note} by extract, which keeps their places, but never their text")
         return Sample([], f"{note}, and the run kept none: give --keep-dropped N, which keeps what filters drop")
     drawn = []
-    for _, source, path, row in heapq.nsmallest(query.number, offered):
-        plain = pq.read_table(path).slice(row, 1).to_pylist()[0]
+    for _, source, path, group, identity in heapq.nsmallest(query.number, offered):
+        with open_parquet(path) as file:
+            table = file.read_row_group(group).filter(pc.field("id") == pa.scalar(identity, pa.binary(ID_BYTES)))
+        plain = table.to_pylist()[0]
         facts = {name: plain[name] for name in ("url", "reason", "file", "offset", "member")}
         drawn.append(SampledDocument({"document": plain["id"].hex(), "source": source, **facts}, plain["text"]))
     return Sample(drawn, f"{note}, of which the run kept {len(offered):,}")
@@ -249,7 +252,7 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
         return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
     for folder in reader.run_folders:
-        paths = sorted(fetch_folder(folder, "duplicates").rglob("*.parquet"))
+        paths = fetch_files(folder, "duplicates", ".parquet")
         for _, _, table in scan_parquet(paths, ["removed", "reason"], pc.field("reason") == query.reason):
             removed = table["removed"].to_pylist()
             ids += [(order_key(query.seed, "sample", identity), identity.hex(), folder) for identity in removed]
@@ -267,8 +270,10 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
 
 def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
     """Draw from the lines of one kind of file that have the reason asked for."""
-    lines = ((source, line) for source, line in reader.letters(kind, query.source)
-             if json.loads(line)["reason"] == query.reason)  # fmt: skip
-    keyed = ((order_key(query.seed, "sample", source.encode() + line), source, line) for source, line in lines)
-    chosen = heapq.nsmallest(query.number, keyed)
-    return [SampledDocument({"source": source, **json.loads(line)}, None) for _, source, line in chosen]
+    keyed = (
+        (order_key(query.seed, "sample", source.encode() + line), source, line, values)
+        for source, line, values in reader.letters(kind, query.reason.encode(), query.source)
+        if values["reason"] == query.reason
+    )
+    chosen = heapq.nsmallest(query.number, keyed, key=lambda one: one[:3])
+    return [SampledDocument({"source": source, **values}, None) for _, source, _, values in chosen]

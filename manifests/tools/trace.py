@@ -58,6 +58,5 @@ def trace(corpus: Path, shard_name: str, token: int) -> Lineage:
         found = reader.document(shard_name, shard.row_of(token))
     except IndexError as error:
         raise UserError(f"{shard_name} has no token {token}: {error}") from error
-    piece = reader.tokenizer.id_to_piece(int(shard.tokens[token]))
-    around = shard.tokens[max(found.start, token - AROUND) : min(found.stop, token + AROUND + 1)].tolist()
-    return Lineage(**vars(found), token=token, piece=piece, text=reader.tokenizer.decode(around))
+    (text,) = reader.decode(shard, [(max(found.start, token - AROUND), min(found.stop, token + AROUND + 1))])
+    return Lineage(**vars(found), token=token, piece=reader.tokenizer.id_to_piece(int(shard.tokens[token])), text=text)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from filters.errors import UserError
-from manifests.display import format_bytes
+from manifests.display import format_bytes, format_quantity
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
 from manifests.mirror import mirror_of, place_of
@@ -209,7 +209,7 @@ class Progress:
         self.status.update(self.total, self.counts, [], [])
         if not self.quiet:
             seconds = time.monotonic() - self.started
-            self._say(f"{self.total} tasks, {seconds:.1f} s{self._rate(', ')}")
+            self._say(f"{format_quantity(self.total, 'tasks')}, {seconds:.1f} s{self._rate(', ')}")
 
     def _say(self, text: str) -> None:
         print(f"{self.step:10} {text}", file=self.terminal, flush=True)

@@ -195,7 +195,7 @@ def _format_report(found: dict[str, Any], named: bool) -> str:
         f"near-duplicates{' of ' + ', '.join(found['sources']) if named else ''}: {minhash.bands} bands of "
         f"{minhash.rows} rows, half of the pairs at {half_point(minhash.bands, minhash.rows):.2f} become candidates",
         "",
-        "  Jaccard  promised  found of copies",
+        "  Jaccard  expected  canaries that were found",
     ]
     for level in levels:
         low, high = confidence_interval(level.found, level.planted)
@@ -204,7 +204,7 @@ def _format_report(found: dict[str, Any], named: bool) -> str:
     accepted, right = sum(level.accepted for level in levels), sum(level.right for level in levels)
     if accepted and minhash.verify == "signatures":
         lines.append(
-            f"  of {accepted:,} copies accepted by their estimated similarity, {right / accepted:.1%} are as like as "
-            f"{minhash.threshold} in truth; `verify: exact` accepts no other"
+            f"  {right / accepted:.1%} of the {accepted:,} canaries that were accepted by their estimated similarity "
+            f"have a true similarity of at least {minhash.threshold} (100% with `verify: exact`)"
         )
     return "\n".join(lines + [one["message"] for one in found["findings"]])

@@ -294,7 +294,7 @@ def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str =
             raise ValueError("too large")
         found = parse(path.read_bytes())
     except (OSError, ValueError, KeyError, ElementTree.ParseError, UserError) as error:
-        raise UserError(f"{path} is not {kind} ({error}): {advice}") from error
+        raise UserError(f"{path} is not {kind} ({getattr(error, 'strerror', None) or error}): {advice}") from error
     if not found:
         raise UserError(f"{path} is not {kind} (it lists no files): {advice}")
     return found

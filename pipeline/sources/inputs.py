@@ -31,6 +31,14 @@ _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 
+class NoMatchError(UserError):
+    """No file matches a path or glob."""
+
+    def __init__(self, source: str, pattern: str) -> None:
+        super().__init__(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
+        self.source, self.pattern = source, pattern
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """One dump file.
@@ -73,7 +81,7 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
     places: dict[str, str] = {}
     for pattern in patterns:
         for name, path in [] if is_stored(pattern) else _find_matches(source, pattern, corpus, terminal):
-            place = pattern if is_url(pattern) else str(path.resolve())
+            place = pattern if is_url(pattern) else os.path.realpath(path)
             if places.setdefault(name, place) != place:
                 raise UserError(
                     f"source {source}: {places[name]} and {place} would both be named {name!r}: "
@@ -197,16 +205,16 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
     if not paths:
-        raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
+        raise NoMatchError(source, pattern)
     prefix = fixed_prefix(str(path))
     return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 
 
-def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
+def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
 
-    `glob.glob` leaves such folders out in silence. A path may come twice. A link to a folder `above` (device and
-    inode), through which `**` came here, is not followed: each file below would have names without end.
+    `glob.glob` leaves such folders out in silence. A path may come twice. A link that leads back to a folder
+    `above`, through which `**` came here, is not followed: each file below would have names without end.
     """
     if not parts:
         if _is_input(folder):
@@ -217,8 +225,7 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[tuple[int,
         yield from _find_inputs(folder / part, rest)
         return
     try:
-        status = folder.stat()
-        this = frozenset([(status.st_dev, status.st_ino)])
+        this = frozenset([os.path.realpath(folder)])
         if part == "**" and this <= above:
             return
         with os.scandir(folder) as entries:

@@ -198,17 +198,20 @@ def _group_splits(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group
     for split, file in splits.items():
         key = order_key(recipe.seed, "lines", f"{source_of(split)}/{file}".encode())
         files.setdefault(source_of(split), {})[file] = key
-    scopes: dict[tuple[str, str], str] = {}
+    scopes: dict[tuple[str, str], tuple[str, str]] = {}
     for source, keys in files.items():
         places: Counter[str] = Counter()  # files so far, by dump: CCNet never compares two dumps
         for file in sorted(keys, key=lambda name: (keys[name], name)):
             dump, group = dump_of(file), places[dump_of(file)] // rules[source].files
             named = {"files": f"{dump} {group}", "dump": dump, "all": ""}[rules[source].scope]
-            scopes[source, file] = f"{source} {named}"
+            scopes[source, file] = f"{source} {named}", f"{dump} {keys[file] % CCNET_PARTS}"
             places[dump] += 1
-    numbers = {scope: number for number, scope in enumerate(sorted(set(scopes.values())))}
+    groups, parts = (
+        {name: number for number, name in enumerate(sorted({names[at] for names in scopes.values()}))} for at in (0, 1)
+    )
     found = {}
     for split, file in splits.items():
         source = source_of(split)
-        found[split] = _Group(numbers[scopes[source, file]], files[source][file] % CCNET_PARTS, rules[source])
+        scope, part = scopes[source, file]
+        found[split] = _Group(groups[scope], parts[part], rules[source])
     return found

@@ -9,7 +9,7 @@ import heapq
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
 FILE = "statistics.json"
 
-NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}  # in a summary; up to twice as many are exact
+NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}  # in a summary; more are not exact
 SHOWN_NAMES = 50
 EXAMPLES = 3  # of dropped records, by source and reason
 EXAMPLE_CHARACTERS = 300
@@ -111,10 +111,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
     histograms = defaultdict[str, Counter[int]](Counter)
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
-    for start, batch in _read_batches(corpus / f"clean/{split}.parquet"):
-        stays = np.ones(batch.num_rows, bool)
-        stays[[row - start for row in went if start <= row < start + batch.num_rows]] = False
-        batch = batch.filter(pa.array(stays))
+    for batch in _read_batches(corpus / f"clean/{split}.parquet", went):
         documents += batch.num_rows
         histograms["characters"].update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
         histograms["score"].update(count_bins(_to_floats(batch["reference_score"]), SHARE_EDGES))
@@ -208,13 +205,15 @@ class _Merged:
         }
 
 
-def _read_batches(path: Path) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield (number of its first row, batch) over the columns that are summed up."""
+def _read_batches(path: Path, went: Iterable[int]) -> Iterator[pa.RecordBatch]:
+    """Yield the columns that are summed up of the documents that stay; `went`: rows of the others."""
     columns = ["text", "url", "timestamp", "licence", "language", "perplexity", "bucket", "reference_score"]
     start = 0
     with pq.ParquetFile(path) as file:
+        stays = np.ones(file.metadata.num_rows, bool)
+        stays[list(went)] = False
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            yield start, batch
+            yield batch.filter(pa.array(stays[start : start + batch.num_rows]))
             start += batch.num_rows
 
 

@@ -7,6 +7,7 @@ on workers; `train` trains on them in the order of their keys, up to each source
 import heapq
 import io
 import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -226,10 +227,11 @@ def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
             minloglevel=2,
         )
     except RuntimeError as error:
-        why = str(error).rpartition("] ")[2] or str(error)
+        most = re.search(r"set it to a value <= (\d+)", str(error))
+        why = "" if most or not seen["characters"] else f" ({str(error).rpartition('] ')[2] or error})"
         raise UserError(
-            f"no tokenizer of {rules.vocabulary} pieces can be trained on {seen['characters']} characters ({why}): "
-            "lower tokenizer.vocabulary or give more text"
+            f"no tokenizer of {rules.vocabulary:,} pieces can be trained on {seen['characters']:,} characters{why}: "
+            f"lower tokenizer.vocabulary{f' to at most {most[1]}' if most else ''}, or give more text"
         ) from error
     return model.getvalue()
 

@@ -24,4 +24,8 @@ def test_the_command_prints_derived_figures(
     monkeypatch.setattr(dry_run, "RUNS", (("demo", 2, "full"),))
     assert main(["--device", "cuda", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("Derived, not measured") and "| a rank | demo on 2 |" in said and "floor by FLOP" in said
+    assert (
+        said.startswith("Derived, not measured")
+        and "| per rank | demo on 2 |" in said
+        and "lower bound by FLOP" in said
+    )

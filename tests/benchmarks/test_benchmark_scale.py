@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import scale
 from benchmarks.data import ROOT
-from benchmarks.scale import Clock, Figures, object_server, pretend, report
+from benchmarks.scale import Clock, Figures, object_server, pretend_objects, report
 from manifests.storage import Entry, Storage
 from pipeline.dryrun import GraphSize
 
@@ -27,7 +27,7 @@ def test_the_object_server_holds_what_is_written_and_what_is_pretended(tmp_path:
             storage.write(path, data)
             assert storage.read(path) == data
         assert storage.read_range("large", 255, 3) == large[255:258]
-        pretend(storage.root, {f"many/{number:04d}": number for number in range(2_500)})
+        pretend_objects(storage.root, {f"many/{number:04d}": number for number in range(2_500)})
         assert storage.list_files("many") == [Entry(f"many/{number:04d}", number, STAMP) for number in range(2_500)]
         assert storage.list_sizes("many") == {f"many/{number:04d}": number for number in range(2_500)}
         assert storage.read("many/0003") == bytes(3)
@@ -64,7 +64,7 @@ def test_every_second_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     clock.timed("outer", work_twice)()
     work(8.0)
-    clock.turn()
+    clock.add_elapsed()
     assert clock.seconds == {"outer": 5.0, "inner": 2.0, clock.stack[0]: 8.0}
 
 
@@ -72,8 +72,8 @@ def test_the_report_is_by_thousand_splits_and_task() -> None:
     graphs = [GraphSize(("extract",), 2_000, 500), GraphSize(("filter", "recall"), 1_000, 600)]
     first = Figures(Counter(tasks=4.0, graphs=2.0), 3_000, Counter(get=20, list=10), graphs, 1)
     said = report(2_000, first, first, Figures(Counter(tasks=1.0), 0, Counter(), [], 5_000_000))
-    assert "| in all | 3.000 | 0.500 |" in said and "peak of the driver: 5 MB" in said
-    assert "600 bytes (filter, recall)" in said and "20 get, 10 list; 0.0100 a task" in said
+    assert "| in all | 3.000 | 0.500 |" in said and "peak memory of the driver: 5 MB" in said
+    assert "600 bytes (filter, recall)" in said and "20 get, 10 list; 0.0100 per task" in said
 
 
 @pytest.mark.slow
@@ -86,6 +86,6 @@ def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> Non
     seconds = [float(cell) for cell in re.findall(r"\| in all \| (\S+) \| (\S+) \|", said)[0]]
     peak, graph = (
         int(re.findall(pattern, said)[0].replace(",", ""))
-        for pattern in (r"peak of the driver: (\S+) MB", r"largest graph: (\S+) bytes")
+        for pattern in (r"peak memory of the driver: (\S+) MB", r"largest graph: (\S+) bytes")
     )
     assert max(seconds) < 2 and peak < 1_100 and graph < 1_000_000

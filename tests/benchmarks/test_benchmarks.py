@@ -54,8 +54,8 @@ def test_rates_are_over_the_pages_that_the_small_archive_lacks() -> None:
     peer = [Measured(30.0, 5.0, 9.0, 30, 2 << 20, {}), Measured(20.0, 5.0, 9.0, 30, 2 << 20, {})]
     said = report(few, full, {"ours": ours, crawl.PEER_NAME: peer}, [1.1, 2.2])
     assert "| ours | 2.00 | 50 | 50.0 (50.0 to 50.0) | 40 |" in said
-    assert f"{crawl.PEER_NAME} over ours: 12.50 (10.00 to 15.00)" in said
-    assert "ours over the bare calls, 1.65 s: 1.50 (1.00 to 2.00)" in said
+    assert f"{crawl.PEER_NAME} relative to ours: 12.50 (10.00 to 15.00)" in said
+    assert "ours relative to the bare calls, 1.65 s: 1.50 (1.00 to 2.00)" in said
     assert "make peers" not in said and "make peers" in report(few, full, {"ours": ours}, [1.1, 2.2])
 
 

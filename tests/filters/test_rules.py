@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -269,6 +270,8 @@ def test_an_edit_that_does_not_account_for_its_characters_ends_the_run(rule: Rul
 
 def test_an_edit_that_leaves_no_text_ends_the_run() -> None:
     class Empty(Rule):
+        REASONS = (CUT,)
+
         def apply(self, page: Page, found: Found) -> Verdict:
             return edit("", {CUT: Removed(1, len(page.text))})
 
@@ -363,3 +366,62 @@ def test_a_users_rule_that_fails_while_a_dump_is_read_is_a_sentence() -> None:
         first_record_reason([Failing()], Record("http://a/", None))
     with pytest.raises(UserError, match=r"Failing failed on the text that begins 'a text' \(AttributeError"):
         first_reason([Failing()], Page("a text"))
+
+
+class Saying(Rule):
+    """Return the verdict that a test gives it."""
+
+    REASONS = (GONE,)
+    SIGNALS: ClassVar[tuple[str, ...]] = ("length", "language")
+    AT: ClassVar[tuple[str, ...]] = ("filter", "extract")
+    VERDICT: ClassVar[Verdict] = keep()
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return the verdict."""
+        return self.VERDICT
+
+
+@pytest.mark.parametrize(
+    ("verdict", "message"),
+    [
+        (drop(CUT), "gives the reason 'custom-cut': list it in its REASONS"),
+        (drop("custom-gone"), "gives the reason 'custom-gone'"),  # type: ignore[arg-type]
+        (drop(True), "gives the reason True"),  # type: ignore[arg-type]
+        (drop(Reason.TOO_SHORT), "gives the reason <Reason.TOO_SHORT"),
+        (edit("a tex", {CUT: Removed(1, 1)}), "gives the reason 'custom-cut'"),
+        (keep(width=1), "gives the signal width = 1: list it in its SIGNALS"),
+        (keep(length="two"), "gives the signal length = 'two': list it in its SIGNALS, and give a number"),
+        (keep(length=[2]), r"gives the signal length = \[2\]"),
+        (drop(GONE, language=3), "gives the signal language = 3: list it in its SIGNALS, and give text"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["drop", "annotate"])
+def test_what_a_rule_gives_without_declaring_it_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, message: str, mode: str
+) -> None:
+    """Else it would end the run with a traceback where it is counted or stored, or be counted without a description."""
+    monkeypatch.setattr(Saying, "VERDICT", verdict)
+    with pytest.raises(UserError, match=f"rule {Saying.__module__}:Saying {message}"):
+        passed("a text", [Saying(mode=mode)])
+    with pytest.raises(UserError, match=f"rule {Saying.__module__}:Saying {message}"):
+        first_reason([Saying(at="extract")], Page("a text"))
+
+
+@given(
+    st.sampled_from([None, GONE]), st.sampled_from([None, 1, 0.5, np.float32(0.5), True]), st.sampled_from([None, "en"])
+)
+def test_what_a_rule_declares_passes(reason: CustomReason | None, length: Any, language: str | None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Saying, "VERDICT", Verdict(reason=reason, signals={"length": length, "language": language}))
+        done = passed("a text", [Saying()])
+    assert (done.reason, done.signals) == (reason, {"length": length, "language": language})
+
+
+@pytest.mark.parametrize("verdict", [edit("a", {GONE: Removed(1, 5)}), keep(length=1)])
+def test_a_rule_that_edits_or_signals_while_a_dump_is_read_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict
+) -> None:
+    """Else its edit and its signals would be lost in silence."""
+    monkeypatch.setattr(Saying, "VERDICT", verdict)
+    with pytest.raises(UserError, match="acts at extract, where it can only keep or drop: use at: filter"):
+        first_reason([Saying(at="extract")], Page("a text"))

@@ -248,7 +248,7 @@ def test_what_may_not_be_read_is_one_sentence(
 @pytest.mark.parametrize(
     ("receipts", "advice"),
     [
-        (True, "give the same `python -m pipeline run` command again, which makes missing"),
+        (True, "give the same `python -m pipeline run` command again, which makes the missing"),
         (False, "has no receipts of"),
     ],
 )

@@ -1,12 +1,13 @@
 """A folder that appears whole, or not at all with a sentence that names the file that failed."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from filters.errors import UserError
-from manifests.files import new_folder
+from manifests.files import new_folder, relative_files
 
 
 def fail(code: int, path: Path | str | None = None) -> None:
@@ -42,3 +43,24 @@ def test_a_folder_above_that_is_a_file_is_named(tmp_path: Path) -> None:
         new_folder(tmp_path / "file/out"),
     ):
         pass
+
+
+def test_files_of_a_folder_that_cannot_be_listed_do_not_pass_for_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/c").touch()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("b"):
+            fail(code, path)
+        return real(path)
+
+    assert relative_files(tmp_path) == ["a/b/c"] and relative_files(tmp_path / "a/b/c") == []
+    monkeypatch.setattr(os, "scandir", scandir)
+    for code in (errno.EIO, errno.EACCES):
+        with pytest.raises(OSError, match=os.strerror(code)):
+            relative_files(tmp_path)
+    code = errno.ENOENT  # removed since its name was read
+    assert relative_files(tmp_path) == []

@@ -96,6 +96,15 @@ def test_a_mistake_is_named_with_its_key_value_and_what_is_allowed(mistake: str)
         assert words in message
 
 
+@pytest.mark.parametrize(
+    "text", ["a: [", "[" * 3000, 'a: !!int ""', "a: !!timestamp x", "\x00", "{a: 1, a: 2}", "a: 2024-13-45"]
+)
+def test_what_is_not_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError, match=r"^recipe \S+r\.yaml is not YAML, .+: correct it there$"):
+        load_recipe(tmp_path / "r.yaml")
+
+
 def test_a_missing_key_is_named() -> None:
     with pytest.raises(UserError, match="key seed is missing"):
         parse_recipe({key: value for key, value in GOOD.items() if key != "seed"}, "r.yaml")

@@ -23,6 +23,7 @@ from manifests.mirror import (
     list_folder,
     mirror_folder,
     mirror_of,
+    new_corpus,
     open_corpus,
     open_mirror,
     open_range,
@@ -43,7 +44,16 @@ def bucket(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def stored(bucket: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Storage:
     monkeypatch.setattr(storage, "WAITS", [0.0])
-    return connect(f"{bucket}/{sha256_bytes(request.node.name.encode())[:8]}/corpus ä")
+    return connect(f"{bucket}/{sha256_bytes(request.node.name.encode())[:8]}/corpus ä#1?[x]=2")
+
+
+def test_no_mark_in_a_url_ends_its_path(bucket: str) -> None:
+    """Two corpora whose names differ only behind a mark such as `#` would overwrite each other."""
+    for mark in "#?[]&=;,@!":
+        connect(f"{bucket}/marks{mark}{ord(mark)}").write("file", mark.encode())
+    for mark in "#?[]&=;,@!":
+        here = connect(f"{bucket}/marks{mark}{ord(mark)}")
+        assert here.read("file") == mark.encode() and [entry.path for entry in here.list_files()] == ["file"]
 
 
 @pytest.mark.parametrize("name", ["a/b.bin", "dump.warc.gz", "dump.xml.bz2", "x.zst", "x.lz4", "ä b/c"])
@@ -58,6 +68,31 @@ def test_bytes_come_back_as_they_were_written_whatever_the_name(stored: Storage,
     assert (tmp_path / "back/again").read_bytes() == data
     stored.write(name, b"")
     assert stored.read(name) == b"" and stored.list_files(name.partition("/")[0] if "/" in name else "")
+
+
+def test_a_new_corpus_that_cannot_be_uploaded_leaves_nothing(stored: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write() -> None:
+        with new_corpus(stored.url) as folder:
+            for name in ("manifest.json", "shards/a", "shards/b"):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text(name, "utf-8")
+
+    real, sent = Storage.publish, list[str]()
+
+    def publish(self: Storage, source: Path, path: str) -> None:
+        if path == "shards/b":
+            raise StorageError("the store is full")
+        sent.append(path)
+        real(self, source, path)
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(Storage, "publish", publish)
+        write()
+    assert sent == ["shards/a"] and stored.list_files() == []
+    write()
+    assert [entry.path for entry in stored.list_files()] == ["manifest.json", "shards/a", "shards/b"]
+    with pytest.raises(UserError, match="already exists"):
+        write()
 
 
 @pytest.mark.parametrize("bucket", ["s3"], indirect=True)

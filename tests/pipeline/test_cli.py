@@ -81,6 +81,8 @@ def test_a_recipe_whose_dumps_are_not_here(
     monkeypatch.chdir(tmp_path)
     arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", "out", "--only", "c4"]
     mistake(capsys, arguments, "source c4: no file matches", "dumps/en/*.json.gz")
+    arguments[-1:] = ["c4", "books"]
+    mistake(capsys, arguments, "no file matches the inputs of books '", ".txt', c4 '", "dumps/en/*.json.gz': check")
 
 
 @pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])
@@ -153,7 +155,7 @@ def test_a_vocabulary_too_large_for_the_text(tmp_path: Path, books: Path, capsys
     """Found by a worker in the middle of the run: the sentence arrives all the same."""
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt").replace("400", "30000"))
     arguments = ["run", recipe, "--output", str(tmp_path / "out"), "--quiet"]
-    mistake(capsys, arguments, "no tokenizer of 30000 pieces", "lower tokenizer.vocabulary")
+    mistake(capsys, arguments, "no tokenizer of 30,000 pieces", "lower tokenizer.vocabulary")
 
 
 def test_tracing_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

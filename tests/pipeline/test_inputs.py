@@ -231,6 +231,9 @@ def test_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
         (tmp_path / "a" / "b" / f"link{number}").symlink_to(target)
     assert list(match("books", [f"{tmp_path}/**"], tmp_path / "corpus")) == ["a/b/one.txt"]
     assert list(match("books", [f"{tmp_path}/**/b/**"], tmp_path / "corpus")) == ["a/b/one.txt"]
+    (tmp_path / "itself").symlink_to("itself")
+    (broken,) = [item for item in resolve("books", [f"{tmp_path}/**"], tmp_path / "corpus") if item.problem]
+    assert broken.name == "itself" and "symbolic links" in broken.problem
 
 
 @given(parts=st.lists(PARTS, min_size=1, max_size=4))

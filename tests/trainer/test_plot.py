@@ -1,5 +1,6 @@
 """Curves of a run: every number of the CSV files at its place, and a page that needs nothing else."""
 
+import errno
 import itertools
 import json
 import math
@@ -124,3 +125,15 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
         build_charts(run, {})
     (tmp_path / "corpus/manifest.json").unlink()
     assert unigram_losses(run, None) == {}
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(path: Path, data: bytes) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    output = tmp_path / "curves.svg"
+    assert main(["plot", str(run), "--output", str(output)]) == 2
+    assert f"error: {output} cannot be written (Read-only file system)" in capsys.readouterr().err

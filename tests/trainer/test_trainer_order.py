@@ -81,6 +81,15 @@ def test_quotas_are_exact_within_caps_and_windows_are_used_once_an_epoch(plan: P
             assert 0 <= window < source.shards[shard][1]
 
 
+@given(plans().filter(fits), st.sampled_from([1e18, 1e300]))
+def test_a_cap_of_any_size_is_as_one_that_never_binds(plan: Plan, cap: float) -> None:
+    def capped(most: float) -> list[list[int]]:
+        free = replace(plan, sources=tuple(replace(source, max_epochs=most) for source in plan.sources))
+        return [counts.tolist() for counts in stage_quotas(free)]
+
+    assert capped(cap) == capped(plan.samples)
+
+
 @given(plans().filter(fits), st.data())
 @settings(max_examples=100, deadline=None)
 def test_any_range_asked_alone_is_the_same_as_in_the_whole(plan: Plan, data: st.DataObject) -> None:

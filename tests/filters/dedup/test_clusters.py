@@ -81,6 +81,34 @@ def test_rounds_are_capped_and_the_rest_is_counted() -> None:
     assert len(edges) == 0 and rejected == 49 + 48 + 47 and capped == 47
 
 
+@given(keyed, st.integers(1, 9), st.integers(0, 6))
+@settings(max_examples=300, deadline=None)
+def test_stars_and_what_the_rounds_leave_are_those_of_plain_loops(
+    pairs: list[tuple[int, int]], kinds: int, rounds: int
+) -> None:
+    groups = defaultdict(set)
+    for key, row in pairs:
+        groups[key].add(row)
+    joined, rejected, left = set(), set(), set()
+    for rows in groups.values():
+        members = sorted(rows)
+        for number in range(rounds):
+            if len(members) > 1:
+                centre, *others = members
+                alike = [row for row in others if row % kinds == centre % kinds]
+                joined |= {(centre, row) for row in alike}
+                members = [row for row in others if row not in alike]
+                rejected |= {(number, centre, row) for row in members}
+        left |= set(members) if len(members) > 1 else set()
+
+    def similar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a % kinds == b % kinds).astype(np.float64)
+
+    edges, values, refused, capped = verify_stars(*packed(pairs), similar, 0.5, rounds)
+    assert [tuple(edge) for edge in edges.tolist()] == sorted(joined) and (values == 1).all()
+    assert (refused, capped) == (len(rejected), len(left))
+
+
 def test_a_great_bucket_gives_a_star_and_not_its_pairs() -> None:
     rows = np.arange(500_000, dtype=np.int64)
     edges, _, _, _ = verify_stars(np.zeros(len(rows), np.uint64), rows, lambda a, b: np.ones(len(a)), 0.5, 3)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from benchmarks.detection import make_pages, read_texts
-from filters.formats.charset import decode
+from filters.formats.charset import decode, decode_source, detect_xml_encoding, transcode_xml
 
 CZECH = "Příliš žluťoučký kůň úpěl ďábelské ódy. " * 50
 
@@ -129,6 +129,14 @@ def test_declarations_count_in_the_standards_order(opening: bytes, content_type:
 def test_a_page_in_ascii_form_that_declares_utf_16_is_utf_8(label: str) -> None:
     raw = f"<meta charset={label}>\x1b".encode()
     assert decode(raw, None) == raw.decode()
+
+
+@pytest.mark.parametrize("label", ["utf-16", "UTF-16LE", "utf-32", "cp037", "cp500", "utf-7", "idna"])
+def test_xml_and_source_files_in_ascii_form_that_declare_another_form_are_utf_8(label: str) -> None:
+    raw = f"<?xml version='1.0' encoding='{label}'?><row Text='é'/>".encode()
+    assert detect_xml_encoding(raw) == "utf-8" and b"".join(transcode_xml([raw])) == raw  # type: ignore[arg-type]
+    latin = f"# coding: {label}\nä = 'öüß'\n"
+    assert decode_source(latin.encode("latin-1")) == latin
 
 
 @pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])

@@ -188,6 +188,18 @@ def test_a_narrow_scope_is_reported_for_what_it_misses(tmp_path: Path) -> None:
     assert alone > 0
 
 
+def test_ccnets_scope_never_reaches_over_dumps(tmp_path: Path) -> None:
+    dumps = ("CC-MAIN-2019-30", "CC-MAIN-2020-05")
+    files = {
+        f"common_crawl/{dump}/f{n:03d}": [f"line of {chr(97 + n % 26)}{chr(97 + n // 26)}"]
+        for dump in dumps
+        for n in range(64)
+    }
+    found, _ = extracted(tmp_path, files)
+    _, findings = run_stage(tmp_path, recipe(scope="all"), found)
+    assert findings == {"lines": 128, "duplicates": 128, "missed_by_ccnet_scope": 128}
+
+
 def test_files_are_grouped_by_keyed_hash_in_groups_of_the_size_asked_for(tmp_path: Path) -> None:
     files = {f"common_crawl/f{n:03d}": ["x"] for n in range(10)}
     found, _ = extracted(tmp_path, files)

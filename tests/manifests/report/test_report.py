@@ -103,6 +103,17 @@ def test_it_is_made_again_from_the_corpus_alone(
     assert str(corpus.parent) not in before.decode() and str(ROOT) not in before.decode()
 
 
+def test_of_a_corpus_in_a_store_it_is_made_again_there(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERATOKEN_SCRATCH", str(tmp_path / "scratch"))
+    store = tmp_path / "store"
+    shutil.copytree(corpus, store, ignore=lambda folder, names: {"shards", "clean", "documents", "report.html"})
+    assert main(["report", store.as_uri()]) == 0
+    assert capsys.readouterr().out == f"{store.as_uri()}/report.html\n"
+    assert (store / "report.html").read_bytes() == (corpus / "report.html").read_bytes()
+
+
 def test_a_corpus_without_statistics_runs_or_cards_has_a_report(corpus: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path, load_manifest(corpus))
     words = said(Page(write_report(tmp_path).read_text("utf-8")))

@@ -47,6 +47,15 @@ def test_a_page_that_extract_dropped_is_found_by_its_url(corpus: Path, capsys: p
     assert f"was dropped ({row['reason']}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["find", "duplicates"])
+@pytest.mark.parametrize("query", ["", "http://x/\udcff"])  # as Python passes an argument that is not UTF-8
+def test_what_is_neither_an_id_nor_a_url_is_refused(
+    corpus: Path, command: str, query: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(corpus), query]) == 2
+    assert "is neither an id nor a URL in UTF-8: give one of them" in capsys.readouterr().err
+
+
 def test_of_a_page_that_no_file_names_only_what_is_known_is_said(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,7 +87,7 @@ def test_no_name_drives_the_terminal_or_adds_a_line(where: str, name: str) -> No
 
 
 def test_a_url_is_found_with_and_without_its_default_port(corpus: Path) -> None:
-    held = find(corpus, "").held or [find(corpus, digit).held[0] for digit in "0123456789abcdef" if find(corpus, digit)]
+    held = [find(corpus, digit).held[0] for digit in "0123456789abcdef" if find(corpus, digit)]
     one = next(one for one in held if one.url.startswith("http"))
     parts = urlsplit(one.url)
     with_port = one.url.replace(parts.netloc, f"{parts.netloc}:{443 if parts.scheme == 'https' else 80}", 1)

@@ -21,7 +21,7 @@ from manifests.shard import open_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.diff import diff
 from manifests.tools.find import find
-from manifests.tools.remove import _scan_urls, match_documents, parse_line, read_removal_list, remove
+from manifests.tools.remove import _scan_urls, ascii_host, match_documents, parse_line, read_removal_list, remove
 from manifests.tools.sample import SampledDocument, SampleQuery, sample
 from manifests.tools.trace import trace as lineage
 from manifests.tools.verify import verify
@@ -204,7 +204,7 @@ def test_a_dry_run_says_what_would_go_and_writes_nothing(
         assert main(["remove", str(corpus), "--list", str(path), *arguments]) == 0
         said = capsys.readouterr().out
         assert f"{gone.documents} documents, {gone.tokens:,} tokens, in " in said and "nothing is written" in said
-        assert "1 of 4 entries match nothing (lines 6)" in said
+        assert "1 of 4 entries match nothing (line 6)" in said
     assert main(["remove", str(corpus), "--list", str(path), "--json"]) == 0
     plain = json.loads(capsys.readouterr().out)
     assert (plain["documents"], plain["tokens"], plain["lines_without_a_match"]) == (gone.documents, gone.tokens, [6])
@@ -312,6 +312,8 @@ def test_a_domain_is_its_hosts_whatever_the_spelling(tmp_path: Path) -> None:
         "https://user:pass@a.b.example.org?x": True,
         "https://example.org.": True,
         "https://example.org\\@other.net/": True,
+        "https://ex%61mple.org/": True,
+        "https://Ｅxample。org/": True,
         "https://notexample.org/": False,
         "https://example.org.evil.net/": False,
         "https://other.net/example.org": False,
@@ -320,6 +322,32 @@ def test_a_domain_is_its_hosts_whatever_the_spelling(tmp_path: Path) -> None:
         "example.org": False,
     }
     assert scanned(tmp_path, "example.org", list(urls)) == list(urls.values())
+
+
+@pytest.mark.parametrize("line", ["domain:Straße.example", "xn--strae-oqa.example"])
+def test_a_domain_beyond_ascii_is_found_as_typed_and_in_punycode(tmp_path: Path, line: str) -> None:
+    urls = {
+        "http://straße.example/": True,
+        "http://www.STRAßE.example:80/": True,
+        "http://xn--strae-oqa.example/": True,
+        "http://stra%C3%9Fe.example": True,
+        "http://strasse.example/": False,
+    }
+    assert scanned(tmp_path, line, list(urls)) == list(urls.values())
+
+
+LETTERS = "abcäöüßéøžçñđαβςσжщя日本語한국-"
+
+
+@given(st.text(LETTERS, min_size=1, max_size=12), st.booleans())
+def test_a_host_is_encoded_as_browsers_do(label: str, shout: bool) -> None:
+    label = label.upper() if shout else label
+    idna = pytest.importorskip("idna")
+    try:
+        expected = idna.encode(label, uts46=True).decode()
+    except idna.IDNAError:
+        return
+    assert ascii_host(f"{label}.") == expected
 
 
 def test_a_repository_is_all_its_files(tmp_path: Path) -> None:

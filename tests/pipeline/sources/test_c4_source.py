@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from linear import assert_linear
 
 from filters.formats.stream import Damage
-from filters.formats.tables import clean_text, format_time, get_column, parse_row, read_compressed_lines, read_lines
+from filters.formats.tables import (
+    NESTING,
+    clean_text,
+    cut_lines,
+    format_time,
+    get_column,
+    parse_row,
+    read_compressed_lines,
+    read_lines,
+)
 from filters.reasons import DEAD_LETTERS, Reason
 from filters.rule_list import parse_rules
 from manifests.document import Locator
@@ -323,3 +332,40 @@ def test_every_real_file_is_accounted_for() -> None:
                 (row["meta"]["url"], row["meta"]["timestamp"]) for row in rows
             ]
     assert len(counts) == 9 and counts["redpajama-sample_c4-rp1.jsonl.gz"] == 1_000
+
+
+@pytest.mark.parametrize("level", ['{"a": 1, "b": %s}', "[%s, 2]"])
+def test_how_deep_a_row_may_nest_does_not_depend_on_the_depth_of_the_caller(level: str) -> None:
+    def parse(data: bytes, depth: int) -> object:
+        return parse(data, depth - 1) if depth else parse_row(data)
+
+    inner = "1"
+    for levels in range(1, 700):  # with the row itself
+        data = f'{{"text": "{"[" * NESTING}", "m": {inner}}}'.encode()
+        wanted = json.loads(data) if levels <= NESTING else Damage(Reason.CORRUPT_RECORD, "nested too deeply")
+        assert parse(data, 0) == parse(data, 500) == wanted
+        inner = level % inner
+
+
+class Searches(bytes):
+    """Bytes that count how often they are searched."""
+
+    count = 0
+
+    def find(self, *arguments: Any) -> int:
+        """Count a search, and return its result."""
+        self.count += 1
+        return super().find(*arguments)
+
+
+@given(
+    st.lists(st.binary(max_size=40).map(lambda line: line.replace(b"\n", b" ") + b"\n"), max_size=9), st.integers(1, 9)
+)
+def test_each_byte_of_plain_lines_is_searched_once_for_cuts(lines: list[bytes], split_bytes: int) -> None:
+    text = Searches(b"".join(lines)[:-1])
+    starts = [start for start, before in enumerate(text, 1) if before == 10] if text else []
+    firsts = {
+        next((start for start in starts if start >= wanted), 0) for wanted in range(split_bytes, len(text), split_bytes)
+    }
+    assert cut_lines(text, split_bytes) == [0, *sorted(firsts - {0, len(text)}), len(text)]
+    assert text.count <= len(lines) + 1
