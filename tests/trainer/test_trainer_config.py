@@ -59,8 +59,8 @@ def test_the_ladder_is_named_by_the_parameters_of_its_blocks(name: str, millions
 
 
 def test_a_size_in_numbers_takes_the_settings_of_the_preset_below() -> None:
-    size = get_preset("dim=256,layers=7,heads=8", 1e-5)
-    assert (size.dimension, size.layers, size.heads, size.norm_epsilon) == (256, 7, 8, 1e-5)
+    size = get_preset("dim=256,layers=7,heads=8")
+    assert (size.dimension, size.layers, size.heads) == (256, 7, 8)
     assert (size.learning_rate, size.batch_tokens) == (PRESETS["5m"].learning_rate, PRESETS["5m"].batch_tokens)
     assert get_preset("dim=8,layers=1,heads=2").sequence_length == PRESETS["demo"].sequence_length
     assert get_preset("heads=32,layers=32,dim=4096") == PRESETS["7b"]
