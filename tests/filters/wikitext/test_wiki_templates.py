@@ -217,7 +217,23 @@ def test_a_name_of_one_language_means_nothing_in_another() -> None:
     assert render_template("unité|1|m", "en") == mark_unknown()
 
 
-@given(st.text(), st.sampled_from([*LANGUAGES, "", "ja"]), st.sampled_from(["convert|", "val|", "date|", "as of|", ""]))
+STARTS = [
+    "convert|",
+    "val|",
+    "date|",
+    "as of|",
+    "age|1|2|3|",
+    "dob|",
+    "flag|",
+    "#expr:",
+    "#if:",
+    "#switch:",
+    "#ifeq:",
+    "",
+]
+
+
+@given(st.text(), st.sampled_from([*LANGUAGES, "", "ja"]), st.sampled_from(STARTS))
 @settings(max_examples=500, deadline=None)
 def test_no_template_makes_it_raise(content: str, language: str, name: str) -> None:
     assert isinstance(render_template(name + content, language, "T"), str)
