@@ -6,6 +6,7 @@ and hashes, never paths, clocks or hosts, so that the same inputs, recipe and se
 
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -237,8 +238,10 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise unreadable(path, error.strerror, READABLE) from error
     except (ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
+        lines = str(error).splitlines()
+        first = (": ".join(lines[1:3]) or lines[0]).partition(" [type=")[0]  # pydantic's first line counts mistakes
+        why = textwrap.shorten(first, 200, placeholder=" …")
         raise UserError(
-            f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
+            f"{path} is not a manifest this version reads ({why}): give the same `python -m pipeline run` again, "
             "which writes it again and keeps what is finished"
         ) from error

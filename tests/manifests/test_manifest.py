@@ -204,6 +204,7 @@ def test_trace_and_show_print_and_give_json(corpus: Path, capsys: pytest.Capture
     assert main(["show", str(corpus)]) == 0
     shown = capsys.readouterr().out
     assert "balanced" in shown and load_manifest(corpus).manifest_sha in shown
+    assert ("No record was dropped." in shown) != ("Dropped records by reason" in shown)
     assert main(["show", str(corpus), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 7
 
