@@ -334,6 +334,16 @@ def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
         load_manifest(corpus)
 
 
+@pytest.mark.parametrize("path", ["../../x.arrow", "/x.arrow", "books/../../x.arrow", "books//x.arrow", ""])
+def test_a_manifest_that_names_files_elsewhere_is_refused(corpus: Path, path: str) -> None:
+    """A foreign one could otherwise have `remove` and downloads write anywhere."""
+    plain = json.loads((corpus / "manifest.json").read_bytes())
+    plain["sources"]["books"]["train"][0]["path"] = path
+    (corpus / "manifest.json").write_bytes(canonical_json(plain))
+    with pytest.raises(UserError, match="is not a manifest this version reads"):
+        load_manifest(corpus)
+
+
 def test_shards_are_read_without_our_code_and_without_a_copy(corpus: Path) -> None:
     path = corpus / "shards" / SHARD
     with pa.memory_map(str(path)) as mapped:
