@@ -36,6 +36,9 @@ UNENDED_NOTES = 100  # brackets that do not close, after which no more are searc
 # Parts of the words for those who made a file, and for what they made.
 LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text e-text etext".split()
 
+EXPORT_CHARACTERS = 20_000  # at both ends of a text, in which an export of Wikisource names its source
+WIKIS = "Wiki Viqui Вики Вікі Уики".split()  # how the names of Wikisource begin
+
 DATA_FILES = ("gutenberg.tsv",)  # part of the code version of a step
 
 
@@ -115,7 +118,10 @@ def strip_boilerplate(text: str) -> Book:
 
     Takes time linear in its length.
     """
-    lines = _strip_export(text.split("\n"))
+    lines = text.split("\n")
+    ends = text[:EXPORT_CHARACTERS] + text[-EXPORT_CHARACTERS:]
+    if any(name in ends for name in WIKIS):
+        lines = _strip_export(lines)
     start, after = _find_start(lines)
     first = _skip_empty(lines, 0, len(lines))
     titled = first if first < len(lines) and _TITLE_LINE.match(lines[first]) else -1
@@ -277,6 +283,10 @@ def _remove_notes(lines: list[str]) -> list[str]:
     kept: list[str] = []
     at, tries = 0, UNENDED_NOTES
     while at < len(lines):
+        if lines[at][:1].isalnum() and kept and lines[at - 1].strip():  # most lines: within a paragraph, without a mark
+            kept.append(lines[at])
+            at += 1
+            continue
         end = _find_marked_note_end(lines, at, len(lines)) if tries else at
         tries -= end == at and lines[at].lstrip()[:1] in _BRACKETS and bool(_NOTE.match(lines[at]))
         if end == at and lines[at].strip() and not (at and lines[at - 1].strip()):

@@ -16,7 +16,7 @@ UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark
 _TOKEN = re.compile(
     r"(?P<marks>[\x07\x08](?:[^\x07\x08\x0e\n]*\x0e)(?:[ \u00a0]{0,4}(?:\x04|[\x07\x08][^\x07\x08\x0e\n]*\x0e))*)"
     r"|(?P<opening>[(（])|(?P<closing>[)）])"
-    r"|(?P<stop>\x03|(?<=[\w)\x07\x08][\w)\x0e][.!?…])[\"'»”’\x04]{0,4}\s+|(?<=[.!?…][\"'»”’])\x04{0,4}\s+|(?<=。))"
+    r"|(?P<stop>\x03|(?<=[\w)\x04\x07\x08][\w)\x04\x0e][.!?…])[\"'»”’\x04]{0,4}\s+|(?<=[.!?…][\"'»”’])\x04{0,4}\s+|(?<=。))"
 )
 _MARK = re.compile(r"([\x07\x08])([^\x07\x08\x0e]*)\x0e")
 _MARKS = re.compile(r"[ \t\u00a0\x04]*+(?:[\x07\x08][^\x07\x08\x0e\n]*\x0e[ \t\u00a0\x04]*+)*\Z")
@@ -24,7 +24,7 @@ _STRAY = re.compile(r"[\x07\x08\x0e]")
 _PHRASE = re.compile(r"(?![a-z]{2,3}\Z)(?=.*[^\W\d_]{2})[^\n=\x03-\x0e]{2,200}\Z")
 _HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
 _AFTER_GAP = frozenset(" ,.;:!?\u00a0")
-_SEPARATORS = frozenset("([（,;:/–—-")
+_SEPARATORS = frozenset("([（,;:/")  # before a note in brackets; a dash has text on both sides
 _OPENERS = frozenset('([（«„“‘"–—/=')
 _NUMBER_START = re.compile(r"[.,]?\d")
 _NUMBER_END = re.compile(r"\d[.,]?\Z")
@@ -136,7 +136,7 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
         return whole_line and before not in '.!?:;)”»"'
     if before in ".!?…":
         return following.islower()
-    return not (before in _SEPARATORS and following in ")]）,;:/–—-.")
+    return not (before in _SEPARATORS and following in ")]）,;:/.")
 
 
 def _show_marks(marks: str, *, in_brackets: bool, tail: str) -> str | None:
@@ -166,7 +166,7 @@ def close_gaps(text: str) -> str:
             kept[-1] = kept[-1].rstrip(" ,;:")
         elif number and part[:1] in _AFTER_GAP:
             kept[-1] = kept[-1].rstrip(" \t\u00a0")
-            if part[0] in ",;" and kept[-1].endswith((",", ";")):
+            if part[0] in ",;." and kept[-1].endswith((",", ";")):
                 kept[-1] = kept[-1][:-1]
         if not part:
             continue

@@ -20,6 +20,9 @@ SENTENCES = {
     "One of {{zahl}}5 kings. He died.": "He died.",
     "Berlin has {{einwohner}} inhabitants in {{jahr}}. It is big.": "It is big.",
     "{{schiff|Beagle|x}} sailed away. She sank.": "She sank.",
+    "He came home{{sfn|A}}{{efn|B}}. It is {{länge|5|km}} long<ref>C</ref>. It is nice.": "He came home. It is nice.",
+    "Leo ({{geboren|5|6}} – 20 May 1910) wrote. He died.": "Leo wrote. He died.",
+    "Leo (5 June 1828 – {{gestorben|5|6}}) wrote. He died.": "Leo wrote. He died.",
     "The river is {{{length}}} km long. It is nice.": "It is nice.",
     "a b\n\nThe river is {{länge|5|km}} long.": "a b",
     "== Length {{x}} ==\nIt is [[long|very long {{länge|5|km}} in all]]. He came.": "Length\n\nHe came.",
@@ -31,11 +34,12 @@ NOTES = {
     "It is nice. {{anm|5}} It flows. {{anm}}": "It is nice. It flows.",
     "{{kasten\n| a = 5\n| b = 6\n}}'''Berlin''' is a city.": "Berlin is a city.",
     "{{kasten}}\nberlin is a city.": "berlin is a city.",
+    "It is nice, {{unbekannt|a|b}}. It flows.": "It is nice. It flows.",
     "It {{beleg|date=May 2015}} flows {{beleg|reason=x|date=y}}.": "It flows.",
     "It {{DEFAULTSORT:x}} flows {{ORDENAR:y}}.": "It flows.",
     "Berlin ({{unbekannt}}, {{unbekannt2}}; born 5) is nice.": "Berlin (born 5) is nice.",
     "* {{fahne|USA}} Los Angeles\n* Paris {{fahne|FRA}}": "Los Angeles\nParis",
-    "It {{who?|x}} flows {{citation needed span|y}} here.": "It flows here.",
+    "It {{who?|x}} flows {{citation needed|y}} here.": "It flows here.",
 }
 SPOKEN = {
     "'''Aruba''' ({{IPAc-en|ə}}; {{IPA-nl|aː}}) is it.": "Aruba is it.",
