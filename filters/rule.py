@@ -177,10 +177,10 @@ class Rule(Strict):
         """Return paths and globs of what the run trains on for it, by use."""
         return {use: paths for use in self.TRAINING if (paths := getattr(self, use))}
 
-    def map_paths(self, change: Callable[[str], str]) -> Self:
-        """Return the rule with each path changed."""
+    def map_paths(self, change: Callable[[str], str], training: bool = True) -> Self:
+        """Return the rule with each path changed. `training`: those of what the run trains on as well."""
         changed: dict[str, Any] = {}
-        for key in (*self.FILES, *self.TRAINING):
+        for key in (*self.FILES, *(self.TRAINING if training else ())):
             if value := getattr(self, key):
                 changed[key] = change(value) if isinstance(value, str) else [change(path) for path in value]
         return self.model_copy(update=changed)

@@ -37,8 +37,10 @@ def _number(kind: Callable[[str], Number], allowed: Callable[[Number], bool], ex
     return convert
 
 
-COUNT = _number(int, lambda number: number >= 0, "a whole number of at least 0")
-POSITIVE = _number(int, lambda number: number >= 1, "a whole number of at least 1")
+LARGEST = 1 << 53  # far beyond any use, and with room below the largest integers of libraries
+COUNT = _number(int, lambda number: 0 <= number <= LARGEST, "a whole number from 0 to 2^53")
+POSITIVE = _number(int, lambda number: 1 <= number <= LARGEST, "a whole number from 1 to 2^53")
+AT_LEAST_ZERO = _number(float, lambda number: 0 <= number < math.inf, "a finite number of at least 0")
 ABOVE_ZERO = _number(float, lambda number: 0 < number < math.inf, "a finite number above 0")
 SHARE = _number(float, lambda number: 0 < number <= 1, "above 0 and at most 1")
 SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 and at most 3600")

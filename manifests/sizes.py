@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 
 from filters.errors import UserError
 
-NORM_EPSILON = 1e-6  # of the published 7B model; the paper states none, later LLaMA models use 1e-5
-
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -18,6 +16,7 @@ class Preset:
         batch_tokens: Tokens per optimizer step.
         warmup: Steps of linear warm-up.
         multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
+        norm_epsilon: Of the norms, as in the published 7B, 13B and 33B; the paper states none.
     """
 
     dimension: int
@@ -28,7 +27,7 @@ class Preset:
     batch_tokens: int = 4_194_304
     warmup: int = 2_000
     multiple: int = 256
-    norm_epsilon: float = NORM_EPSILON
+    norm_epsilon: float = 1e-6
 
     @property
     def width(self) -> int:
@@ -60,11 +59,11 @@ PRESETS = {
     "7b": Preset(4096, 32, 32, 3e-4),
     "13b": Preset(5120, 40, 40, 3e-4),
     "33b": Preset(6656, 52, 60, 1.5e-4),
-    "65b": Preset(8192, 64, 80, 1.5e-4),
+    "65b": Preset(8192, 64, 80, 1.5e-4, norm_epsilon=1e-5),  # as published, like later LLaMA models
 }
 
 
-def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
+def get_preset(name: str) -> Preset:
     """Return the size of a preset's name, or of `dim=D,layers=L,heads=H`.
 
     A size given in numbers has the other settings of the preset next below it in layers x dimension squared.
@@ -75,7 +74,7 @@ def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
     if "=" not in name:
         if name not in PRESETS:
             raise UserError(f"--model {name} is not known: give one of {', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
-        return replace(PRESETS[name], norm_epsilon=norm_epsilon)
+        return PRESETS[name]
     given = [part.partition("=")[::2] for part in name.split(",")]
     parts = dict(given)
     known = len(given) == 3 and set(parts) == {"dim", "layers", "heads"}
@@ -86,4 +85,4 @@ def get_preset(name: str, norm_epsilon: float = NORM_EPSILON) -> Preset:
         raise UserError(f"--model {name}: dim must be an even multiple of heads, as rotary positions pair features")
     volumes = {each.layers * each.dimension**2: each for each in PRESETS.values()}
     base = volumes[max((volume for volume in volumes if volume <= layers * dimension**2), default=min(volumes))]
-    return replace(base, dimension=dimension, heads=heads, layers=layers, norm_epsilon=norm_epsilon)
+    return replace(base, dimension=dimension, heads=heads, layers=layers)

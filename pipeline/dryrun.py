@@ -14,7 +14,7 @@ from manifests.ledger import Tally
 from manifests.recipe import Recipe
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_job
-from pipeline.beam.receipts import receipt_path
+from pipeline.beam.receipts import receipt_name
 from pipeline.beam.step import Output, Task, source_of
 from pipeline.beam.tasklist import read_all
 from pipeline.beam.work import Made, Part, Turns, Work, together
@@ -168,7 +168,7 @@ def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int)
         if task.step == "filter":
             write_atomic(corpus / signature_path(task.name), b"")  # a later step looks at its size
         plain = {"fingerprint": task.fingerprint, **make_up(task, recipe, splits)}
-        write_atomic(receipt_path(corpus, task.step, task.name), canonical_json(plain))
+        write_atomic(corpus / receipt_name(task.step, task.name), canonical_json(plain))
 
 
 def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:

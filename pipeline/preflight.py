@@ -78,7 +78,18 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
         unreadable.extend(f"{item.source}/{item.name}" for item in broken)
         return [item for item in found if not item.problem]
 
-    dumps = [item for name, source in used.items() for item in resolve(name, source.inputs)]
+    dumps: list[Input] = []
+    unmatched: list[inputs_module.NoMatchError] = []
+    for name, source in used.items():
+        try:
+            dumps += resolve(name, source.inputs)
+        except inputs_module.NoMatchError as error:
+            unmatched.append(error)
+    if len(unmatched) > 1:
+        named = ", ".join(f"{one.source} {one.pattern!r}" for one in unmatched)
+        raise UserError(f"no file matches the inputs of {named}: check the paths, or use --only or --without")
+    if unmatched:
+        raise unmatched[0]
     for item in dumps:
         _check_length(recipe, item)
     training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from filters.errors import UserError
@@ -22,10 +23,8 @@ from pipeline.beam.pool import WorkerCrashedError
 from pipeline.beam.progress import FILE as STATUS
 from pipeline.choices import check_engine, running
 from pipeline.graph import StageGraph
-from pipeline.preflight import keep_user_code, preflight, with_absolute_paths
+from pipeline.preflight import RunInputs, keep_user_code, preflight, with_absolute_paths
 from pipeline.stages.models import with_local_models
-
-Places = frozenset[quarantine.Place]  # of records
 
 KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
 
@@ -79,13 +78,12 @@ def run(
         folder.refuse_changed(corpus)
         here, models = with_local_models(recipe, corpus)
         inputs = preflight(here, corpus, skip_unreadable, None if engine.quiet else sys.stderr)
-        held = _quarantine(corpus, quarantined)
+        inputs = replace(inputs, quarantine=_quarantine(corpus, quarantined))
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, given=models)
-
-        def graph_without(held: Places) -> StageGraph:
-            return StageGraph(here, corpus, engine, replace(inputs, quarantine=held), keep_dropped, only, generation)
-
+        graph_of = partial(
+            StageGraph, here, corpus, engine, keep_dropped=keep_dropped, last=only, generation=generation
+        )
         try:
             with _recorded(corpus, engine, started):
                 folder.clear_killed_run(corpus, engine)
@@ -94,7 +92,7 @@ def run(
                 folder.publish_code(corpus)
                 if not (corpus / MANIFEST).exists():
                     check_engine(engine)
-                finished = _build(corpus, graph_without, held)
+                finished = _build(corpus, graph_of, inputs)
                 if finished.manifest is not None:
                     engine.status.end_corpus(finished.manifest.manifest_sha)
             if finished.manifest is not None:
@@ -106,22 +104,24 @@ def run(
         return replace(finished, unreadable=tuple(inputs.unreadable))
 
 
-def _build(corpus: Path, graph_without: Callable[[Places], StageGraph], held: Places) -> Finished:
+def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: RunInputs) -> Finished:
     """Build the corpus, and once more after each record that kills the interpreter, without it.
 
     Args:
         corpus: its folder.
-        graph_without: returns the stages of a run that leaves records out.
-        held: the records that are left out from the start.
+        graph_of: returns the stages of a run over inputs.
+        inputs: of the run.
     """
-    left_out, ran = held, 0
+    held, ran = inputs.quarantine, 0
     for crashes in itertools.count():
-        graph = graph_without(left_out)
+        graph = graph_of(inputs)
         try:
             manifest = graph.build()
-            return Finished(manifest, ran + graph.ran, graph.recall_report, quarantined=len(left_out - held))
         except (WorkerCrashedError, quarantine.RecordCrashedError) as error:
-            left_out, ran = quarantine.learn(corpus / quarantine.FILE, left_out, error, crashes), ran + graph.ran
+            left_out = quarantine.learn(corpus / quarantine.FILE, inputs.quarantine, error, crashes)
+            inputs, ran = replace(inputs, quarantine=left_out), ran + graph.ran
+        else:
+            return Finished(manifest, ran + graph.ran, graph.recall_report, quarantined=len(inputs.quarantine - held))
     raise AssertionError("`learn` raises what cannot be left out")
 
 
@@ -142,7 +142,7 @@ def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
                 folder.publish(corpus, started)
 
 
-def _quarantine(corpus: Path, path: Path | None) -> Places:
+def _quarantine(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
     """Return the records that are dropped unread, and keep those of a given file in the corpus. Raises UserError."""
     if path is not None and not path.is_file():
         raise UserError(f"--quarantine {path} is not a file: give {quarantine.FILE} of another corpus")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from filters.errors import UserError
-from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, Parser, describe
+from manifests.arguments import ABOVE_ZERO, AT_LEAST_ZERO, COUNT, POSITIVE, SHARE, Parser, describe
 from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
@@ -60,8 +60,10 @@ def _describe(error: Exception) -> str:
     """Return an error as one sentence that says what to do."""
     if not isinstance(error, OSError):
         return str(error)
-    advice = "make room there" if error.errno in FULL else "give a folder that can be written"
-    return f"{error.filename or 'the disk'} cannot be written ({error.strerror}): {advice}"
+    what, advice = "written", "make room there" if error.errno in FULL else "give a folder that can be written"
+    if error.errno in (errno.EACCES, errno.EPERM):  # which a file that is only read gives as well
+        what, advice = "used", "give this user the right, or give another path"
+    return f"{error.filename or 'the disk'} cannot be {what} ({error.strerror}): {advice}"
 
 
 def _train(options: argparse.Namespace) -> str:
@@ -86,12 +88,12 @@ def _train(options: argparse.Namespace) -> str:
         options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
     )
     try:
+        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
             raise UserError(error)
         given = {name: value for name, value in values.items() if name not in UNSAVED}
-        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
         settings = manifest, plan, config, RunOptions(**select_fields(RunOptions, values))
         summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
@@ -263,8 +265,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate("--device", choices=("auto", "cpu", "cuda"), default="auto")
     generate("--tokens", type=POSITIVE, default=200, help="largest number of tokens to generate (default: 200)")
-    generate("--temperature", type=float, default=0.8, help="0 takes the most probable token (default: 0.8)")
-    generate("--top-p", type=float, default=0.95, help="total probability of the tokens to sample from (default: 0.95)")
+    generate("--temperature", type=AT_LEAST_ZERO, default=0.8, help="0 takes the most probable token (default: 0.8)")
+    generate("--top-p", type=SHARE, default=0.95, help="total probability of the tokens to sample from (default: 0.95)")
     generate("--seed", type=int, default=0, help="seed of the random numbers")
     plot = command("plot", _plot, "draw the curves of a run").add_argument
     plot("--output", type=Path, metavar="FILE", help="file to write, .html or .svg (default: RUN/curves.html)")
@@ -343,7 +345,7 @@ def _add_fixed(fixed: Callable[..., Any]) -> None:
     fixed("--precision", choices=("bf16", "fp32"), help="precision of products (default: bf16 on a GPU, else fp32)")
     fixed("--document-masks", action=SWITCH, default=False, help="tokens attend only to their own document")
     sigmas = "skip steps whose gradient norm is S deviations above the mean (default: 6; 0: only if not finite)"
-    fixed("--outlier-sigmas", type=float, default=6.0, metavar="S", help=sigmas)
+    fixed("--outlier-sigmas", type=AT_LEAST_ZERO, default=6.0, metavar="S", help=sigmas)
     fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps of that mean (default: 128)")
 
 
@@ -354,7 +356,7 @@ def _add_free(free: Callable[..., Any]) -> None:
     free("--skip-steps", type=_step_range, action="append", default=[], metavar="A:B", help=skip)
     free("--micro-batch", type=POSITIVE, help="sequences that a rank processes at once (default: by memory)")
     minutes = "minutes between checkpoints (default: 15; 0: none)"
-    free("--checkpoint-minutes", type=float, default=15.0, metavar="M", help=minutes)
+    free("--checkpoint-minutes", type=AT_LEAST_ZERO, default=15.0, metavar="M", help=minutes)
     free("--checkpoint-every", type=COUNT, default=0, metavar="N", help="steps between checkpoints (default: by time)")
     free("--validate-every", type=COUNT, default=0, metavar="N", help="steps between validations (default: at the end)")
     limit = "end the run after N consecutive steps with gradients that are not finite (default: 5)"

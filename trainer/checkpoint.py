@@ -20,7 +20,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,8 @@ def open_checkpoint(path: Path) -> SavedModel:
     reader = CheckpointReader(folder, state["files"])
     shapes = {key[6:]: reader.shape(key) for key in reader.parts if key.startswith("model.")}
     training = state["training"]
-    return SavedModel(folder, get_preset(training["model"], training["norm_epsilon"]), shapes, state, reader)
+    size = replace(get_preset(training["model"]), norm_epsilon=training["norm_epsilon"])
+    return SavedModel(folder, size, shapes, state, reader)
 
 
 def _refuse_damage(damaged: Path, damage: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from filters.errors import UserError
 from manifests.files import write_atomic
 from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, plan_for
-from manifests.sizes import NORM_EPSILON, get_preset
+from manifests.sizes import Preset, get_preset
 from trainer.schedule import SCHEDULES, StageRate
 
 FILE = "config.yaml"
@@ -70,7 +70,12 @@ class TrainConfig:
     document_masks: bool
     outlier_sigmas: float
     outlier_window: int
-    norm_epsilon: float = NORM_EPSILON
+    norm_epsilon: float
+
+    @property
+    def size(self) -> Preset:
+        """Return the model's size."""
+        return replace(get_preset(self.model), norm_epsilon=self.norm_epsilon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +164,8 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
         rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
         own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
         rates.append(StageRate(count, *(own[name] for name in ("schedule", "learning_rate", "warmup"))))
-    fixed = {**select_fields(TrainConfig, options), "seed": seed, "learning_rate": tuple(rates)}
-    return manifest, plan, TrainConfig(**fixed)
+    fixed = {"seed": seed, "learning_rate": tuple(rates), "norm_epsilon": size.norm_epsilon}
+    return manifest, plan, TrainConfig(**{**select_fields(TrainConfig, options), **fixed})
 
 
 def _count_steps(stage: dict[str, Any], batch_tokens: int) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from filters.errors import UserError
 from manifests import tokenizer
 from trainer.checkpoint import SavedModel, open_checkpoint
 from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention, resolve_device
@@ -48,10 +47,8 @@ def generate(
         device: "cpu", "cuda" (in bfloat16) or "auto".
 
     Raises:
-        UserError: A setting is out of range, or there is no such checkpoint or corpus.
+        UserError: There is no such checkpoint or corpus.
     """
-    if temperature < 0 or not 0 < top_p <= 1:
-        raise UserError("--temperature must be 0 or more, --top-p above 0 and at most 1")
     device = resolve_device(device)
     saved = open_checkpoint(path)
     folder, manifest = saved.find_corpus(corpus)

@@ -6,8 +6,9 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
 from manifests.order import Plan, windows_of
-from manifests.sizes import Preset, get_preset
+from manifests.sizes import Preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
 from trainer.config import RunOptions, TrainConfig, save_config
@@ -82,8 +83,15 @@ def train(setup: RunSetup) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
     Raises:
-        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
+        UserError: The folder holds a run of another plan or is in use, or the initial weights are of another model.
     """
+    with events.locked(setup.run) if setup.ranks.first else nullcontext("") as refusal:
+        if error := first_error_across_ranks(refusal, setup.ranks.world):
+            raise UserError(error)
+        return _train(setup)
+
+
+def _train(setup: RunSetup) -> str:
     run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
@@ -96,7 +104,6 @@ def train(setup: RunSetup) -> str:
     late = tuple(bool(share(reason)) for reason in _find_late(setup, resumed)) if saved else (False, False)
     if resumed >= plan.steps and not any(late):
         return f"{run} is finished: {plan.steps} steps"
-    run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
     loop = TrainingLoop(**{**vars(setup), "config": config}, fresh=not saved)
     if saved:
@@ -141,8 +148,7 @@ def _set_norm_epsilon(config: TrainConfig, before: dict[str, Any], manifest: Man
         return replace(config, norm_epsilon=before["training"]["norm_epsilon"])
     if not config.init_from:
         return config
-    size = get_preset(config.model)
-    return replace(config, norm_epsilon=read_norm_epsilon(Path(config.init_from), size, manifest.tokenizer))
+    return replace(config, norm_epsilon=read_norm_epsilon(Path(config.init_from), config.size, manifest.tokenizer))
 
 
 @dataclass
@@ -158,7 +164,7 @@ class TrainingLoop(RunSetup):
     def __post_init__(self) -> None:
         plan, config, options, ranks, entry = self.plan, self.config, self.options, self.ranks, self.manifest.tokenizer
         self.tokens = plan.global_batch * plan.sequence_length
-        size, seed = get_preset(config.model, config.norm_epsilon), config.seed if self.fresh else None
+        size, seed = config.size, config.seed if self.fresh else None
         wrapping = config.precision, options.activation, options.compile
         model = build(size, entry.vocabulary, seed, ranks, *wrapping)
         rule = config.outlier_sigmas, config.outlier_window
@@ -267,13 +273,13 @@ class TrainingLoop(RunSetup):
         """Save, validate and evaluate after a step if it is time to; return the requests of all ranks."""
         options, ends = self.options, step == self.plan.steps
         saves = is_last or requests or _is_due(step, options.checkpoint_every)
-        validates = ends or _is_due(step, options.validate_every)
-        if saves or validates:
+        validates, evaluates = (ends or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
+        if saves or validates or evaluates:
             requests |= self.drain(0)
         if saves or requests:
             windows = {"gradient_norms": self.stepper.norms.state(), "losses": self.losses.state()}
             writer.save(step, {**state, **windows}, self.stepper.model, self.stepper.optimizer)
-        self._report(step, validates, ends or _is_due(step, options.evaluate_every))
+        self._report(step, validates, evaluates)
         return requests
 
     def _report(self, step: int, validates: bool, evaluates: bool) -> None:
@@ -282,11 +288,12 @@ class TrainingLoop(RunSetup):
             validate(self.corpus, self.manifest, self.plan.sequence_length, self.run, step, self.stepper)
             self.dog.tick()
         if self.evaluate and evaluates:
-            self.drain(0)
             scores = self.evaluate(self.stepper.model, step, self.advance)
             for logger in self.metrics.loggers if self.metrics else ():
                 logger(step, scores)
             self.dog.tick()
+        if self.metrics and (validates or evaluates):
+            self.metrics.clock = time.monotonic()  # it is no time of the next step
 
     def advance(self, working: bool) -> bool:
         """Return on every rank what the first rank gives: it still works, while the others wait for it.

@@ -36,9 +36,12 @@ _SELF_CLOSED = re.compile(
     r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|wbr)\b)([A-Za-z][\w:.-]{0,40})"
     r"([^<>]{0,2000})/>"
 )
-# The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0).
+# The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0); its class
+# in books of Project Gutenberg and Wikisource.
 _PAGE_BREAK = re.compile(
-    r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak[\"'][^<>]{0,400}>[^<>]{0,40}</\1\s*>"
+    r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak"
+    r"|class\s*=\s*[\"'](?:[\w -]{0,60}[ -])?page-?n(?:um|o|umber)(?:[ -][\w -]{0,60})?)[\"'][^<>]{0,400}>"
+    r"[^<>]{0,40}(?:<a\b[^<>]{0,400}>[^<>]{0,40}</a\s*>[^<>]{0,40})?</\1\s*>"
 )
 # The number of a note, which stands behind a word, and the sign that leads back from it: declared, or a raised link.
 _TO_NOTE = r"<a\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?(?:noteref|backlink)[\"'][^<>]{0,400}>"

@@ -11,10 +11,12 @@ A text is cut only at explicit marks, and no mark is trusted that would remove m
 - before the book, paragraphs that begin as credits do ("Produced by") or name those who made the file (Distributed
   Proofreaders, an address of an e-text), and an older header inside the new one; such paragraphs behind the book, too;
 - notes of transcribers, redactors, preparers: boxed, in brackets, as a paragraph or under a heading, wherever they are;
-  after the book, lists of corrections.
+  after the book, lists of corrections;
+- of books that Wikisource exports, the line with the date, and the last section, on the edition and its contributors.
 
 The table gutenberg.tsv lists patterns by language: words for the `end`, names of the header's `field`s, how a `credit`
-begins, names of a `note`, and what only those who `made` an e-text write.
+begins, names of a `note`, what only those who `made` an e-text write, and what an `export` of Wikisource and the text
+`about` its edition begin with.
 """
 
 import re
@@ -27,11 +29,15 @@ TAIL_CHARACTERS = 60_000  # a licence has 19,000; with small print and lists of 
 CREDIT_LINES = 14  # of a paragraph of credits
 FRONT_LINES = 120  # of a book's title and first pages, between which credits may be
 NOTE_LINES = 60  # of a note before the book under a heading of its own
+HEADING_CHARACTERS = 80  # of the heading of a section on an edition
 TAIL_NOTE_LINES = 400  # of a note after the book
 BRACKET_CHARACTERS = 40_000  # of a note in brackets
 UNENDED_NOTES = 100  # brackets that do not close, after which no more are searched
 # Parts of the words for those who made a file, and for what they made.
 LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text e-text etext".split()
+
+EXPORT_CHARACTERS = 20_000  # at both ends of a text, in which an export of Wikisource names its source
+WIKIS = "Wiki Viqui Вики Вікі Уики".split()  # how the names of Wikisource begin
 
 DATA_FILES = ("gutenberg.tsv",)  # part of the code version of a step
 
@@ -85,6 +91,9 @@ _VERSION = re.compile(r"version électronique|fichier électronique|texte élect
 _MADE = re.compile(_PATTERNS["made"], _I)
 _RULE = re.compile(r"[\s*=_~.+#-]{3,}")
 _LAST = re.compile(r"\s*\[(?:the )?end of .{1,300}\]\s*", _I)  # the last line of a book of the Canadian projects
+_EXPORTED = re.compile(rf"\W{{0,4}}{_PATTERNS['export']}", _I)
+_ABOUT = re.compile(_PATTERNS["about"], _I)
+_EDITION = re.compile(_PATTERNS["edition"], _I)
 _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
 
@@ -110,6 +119,9 @@ def strip_boilerplate(text: str) -> Book:
     Takes time linear in its length.
     """
     lines = text.split("\n")
+    ends = text[:EXPORT_CHARACTERS] + text[-EXPORT_CHARACTERS:]
+    if any(name in ends for name in WIKIS):
+        lines = _strip_export(lines)
     start, after = _find_start(lines)
     first = _skip_empty(lines, 0, len(lines))
     titled = first if first < len(lines) and _TITLE_LINE.match(lines[first]) else -1
@@ -117,11 +129,26 @@ def strip_boilerplate(text: str) -> Book:
     opening = _find_opening(lines, after, start < 0) if marked else first
     stop = _find_end(lines, opening)
     if not marked and stop == len(lines):
-        return Book(text, whole=True)
+        kept = "\n".join(lines)
+        return Book(kept, whole=kept == text)
     about, number = _parse_header(lines[: max(after, opening)], titled)
     body = _remove_notes(lines[opening:stop])
     body = body[: _find_closing(body)]
     return Book("\n".join(body).strip("\n"), number, about)
+
+
+def _strip_export(lines: list[str]) -> list[str]:
+    """Return a book without the lines that Wikisource's export adds: its date, and the section on the edition."""
+    exported = next((number for number, line in enumerate(lines[:FRONT_LINES]) if _EXPORTED.match(line)), -1)
+    for number in range(len(lines) - 1, max(len(lines) - TAIL_NOTE_LINES, 0), -1):
+        if not lines[number - 1].strip() and _ABOUT.match(" ".join(lines[number : number + 3])):
+            before = next((at for at in range(number - 1, -1, -1) if lines[at].strip()), 0)
+            is_heading = len(lines[before]) <= HEADING_CHARACTERS and _EDITION.search(lines[before])
+            lines = lines[: before if is_heading else number]
+            while lines and not lines[-1].strip():
+                lines.pop()
+            break
+    return lines if exported < 0 else [*lines[:exported], *lines[_skip_empty(lines, exported + 1, len(lines)) :]]
 
 
 def count_leftovers(text: str) -> int:
@@ -256,6 +283,10 @@ def _remove_notes(lines: list[str]) -> list[str]:
     kept: list[str] = []
     at, tries = 0, UNENDED_NOTES
     while at < len(lines):
+        if lines[at][:1].isalnum() and kept and lines[at - 1].strip():  # most lines: within a paragraph, without a mark
+            kept.append(lines[at])
+            at += 1
+            continue
         end = _find_marked_note_end(lines, at, len(lines)) if tries else at
         tries -= end == at and lines[at].lstrip()[:1] in _BRACKETS and bool(_NOTE.match(lines[at]))
         if end == at and lines[at].strip() and not (at and lines[at - 1].strip()):

@@ -85,6 +85,7 @@ _WIDE = (
 )
 _WIDE_PAIR = re.compile(_WIDE * 2)
 _BLANKS = " \t\r\f"  # around a line break
+_SCRIPT_TAG = re.compile(r"(/?)script[\s/>]", re.IGNORECASE)
 _TAG = re.compile(r'([^ >]+) ?((?:[^ >=]*="[^"]*" ?)*)>(.*)', re.DOTALL)
 
 
@@ -199,12 +200,12 @@ def parse_blocks(body: str) -> Page:
             elif name == "img" and not attributes.isascii() and (picture := _PICTURED.search(attributes)):
                 text = picture[1] + text
         elif kind == _RAW:
-            content, behind = _read_up_to(f"/{name}", pieces)
+            content, behind = _read_up_to_end(name, pieces)
             if has_scripts and not behind_formula and (formula := read_script(attributes, text + content)):
                 behind = formula + behind
             text = behind
         elif kind == _MATH:
-            content, behind = _read_up_to(f"/{name}", pieces)
+            content, behind = _read_up_to_end(name, pieces)
             text = read_formula(attributes, content) + behind
             behind_formula = True
         elif kind == _UNSEEN:
@@ -259,7 +260,7 @@ def _skip_element(name: str, pieces: Iterator[str]) -> tuple[str, str]:
             tag, attributes, text = _join_torn(piece, pieces)
         kind = _KINDS.get(tag)
         if kind == _RAW:
-            _read_up_to(f"/{tag}", pieces)
+            _read_up_to_end(tag, pieces)
         elif tag == name:
             depth += 1
         elif tag == "/" + name:
@@ -267,7 +268,7 @@ def _skip_element(name: str, pieces: Iterator[str]) -> tuple[str, str]:
             if not depth:
                 return formulas, text
         elif kind == _MATH and name not in _KINDS:
-            formulas += read_formula(attributes, _read_up_to(f"/{tag}", pieces)[0])
+            formulas += read_formula(attributes, _read_up_to_end(tag, pieces)[0])
     return formulas, ""
 
 
@@ -292,13 +293,25 @@ def _join_torn(piece: str, pieces: Iterator[str]) -> tuple[str, str, str]:
     return name, attributes, text
 
 
-def _read_up_to(end: str, pieces: Iterator[str]) -> tuple[str, str]:
-    """Return what comes before an end tag, and the text behind it."""
+def _read_up_to_end(name: str, pieces: Iterator[str]) -> tuple[str, str]:
+    """Return what comes before the end tag of an element, and the text behind it.
+
+    A script that writes another, and is hidden in a comment from browsers without scripts, goes on behind the end tag
+    of the other (the double escaped state of WHATWG HTML, section 13.2.5.27).
+    """
     content: list[str] = []
+    end = f"/{name}>"
+    is_hidden = is_other = False
     for piece in pieces:
-        if piece.startswith(end):
-            return "<" + "<".join(content), piece.partition(">")[2]
+        if not is_other and piece.startswith(end):
+            return "<" + "<".join(content), piece[len(end) :]
         content.append(piece)
+        if name == "script":
+            if is_hidden and (tag := _SCRIPT_TAG.match(piece)):
+                is_other = not tag[1]
+            is_hidden = is_hidden or piece.startswith("!--")
+            if is_hidden and "-->" in piece:
+                is_hidden = is_other = False
     return "", ""
 
 

@@ -149,13 +149,13 @@ class Perplexity(Rule):
         """Return the texts to train on, by language."""
         return {code: text.text for code, text in self.train.items()}
 
-    def map_paths(self, change: Callable[[str], str]) -> Self:
-        """Return the rule with each path changed."""
+    def map_paths(self, change: Callable[[str], str], training: bool = True) -> Self:
+        """Return the rule with each path changed. `training`: those of what the run trains on as well."""
         train = {
-            code: text.model_copy(update={"text": [change(path) for path in text.text]})
+            code: text.model_copy(update={"text": [change(path) for path in text.text] if training else text.text})
             for code, text in self.train.items()
         }
-        return super().map_paths(change).model_copy(update={"train": train})
+        return super().map_paths(change, training).model_copy(update={"train": train})
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
         """Return the rule with trained models and cut-offs given by path."""

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
-from manifests.display import safe, safe_line, shorten
+from manifests.display import format_quantity, safe, safe_line, shorten
 from manifests.document import ID_BYTES, order_key
 from manifests.manifest import ShardEntry, generation_of
 from manifests.mirror import fetch, fetch_files, list_folder, place_of
@@ -153,7 +153,7 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
             f"the ledger of {place_of(corpus)} has nothing dropped as {query.reason}{where}: "
             "`show` lists the reasons it has"
         )
-    note = f"{dropped:,} were dropped as {query.reason}"
+    note = f"{format_quantity(dropped, 'records')} dropped as {query.reason}"
     if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
         return Sample(_draw_lines(reader, query, "deadletters"), note)
     return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
@@ -187,12 +187,13 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
             f"{reader.folder} has no clean/, which holds languages and scores: leave out --language and --score"
         )
     drawn: list[SampledDocument] = []
-    looked = 0
+    looked, asked = 0, {name for name in (query.language and "language", query.score and query.score[0]) if name}
     for side, entry, row in _draw_rows(shards, query.seed, MOST_DRAWN if filtered else query.number):
         looked += 1
         one = reader.document(entry.path, row)
         place, identity = one.locator, bytes.fromhex(one.document)
         found = signals[generation_of(entry.path)].of(one.source, place.file, place.offset, identity)
+        asked -= found.keys()
         if query.matches(found):
             facts = {name: getattr(one, name) for name in ("document", "source", "url")}
             facts |= {"side": side, "shard": one.shard, "row": row, "token": one.start, "tokens": one.stop - one.start}
@@ -206,6 +207,7 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
         more = looked < sum(entry.documents for _, entry in shards)
         note = f"{len(drawn):,} of the {looked:,} documents that were drawn fit the filters"
         note += ", and there are more that were not looked at" if more else ""
+        note += f": none of them has a {' or a '.join(sorted(asked))}" if asked else ""
     elif not drawn:
         note = "there is no such document in the shards"
     return Sample(drawn, note)

@@ -4,6 +4,7 @@ Every finding is a sentence that names the file.
 """
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
 import re
@@ -22,7 +23,7 @@ from filters.reasons import Reason
 from manifests import tokenizer
 from manifests.document import document_ids
 from manifests.files import canonical_json, sha256_bytes, sha256_file, sha256_json, usable_cores
-from manifests.index import FOLDER, KINDS, open_part
+from manifests.index import FOLDER, KINDS, Place, open_part
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import (
     FILE,
@@ -36,7 +37,7 @@ from manifests.manifest import (
     read_manifest,
 )
 from manifests.mirror import list_folder, mirror_of, stored_copy
-from manifests.shard import Shard, open_shard, shard_schema, token_bytes, token_dtype
+from manifests.shard import Shard, open_shard, open_shard_of, shard_schema, token_bytes, token_dtype
 from manifests.tools.verify_index import (
     ROWS_AT_ONCE,
     Sums,
@@ -51,6 +52,7 @@ LEDGER, RECIPE = "ledger.json", "recipe.yaml"
 LARGE_BYTES = 1 << 30  # of shards and index; from here on processes are faster than threads, which share a lock
 FULL_CHECK_BYTES = 1 << 30  # bytes that the trainer hashes: a smaller corpus in full, a sample of a larger one
 IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
+MOST_TWINS = 100  # pairs of documents of an index file with the same key that are compared
 SAMPLED_ROWS = 64  # rows of a shard, evenly spread, whose ids a fast check derives again
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
@@ -59,10 +61,11 @@ Opened = TypeVar("Opened")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """The findings about one file, and the checksums of the index entries that it holds or must have."""
+    """The findings about one file, the checksums of the index entries that it holds or must have, and its `twins`."""
 
     problems: list[str] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
+    twins: list[tuple[Place, Place]] = field(default_factory=list)  # places of documents with one key, if not one id
 
 
 def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = lambda size: None) -> list[str]:
@@ -87,16 +90,19 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     known = {entry.path for entry in entries}
     models = {model.path: model.sha256 for model in manifest.models.values() if model.path}
     models[tokenizer.FILE] = manifest.tokenizer.sha256
+    head = manifest.model_copy(update={"sources": {}, "index": [], "ledger": {}, "recipe": {}})  # sent with each task
     work: list[tuple[int, Callable[[], FileCheck]]] = [
         *((0, partial(_check_model, corpus, *model)) for model in sorted(models.items())),
-        *((entry.bytes, partial(_check_shard, corpus, manifest, recipes, entry, fast)) for entry in entries),
+        *((entry.bytes, partial(_check_shard, corpus, head, recipes, entry, fast)) for entry in entries),
         *((entry.bytes, partial(_check_part, corpus, known, entry, fast)) for entry in manifest.index),
     ]
     done = _run_parallel(work, progress)
     problems += [problem for checked in done for problem in checked.problems]
     if manifest.index and not fast and not any(checked.problems for checked in done):
         sums = [checked.sums for checked in done]
-        problems += compare_index(corpus, manifest, sums[: -len(manifest.index)], sums[-len(manifest.index) :])
+        differences = [*compare_index(corpus, manifest, sums[: -len(manifest.index)], sums[-len(manifest.index) :])]
+        twins = (pair for checked in done for pair in checked.twins if not differences)
+        problems += [*differences, *_check_twins(corpus, twins)]
     return problems
 
 
@@ -351,13 +357,15 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         shard = _open_file(path, name, entry, fast, open_valid)
     if isinstance(shard, str):
         return FileCheck([shard])
-    found = [*_check_counts(shard, entry)]
-    found = found or [*_check_metadata(shard, manifest, recipes, entry), *_check_columns(shard, manifest)]
-    if not fast or mirror_of(corpus) is None:  # else tokens have not been read
-        found = found or [*_check_frames(shard, manifest)]
-    found = found or [*_check_ids(shard, entry.path.partition("/")[0], fast)]
-    if not fast:
-        found = found or [*_check_vocabulary(shard, manifest)]
+    has_tokens = not fast or mirror_of(corpus) is None
+    checks: list[Iterable[str]] = [
+        _check_counts(shard, entry),
+        itertools.chain(_check_metadata(shard, manifest, recipes, entry), _check_columns(shard, manifest)),
+        _check_frames(shard, manifest) if has_tokens else (),
+        _check_ids(shard, entry.path.partition("/")[0], fast),
+        () if fast else _check_vocabulary(shard, manifest),
+    ]
+    found = next(filter(None, map(list, checks)), [])  # of the first check that fails
     sums = {} if found or fast else {(kind, entry.path): checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 
@@ -445,4 +453,16 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
     if fast:
         return FileCheck()
     found = check_entries(part, known)
-    return FileCheck([f"{name}: {what}" for what in found], {} if found else checksum_part(part))
+    if found:
+        return FileCheck([f"{name}: {what}" for what in found])
+    same = np.flatnonzero(part.keys[1:] == part.keys[:-1]) if part.name.kind == "ids" else np.empty(0, np.int64)
+    twins = [(part.place(entry), part.place(entry + 1)) for entry in same[:MOST_TWINS].tolist()]
+    return FileCheck([], checksum_part(part), twins)
+
+
+def _check_twins(corpus: Path, twins: Iterable[tuple[Place, Place]]) -> Iterator[str]:
+    """Check that no document is in the corpus twice; different ones have the same key by chance alone."""
+    for places in twins:
+        one, other = (open_shard_of(corpus, place.shard).row(place.row)["document"] for place in places)
+        if one == other:
+            yield f"shards/{places[0].shard}: document {one.hex()} is there, and in shards/{places[1].shard} again"

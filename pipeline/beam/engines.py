@@ -77,7 +77,7 @@ class Engine:
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        local = [f"--runner={LOCAL}"] if self.runner == LOCAL else []
+        local = [f"--runner={LOCAL}"] if self.is_local else []
         local += [] if self._says_how else ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
         return beam.Pipeline(options=PipelineOptions([*self.arguments, *local]))
 
@@ -90,7 +90,7 @@ class Engine:
 
         None where the engine has its own workers, and for a run that has had too little work yet to start them.
         """
-        if self.runner != LOCAL or self.workers == 1 or self._says_how:
+        if not self.is_local or self.workers == 1 or self._says_how:
             return None
         if not self.pool.is_running and (tasks < 2 or size < SMALL_JOB_BYTES):
             return None

@@ -26,15 +26,15 @@ ROWS = 2_000  # of a table, about: some 1.5 MB
 FOLD_FROM = 500  # receipts of a step from which on they are folded
 
 
-def receipt_path(corpus: Path, step: str, name: str) -> Path:
-    """Return the path of a task's receipt."""
-    return corpus / RECEIPTS / step / f"{name}.json"
+def receipt_name(step: str, name: str) -> str:
+    """Return the path of a task's receipt below the corpus."""
+    return f"{RECEIPTS}/{step}/{name}.json"
 
 
 def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
     """Return a task's receipt; None if it is missing or not one. Raises OSError if it cannot be read."""
     try:
-        with open(f"{corpus}/{RECEIPTS}/{step}/{name}.json", "rb") as file:  # noqa: PTH123  # a third of the time
+        with open(f"{corpus}/{receipt_name(step, name)}", "rb") as file:  # noqa: PTH123  # a third of the time
             plain = json.loads(file.read())
         tallies = {source: tally_from(tally) for source, tally in plain["tallies"].items()}
         return Receipt(plain["fingerprint"], [Output(**o) for o in plain["outputs"]], tallies, plain["facts"])
@@ -44,20 +44,32 @@ def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
 
 def read_finished(corpus: Path, task: Task) -> Receipt:
     """Return the receipt of a task that has ended, which another machine may have written to the object store."""
-    mirror, receipt = mirror_of(corpus), read_receipt(corpus, task.step, task.name)
-    if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
-        mirror.fetch_anew(_path_below(task))
-        receipt = read_receipt(corpus, task.step, task.name)
-    assert receipt is not None and receipt.fingerprint == task.fingerprint, "it was performed or found finished"
+    receipt = _read_made(corpus, task)
+    assert receipt is not None, "it was performed or found finished"
     return receipt
+
+
+def _read_made(corpus: Path, task: Task) -> Receipt | None:
+    """Return the receipt of a task, of this machine or of any; None if it has another fingerprint."""
+    receipt = _read_own(corpus, task)
+    if receipt is None and (mirror := mirror_of(corpus)) is not None:
+        mirror.fetch_anew(receipt_name(task.step, task.name))
+        receipt = _read_own(corpus, task)
+    return receipt
+
+
+def _read_own(corpus: Path, task: Task) -> Receipt | None:
+    """Return the receipt of a task that lies here; None without one, or if it has another fingerprint."""
+    receipt = read_receipt(corpus, task.step, task.name)
+    return receipt if receipt is not None and receipt.fingerprint == task.fingerprint else None
 
 
 def is_finished(corpus: Path, task: Task) -> bool:
     """Return True if this machine has a task's outputs in full, made under its fingerprint."""
-    receipt = read_receipt(corpus, task.step, task.name)
-    if receipt is None or receipt.fingerprint != task.fingerprint:
+    receipt = _read_own(corpus, task)
+    if receipt is None:
         return False
-    written = _written(corpus, _path_below(task))
+    written = _written(corpus, receipt_name(task.step, task.name))
     return all(_holds(corpus, output, written) for output in receipt.outputs)
 
 
@@ -154,7 +166,7 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
             left.difference_update(true)
             yield from true.items()
         for name, receipt in _single_receipts(corpus, step.name, [name for name in fingerprints if name in left]):
-            path = f"{RECEIPTS}/{step.name}/{name}.json"
+            path = receipt_name(step.name, name)
             if listing.take(receipt, fingerprints[name], _written(corpus, path)):
                 unfolded[name] = receipt
                 yield name, receipt
@@ -205,7 +217,7 @@ def _single_receipts(corpus: Path, step: str, names: Sequence[str]) -> Iterator[
     files, mirror = set(list_folder(corpus, f"{RECEIPTS}/{step}")), mirror_of(corpus)
     present = [name for name in names if f"{name}.json" in files]
     if mirror is not None:
-        mirror.fetch_all(f"{RECEIPTS}/{step}/{name}.json" for name in present)
+        mirror.fetch_all(receipt_name(step, name) for name in present)
     for name in present:
         receipt = read_receipt(corpus, step, name)
         if receipt is not None:
@@ -216,20 +228,12 @@ def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
     """Write a table for each step of the receipts of tasks, but for those that a run with other settings has left."""
     mirror, found = mirror_of(corpus), dict[str, dict[str, Receipt]]()
     if mirror is not None:
-        mirror.fetch_all(_path_below(task) for task in tasks)
+        mirror.fetch_all(receipt_name(task.step, task.name) for task in tasks)
     for task in tasks:
-        receipt = read_receipt(corpus, task.step, task.name)
-        if mirror is not None and (receipt is None or receipt.fingerprint != task.fingerprint):
-            mirror.fetch_anew(_path_below(task))  # made by another machine
-            receipt = read_receipt(corpus, task.step, task.name)
-        if receipt is not None and receipt.fingerprint == task.fingerprint:
+        if (receipt := _read_made(corpus, task)) is not None:
             found.setdefault(task.step, {})[task.name] = receipt
     for step, some in found.items():
         write_table(corpus, step, some)
-
-
-def _path_below(task: Task) -> str:
-    return f"{RECEIPTS}/{task.step}/{task.name}.json"
 
 
 def sweep(corpus: Path, step: Step, kept: Receipts) -> None:

@@ -25,7 +25,7 @@ from pipeline.beam import counters
 from pipeline.beam.marks import begun_path, marked
 from pipeline.beam.pool import WorkerDiedError
 from pipeline.beam.quarantine import RecordCrashedError, holding, perform_alone
-from pipeline.beam.receipts import read_finished, receipt_path
+from pipeline.beam.receipts import read_finished, receipt_name
 from pipeline.beam.step import Keyed, Output, Result, Task
 
 # Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
@@ -146,25 +146,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno:
                 raise error.__cause__ from None
             raise
-        outputs = [
-            Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)
-        ]
-        plain = {
-            "fingerprint": task.fingerprint,
-            "outputs": [output._asdict() for output in outputs],
-            "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
-            "facts": result.facts,
-        }
-        receipt = receipt_path(root, task.step, task.name)
-        if mirror is None:  # a receipt is never on the disk before its outputs; without it the task is done again
-            for output in outputs:
-                sync_path(root / output.path)
-        write_atomic(receipt, canonical_json(plain))
-        if mirror is not None:  # the receipt last: whoever sees it finds its outputs
-            for output in outputs:
-                mirror.publish(output.path, output.sha256)
-            mirror.push([receipt.relative_to(root).as_posix()])
-            trim_if_due(root)
+        written = leave_receipt(root, task, result, mirror)
         whole = total(result.tallies.values())
         record = {
             "stage": task.step,
@@ -177,7 +159,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             "entered": dict(whole.entered),
             "out": dict(whole.out),
             "text_bytes": result.facts.get("text_bytes", {}),
-            "written_bytes": sum(output.bytes for output in outputs),
+            "written_bytes": written,
             "shuffled_bytes": result.shuffled,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "process": os.getpid(),
@@ -186,3 +168,29 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         }
         write_atomic(timings / f"{uuid.uuid4().hex}.json", canonical_json(record))
         return counters.counts_of(result.tallies)
+
+
+def leave_receipt(root: Path, task: Task, result: Result, mirror: Mirror | None) -> int:
+    """Write the receipt of a task after its outputs, and return their bytes. Raises OSError, StorageError.
+
+    A receipt is never on the disk, or in an object store, before its outputs are: whoever sees it finds them. Without
+    it the task is done again.
+    """
+    outputs = [Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)]
+    plain = {
+        "fingerprint": task.fingerprint,
+        "outputs": [output._asdict() for output in outputs],
+        "tallies": {source: tally.as_dict() for source, tally in result.tallies.items()},
+        "facts": result.facts,
+    }
+    if mirror is None:
+        for output in outputs:
+            sync_path(root / output.path)
+    receipt = receipt_name(task.step, task.name)
+    write_atomic(root / receipt, canonical_json(plain))
+    if mirror is not None:
+        for output in outputs:
+            mirror.publish(output.path, output.sha256)
+        mirror.push([receipt])
+        trim_if_due(root)
+    return sum(output.bytes for output in outputs)

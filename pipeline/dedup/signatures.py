@@ -162,7 +162,7 @@ class Split:
         compared: the settings under which they are compared.
         signatures: the file.
         clean: the file of its clean documents.
-        verdicts: of an earlier corpus, the path of the verdicts on its documents, below it; empty for none.
+        verdicts: of an earlier corpus, the file of the verdicts on its documents; None for none.
     """
 
     name: str
@@ -174,7 +174,7 @@ class Split:
     compared: Comparison
     signatures: Output
     clean: Output
-    verdicts: str = ""
+    verdicts: Output | None = None
 
     @property
     def path(self) -> Path:
@@ -238,7 +238,7 @@ def _read_earlier_splits(recipe: Recipe, corpus: Path) -> Iterator[Split]:
     survivors, schemes = read_receipt(corpus, "clusters/survivors", "all"), load_manifest(corpus).signatures
     if survivors is None:
         raise UserError(f"deduplication.against: {corpus} is not finished: run it to its end")
-    verdicts = {output.path for output in survivors.outputs}
+    verdicts = {output.path: output for output in survivors.outputs}
     for file in relative_files(corpus / RECEIPTS / "filter"):
         name = file.removesuffix(".json")
         receipt, extracted = (read_receipt(corpus, step, name) for step in ("filter", "extract"))
@@ -248,10 +248,12 @@ def _read_earlier_splits(recipe: Recipe, corpus: Path) -> Iterator[Split]:
             raise UserError(
                 f"deduplication.against: {corpus}/{RECEIPTS}/filter/{file} cannot be read: rebuild {corpus}"
             )
-        path = corpus / output.path
-        if not path.is_file() or sha256_file(path) != output.sha256:
-            raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
-        columns = read_ipc(path).schema.names
+        removed = verdicts.get(verdict_path(name))
+        for stored in filter(None, (output, removed)):
+            path = corpus / stored.path
+            if not path.is_file() or sha256_file(path) != stored.sha256:
+                raise UserError(f"deduplication.against: {path} is not what its run wrote: rebuild {corpus}")
+        columns = read_ipc(corpus / output.path).schema.names
         for rule in recipe.deduplication.survivor:
             if COMPARED_COLUMNS.get(rule, "id") not in columns:
                 raise UserError(
@@ -261,7 +263,7 @@ def _read_earlier_splits(recipe: Recipe, corpus: Path) -> Iterator[Split]:
         split = _make_split(recipe.comparison_of(source_of(name)), corpus, name, True, extracted, receipt)
         if schemes.get(split.source, "") != split.compared.scheme:
             split = replace(split, compared=split.compared.model_copy(update={"minhash": None}))
-        yield replace(split, verdicts=verdict_path(name) if verdict_path(name) in verdicts else "")
+        yield replace(split, verdicts=removed)
 
 
 def _make_split(

@@ -99,7 +99,7 @@ def survivor_step(recipe: Recipe, splits: list[Split], filtered: Receipts, label
             tally[unit] += out[unit]
     settings = {
         "rules": Keyed(rules, rules.model_dump(include={"survivor", "source_priority"})),
-        "splits": Keyed(splits, [[split.name, split.signatures] for split in splits]),
+        "splits": Keyed(splits, [[split.name, split.signatures, split.verdicts] for split in splits]),
         "units": units,
         "labels": [f"{BLOCKS}/{labels.name}/{unit.name}.arrow" for unit in labels.units],
         "contained": [f"{BLOCKS}/{contained.name}/{unit.name}.arrow" for unit in contained.units],
@@ -379,9 +379,9 @@ def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
 def _find_removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
     """Return True for each node that an earlier corpus has removed already."""
     gone = np.zeros(len(nodes), bool)
-    for split, places in places_by_split(nodes) if any(split.earlier for split in splits) else ():
-        if splits[split].earlier:
-            verdicts = read_verdicts(Path(splits[split].corpus), splits[split].verdicts)
+    for split, places in places_by_split(nodes) if any(split.verdicts for split in splits) else ():
+        if (removed := splits[split].verdicts) is not None:
+            verdicts = read_verdicts(Path(splits[split].corpus), removed.path)
             rows = [row for row, verdict in verdicts.items() if verdict.reason]
             gone[places] = np.isin(nodes[places] & ROW_MASK, np.array(rows, np.int64))
     return gone

@@ -31,6 +31,14 @@ _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
 
+class NoMatchError(UserError):
+    """No file matches a path or glob."""
+
+    def __init__(self, source: str, pattern: str) -> None:
+        super().__init__(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
+        self.source, self.pattern = source, pattern
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """One dump file.
@@ -197,7 +205,7 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
     if not paths:
-        raise UserError(f"source {source}: no file matches {pattern!r}: check the path, and quote globs for the shell")
+        raise NoMatchError(source, pattern)
     prefix = fixed_prefix(str(path))
     return [(_format_name(p.relative_to(prefix) if prefix.parts and p != prefix else p), p) for p in paths]
 

@@ -7,7 +7,7 @@ from typing import Any
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS, Reason
 from filters.rule import Record
-from filters.rule_list import first_record_reason
+from filters.rule_list import first_record_reason, name_of
 from manifests.document import DOCUMENT_SCHEMA
 from manifests.files import canonical_json, write_atomic
 from manifests.ledger import Tally
@@ -73,7 +73,7 @@ def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> di
     rules = source.rules_at("extract")
     uses = tuple(uses_of(name, source, rules))
     files = {use: sha for use, sha in models.items() if uses and use.startswith(uses)}
-    key = [source.model_dump(include=used), [[type(rule).__module__, rule.step_key()] for rule in rules], files]
+    key = [source.model_dump(include=used), [[name_of(rule), rule.step_key()] for rule in rules], files]
     return {"name": name, "source": Keyed(source, key)}
 
 

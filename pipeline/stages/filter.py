@@ -19,7 +19,7 @@ from filters.dedup.minhash import MinHash
 from filters.errors import UserError
 from filters.reasons import AnyReason, Reason
 from filters.rule import COLUMNS, Found, Rule, page_of
-from filters.rule_list import Filtered, apply_rules, raise_failure, rule_labels
+from filters.rule_list import Filtered, apply_rules, name_of, raise_failure, rule_labels
 from manifests.document import CLEAN_SCHEMA, DOCUMENT_SCHEMA, ID_BYTES, content_hash, locator_from
 from manifests.ledger import Tally
 from manifests.mirror import fetch
@@ -80,7 +80,7 @@ def arguments_of(
         rules, _ = source.rule_for(stage)
         uses = {use: sha for use, sha in given.items() if use.startswith(tuple(uses_of(name, source, rules)))}
         applied = SourceRules(name, rules, models[name], source.kind in LANGUAGE_KNOWN)
-        steps = [[type(rule).__module__, rule.step_key()] for rule in rules]
+        steps = [[name_of(rule), rule.step_key()] for rule in rules]
         found[name] = {"applied": Keyed(applied, [name, applied.language_known, steps, uses, trained.get(name, [])])}
     return found
 

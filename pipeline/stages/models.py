@@ -97,6 +97,8 @@ def hash_given_files(name: str, source: Source) -> dict[str, str]:
 def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
     """Return the recipe with paths of local copies in place of URLs of models and lists, and what was copied.
 
+    What the run trains on stays where it is: its tasks copy it, as they copy dumps.
+
     Args:
         recipe: the run's.
         corpus: the output folder. The copies lie at the same path on every machine.
@@ -119,13 +121,13 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
         given[path] = str(entry.changed)
         return str(fetch_url(path, given[path], corpus))
 
-    return map_model_paths(recipe, copy), tuple(sorted(given.items()))
+    return map_model_paths(recipe, copy, training=False), tuple(sorted(given.items()))
 
 
-def map_model_paths(recipe: Recipe, change: Callable[[str], str]) -> Recipe:
-    """Return the recipe with each path of a model or list changed."""
+def map_model_paths(recipe: Recipe, change: Callable[[str], str], training: bool = True) -> Recipe:
+    """Return the recipe with each path of a model or list changed, and with `training` of what the run trains on."""
     sources = {
-        name: source.model_copy(update={"filters": [rule.map_paths(change) for rule in source.filters]})
+        name: source.model_copy(update={"filters": [rule.map_paths(change, training) for rule in source.filters]})
         for name, source in recipe.sources.items()
     }
     path = recipe.tokenizer.path

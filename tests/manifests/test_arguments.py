@@ -14,8 +14,8 @@ from trainer.__main__ import main as trainer
 
 NUMBERS = st.one_of(st.integers().map(str), st.floats().map(repr), st.text(max_size=8))
 ALLOWED = {
-    "COUNT": lambda number: number >= 0 and number == int(number),
-    "POSITIVE": lambda number: number >= 1 and number == int(number),
+    "COUNT": lambda number: 0 <= number <= 2**53 and number == int(number),
+    "POSITIVE": lambda number: 1 <= number <= 2**53 and number == int(number),
     "ABOVE_ZERO": lambda number: 0 < number < math.inf,
     "SHARE": lambda number: 0 < number <= 1,
     "SECONDS": lambda number: 0 < number <= 3600,
@@ -41,7 +41,14 @@ def test_edges_of_the_ranges() -> None:
         1,
         3600,
     ]
-    for name, text in (("COUNT", "-1"), ("POSITIVE", "0"), ("POSITIVE", "1.0"), ("ABOVE_ZERO", "0"), ("SHARE", "1.01")):
+    for name, text in (
+        ("COUNT", "-1"),
+        ("POSITIVE", "0"),
+        ("POSITIVE", "1.0"),
+        ("POSITIVE", "1" + "0" * 30),
+        ("ABOVE_ZERO", "0"),
+        ("SHARE", "1.01"),
+    ):
         with pytest.raises(argparse.ArgumentTypeError):
             getattr(arguments, name)(text)
 

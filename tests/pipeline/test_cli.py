@@ -81,6 +81,8 @@ def test_a_recipe_whose_dumps_are_not_here(
     monkeypatch.chdir(tmp_path)
     arguments = ["run", str(ROOT / "recipes/llama.yaml"), "--output", "out", "--only", "c4"]
     mistake(capsys, arguments, "source c4: no file matches", "dumps/en/*.json.gz")
+    arguments[-1:] = ["c4", "books"]
+    mistake(capsys, arguments, "no file matches the inputs of books '", ".txt', c4 '", "dumps/en/*.json.gz': check")
 
 
 @pytest.mark.parametrize("model", ["none.bin", "recipe.yaml"])

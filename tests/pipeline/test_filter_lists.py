@@ -195,6 +195,32 @@ def test_ccnets_list_step_by_step(texts: dict[str, str], training: dict[str, Any
     assert scored == of_language.keys()
 
 
+def test_what_a_run_trains_on_may_be_a_pattern_in_an_object_store(
+    texts: dict[str, str], training: dict[str, Any], tmp_path: Path
+) -> None:
+    """Of a language model and of the classifier of references, whose texts were taken for single models to copy."""
+    folder = tmp_path / "stored"
+    folder.mkdir()
+    for number, path in enumerate(training["train"]["en"]["text"]):
+        (folder / f"{number}.txt").write_bytes(Path(path).read_bytes())
+    wiki = (
+        "<mediawiki><page><title>A</title><ns>0</ns><id>1</id><revision><text>{}</text></revision></page></mediawiki>"
+    )
+    cited = "".join(f"&lt;ref&gt;[{url} x]&lt;/ref&gt;" for url in texts)
+    (folder / "wiki.xml").write_text(wiki.format(cited), encoding="utf-8")
+    text = training["train"]["en"] | {"text": [f"file://{folder}/*.txt"]}
+    like_wiki = {"references": {"wiki": [f"file://{folder}/*.xml"], "min_characters": 0, "threshold": 0.0,
+                                "min_positives": 10, "dimension": 4, "held_out": 0.3}}  # fmt: skip
+    filters = [LANGUAGE, {"perplexity": training | {"train": {"en": text}}}, like_wiki]
+    made = recipe(write_rows(tmp_path / "in", texts), filters)
+    with pytest.raises(UserError, match="too few pages to train on"):  # all are cited: what was cited is known
+        filtered(made, tmp_path / "c")
+    plain = recipe(write_rows(tmp_path / "in", texts), [LANGUAGE, {"perplexity": training}])
+    filtered(plain, tmp_path / "plain")
+    for name in ("models/perplexity/web/en.arpa", "models/cuts/web.json"):
+        assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
 def test_perplexity_before_lines_ranks_all_pages_with_all_their_lines(
     texts: dict[str, str], training: dict[str, Any], tmp_path: Path
 ) -> None:

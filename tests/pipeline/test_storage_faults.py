@@ -19,7 +19,7 @@ from manifests.storage import StorageError
 from pipeline.__main__ import main
 from pipeline.beam import task
 from pipeline.beam.engines import Engine
-from pipeline.beam.receipts import receipt_path
+from pipeline.beam.receipts import receipt_name
 from pipeline.beam.step import Task
 from pipeline.run import run
 from pipeline.sources import inputs
@@ -73,7 +73,7 @@ def built(dumps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_failure_anywhere_in_a_task_is_retried_or_ends_it_by_name(built: Path) -> None:
     """200 tasks, each with failures that begin at a random read or write of it, up to more of them than it is tried."""
     before, chance = digests(built), random.Random(1)
-    kept = [found for found in faults.performed if receipt_path(built, found[0].step, found[0].name).exists()]
+    kept = [found for found in faults.performed if (built / receipt_name(found[0].step, found[0].name)).exists()]
     retried = failed = 0
     for _ in range(200):
         one, blocks, job = chance.choice(kept)
@@ -81,7 +81,7 @@ def test_a_failure_anywhere_in_a_task_is_retried_or_ends_it_by_name(built: Path)
         with faults.failing(faults.Plan(0, 0, 0)) as counted:
             task.perform(one, *blocks, job=job)
         first, times = chance.randrange(counted.seen), chance.choice((1, 2, 3, 4, 99))
-        receipt_path(built, one.step, one.name).unlink()
+        (built / receipt_name(one.step, one.name)).unlink()
         with faults.failing(faults.Plan(first, times, chance.choice(faults.ERRORS))) as plan:
             try:
                 task.perform(one, *blocks, job=job)
@@ -91,7 +91,7 @@ def test_a_failure_anywhere_in_a_task_is_retried_or_ends_it_by_name(built: Path)
                 assert str(error).startswith(f"stage {one.step}, {one.name}: "), error
                 assert str(error).endswith("continues from here") and times > 3
         assert plan.seen > first, "nothing failed"
-        if not receipt_path(built, one.step, one.name).exists():
+        if not (built / receipt_name(one.step, one.name)).exists():
             task.perform(one, *blocks, job=job)
         shutil.rmtree(job.timings)
     assert digests(built) == before
@@ -191,7 +191,7 @@ def test_a_dump_that_cannot_be_opened_is_refused_or_skipped_by_name_and_tried_ag
         assert not (out / "receipts/extract").exists(), "no work was begun"
         assert main(command(dumps, out, "--skip-unreadable")) == 0
         said = capsys.readouterr().out
-        assert "1 inputs could not be read and were skipped: books/1.txt" in said and "skipped   1 inputs" in said
+        assert "skipped 1 input that could not be read: books/1.txt;" in said and "skipped   1 input that" in said
     skipped = load_manifest(out)
     assert skipped.findings["unreadable"] == {"files": 1, "names": ["books/1.txt"]}
     assert skipped.recipe["sources"]["books"]["inputs"] == ["0.txt"]

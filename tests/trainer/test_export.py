@@ -24,8 +24,8 @@ from manifests.sizes import PRESETS
 from trainer import checkpoint, parallel
 from trainer.__main__ import main
 from trainer.generate import load_model
-from trainer.hf import export, load_hf_weights, open_checkpoint, read_norm_epsilon
-from trainer.model import Llama
+from trainer.hf import export, hf_names, load_hf_weights, open_checkpoint, read_norm_epsilon
+from trainer.model import ROTARY_BASE, Llama
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra dev)")
@@ -72,6 +72,45 @@ def test_all_may_read_what_is_exported(out: Path) -> None:
 def test_transformers_gives_the_same_logits(run: Path, out: Path) -> None:
     assert ours(run).abs().max() > 0.5
     assert (ours(run) - theirs(out)).abs().max() < 1e-5
+
+
+def test_losses_and_gradients_are_those_of_transformers(run: Path, out: Path) -> None:
+    mine, other = load_model(open_checkpoint(run)), transformers.LlamaForCausalLM.from_pretrained(out)
+    rows = tokens()
+    loss = mine(rows[:, :-1], rows[:, 1:])[0] / rows[:, 1:].numel()
+    expected = other(rows, labels=rows).loss
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    loss.backward()
+    expected.backward()
+    gradients = {name: parameter.grad for name, parameter in other.named_parameters()}
+    for name, parameter in mine.named_parameters():
+        theirs = torch.cat([gradients.pop(part) for part in hf_names(name)])
+        assert (parameter.grad - theirs).norm() < 1e-4 * theirs.norm(), name
+    assert not gradients
+
+
+@torch.no_grad()
+def test_in_bfloat16_the_model_is_no_less_exact_than_that_of_transformers(run: Path, out: Path) -> None:
+    """Norms and rotations are computed in float32, as in the published code.
+
+    The median counts: some token's sum of many parts is near zero, and its error is whatever rounding makes of it.
+    """
+    rows = torch.randint(0, VOCABULARY, (64, 40), generator=torch.Generator().manual_seed(0))
+    exact, mine = (load_model(open_checkpoint(run), dtype=dtype)(rows) for dtype in (torch.float32, torch.bfloat16))
+    other = transformers.LlamaForCausalLM.from_pretrained(out, dtype=torch.bfloat16)(rows).logits
+    error, theirs = ((logits - exact).norm(dim=-1).median().item() for logits in (mine, other))
+    assert error < 1.1 * theirs
+    x = torch.randn(64, SIZE.dimension, generator=torch.Generator().manual_seed(0)).bfloat16()
+    norm = transformers.models.llama.modeling_llama.LlamaRMSNorm(SIZE.dimension).bfloat16()  # of weights 1
+    assert torch.equal(Llama(SIZE, 8).norm.bfloat16()(x), norm(x))
+
+
+def test_the_7b_preset_is_the_default_of_transformers() -> None:
+    config, size = transformers.LlamaConfig(), PRESETS["7b"]
+    numbers = (config.hidden_size, config.intermediate_size, config.num_hidden_layers, config.num_attention_heads)
+    assert numbers == (size.dimension, size.width, size.layers, size.heads) and config.vocab_size == 32_000
+    assert (config.rms_norm_eps, config.max_position_embeddings) == (size.norm_epsilon, size.sequence_length)
+    assert config.rope_parameters["rope_theta"] == ROTARY_BASE and config.hidden_act == "silu"
 
 
 def test_several_files_are_as_good_as_one(run: Path, out: Path, tmp_path: Path) -> None:

@@ -82,8 +82,10 @@ def test_the_command_writes_text_and_refuses_nonsense(run: Path, capfd: pytest.C
     assert main(["generate", str(run), "--prompt", "The", "--tokens", "5", "--temperature", "0"]) == 0
     said = capfd.readouterr().out
     assert said.startswith("The") and said.endswith("\n")
-    assert main(["generate", str(run), "--top-p", "0"]) == 2
-    assert "--top-p above 0" in capfd.readouterr().err
+    for option, value, words in (("--top-p", "0", "above 0 and at most 1"), ("--temperature", "nan", "at least 0")):
+        with pytest.raises(SystemExit):
+            main(["generate", str(run), option, value])
+        assert f"argument {option}: must be " in (said := capfd.readouterr().err) and words in said
     with pytest.raises(UserError, match="holds no checkpoint"):
         list(generate(run.parent, None, [""], 1, 1.0, 1.0, 0))
 

@@ -1,6 +1,7 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -59,8 +60,8 @@ def test_the_ladder_is_named_by_the_parameters_of_its_blocks(name: str, millions
 
 
 def test_a_size_in_numbers_takes_the_settings_of_the_preset_below() -> None:
-    size = get_preset("dim=256,layers=7,heads=8", 1e-5)
-    assert (size.dimension, size.layers, size.heads, size.norm_epsilon) == (256, 7, 8, 1e-5)
+    size = get_preset("dim=256,layers=7,heads=8")
+    assert (size.dimension, size.layers, size.heads) == (256, 7, 8)
     assert (size.learning_rate, size.batch_tokens) == (PRESETS["5m"].learning_rate, PRESETS["5m"].batch_tokens)
     assert get_preset("dim=8,layers=1,heads=2").sequence_length == PRESETS["demo"].sequence_length
     assert get_preset("heads=32,layers=32,dim=4096") == PRESETS["7b"]
@@ -262,3 +263,12 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
         with pytest.raises(SystemExit):
             main([*command, "--learning-rate", value])
         assert "must be a finite number above 0" in capsys.readouterr().err
+
+
+def test_a_folder_without_rights_is_named_whether_it_is_read_or_written() -> None:
+    for number, words in {
+        errno.EACCES: "r/x cannot be used (no): give this user the right",
+        errno.EROFS: "r/x cannot be written (no): give a folder that can be written",
+        errno.ENOSPC: "r/x cannot be written (no): make room there",
+    }.items():
+        assert _describe(OSError(number, "no", "r/x")).startswith(words)

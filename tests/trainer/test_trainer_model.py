@@ -34,7 +34,8 @@ def test_the_papers_table_2() -> None:
         "65b": (8192, 64, 80, 1.5e-4),
     }
     assert {PRESETS[name].batch_tokens for name in rows} == {4_194_304}
-    assert PRESETS["7b"].width == 11_008 and PRESETS["65b"].width == 22_016
+    published = {"7b": (11_008, 1e-6), "13b": (13_824, 1e-6), "33b": (17_920, 1e-6), "65b": (22_016, 1e-5)}
+    assert {name: (PRESETS[name].width, PRESETS[name].norm_epsilon) for name in rows} == published
 
 
 def test_the_demo_has_one_to_two_million_parameters() -> None:
@@ -58,6 +59,22 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
     same = rotate(x[:, :, :1].expand(1, 1, 6, 8), *Rotary(8)(0, 6, x))
     products = same[0, 0] @ same[0, 0].T
     assert products[0, 2].item() == pytest.approx(products[3, 5].item(), abs=1e-4)
+
+
+def test_rotation_is_that_of_the_published_code_on_features_in_its_order() -> None:
+    """There features 2i and 2i + 1 are a complex number; with rows in that order the scores are the same."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 1, 4, 6, 8)
+    rates = 1.0 / 10_000.0 ** (torch.arange(0, 8, 2).float() / 8)
+    turns = torch.polar(torch.ones(6, 4), torch.outer(torch.arange(6).float(), rates))
+
+    def published(x: torch.Tensor) -> torch.Tensor:
+        pairs = x.unflatten(-1, (2, 4)).transpose(-1, -2).contiguous()
+        return torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
+
+    tables = Rotary(8)(0, 6, query)
+    scores = rotate(query, *tables) @ rotate(key, *tables).mT
+    assert torch.allclose(scores, published(query) @ published(key).mT, atol=1e-5)
 
 
 def test_attention_is_the_formula() -> None:

@@ -329,6 +329,20 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
     assert shas == {weights_sha(plain)}
 
 
+@pytest.mark.parametrize("replicas", ["1", "3"])
+def test_three_ranks_with_uneven_micro_batches_and_document_masks_are_as_one(
+    corpus: Path, tmp_path: Path, replicas: str
+) -> None:
+    """Five sequences a rank in micro-batches of two, two and one; on one rank the whole batch at once."""
+    command = ["train", str(corpus), *OPTIONS, "--batch-tokens", "480", "--document-masks", "--stop-after", "6"]
+    assert main([*command, "--output", str(tmp_path / "one"), "--micro-batch", "15"]) == 0
+    more = ["--output", str(tmp_path / "three"), "--micro-batch", "2", "--replicas", replicas]
+    assert join_ranks(start_ranks(3, tmp_path / "stderr", main, [*command, *more])) == 0
+    same_batches_and_near_losses(tmp_path / "three", tmp_path / "one")
+    for one, three in zip(rows(tmp_path / "one"), rows(tmp_path / "three"), strict=True):
+        assert float(one["gradient_norm"]) == pytest.approx(float(three["gradient_norm"]), rel=1e-4)
+
+
 def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
     path = load_manifest(copy).shards()[1].path

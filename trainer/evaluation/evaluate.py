@@ -6,6 +6,7 @@ meets the same requests.
 
 import functools
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,6 +188,8 @@ def _rank(engine: Engine, run: Run, numbers: list[int], options: Options) -> Ite
         unconditional = {texts[number]: found for number, found in engine.rank(asked)}
     requests = [build_ranking(engine.vocabulary, run.pairs[number], engine.length) for number in numbers]
     for place, found in engine.rank(requests):
+        if not all(math.isfinite(one.nats) for one in found):
+            raise UserError("the model's likelihoods are not finite, so it has no score: give another checkpoint")
         item, texts_ = run.items[numbers[place]], tuple(text for _, text in run.pairs[numbers[place]])
         scores = score.rank(run.task.rule, item, texts_, found, unconditional.get(texts_, ()))
         nats = [round(one.nats, 6) for one in found]

@@ -213,11 +213,12 @@ def download(data: Data, root: Path) -> list[Path]:
         UserError: A file cannot be fetched or unpacked.
     """
     patterns = [pattern for pattern in (data.items, data.shots, *data.beside) if pattern]
-    if all(find_files(data, root, pattern) for pattern in patterns):
+    paths = {url: root / data.folder / url.rpartition("/")[2] for url in data.urls}
+    interrupted = any(path.exists() and not _is_read(path, patterns) for path in paths.values())  # an archive is left
+    if all(find_files(data, root, pattern) for pattern in patterns) and not interrupted:
         return []
     written = []
-    for url in data.urls:
-        path = root / data.folder / url.rpartition("/")[2]
+    for url, path in paths.items():
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response, atomic_path(path) as temporary:
                 with temporary.open("wb") as file:
@@ -232,22 +233,28 @@ def download(data: Data, root: Path) -> list[Path]:
     return written
 
 
+def _is_read(path: Path, patterns: Sequence[str]) -> bool:
+    """Return True if a published file is read as it is, else it is an archive."""
+    return any(path.match(pattern) or path.match(f"{pattern}.gz") for pattern in patterns)
+
+
 def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
-    """Replace an archive by its members that match a pattern; return them, or the file itself if it matches one."""
-    if any(path.match(pattern) or path.match(f"{pattern}.gz") for pattern in patterns):
+    """Replace an archive by its members that match a pattern; return them, or the file itself if it matches one.
+
+    Until all are there the archive stays: of many files, a part would be taken for all.
+    """
+    if _is_read(path, patterns):
         return [path]
     written = []
-    try:
-        for name, file in _read_members(path):
-            member = PurePosixPath(name)
-            if any(member.match(pattern) for pattern in patterns):
-                if member.is_absolute() or ".." in member.parts:
-                    raise ValueError(f"the archive has a file outside its folder, {name}")
-                written.append(path.parent / member)
-                with atomic_path(written[-1]) as temporary, temporary.open("wb") as copy:
-                    shutil.copyfileobj(file, copy)
-    finally:
-        path.unlink()
+    for name, file in _read_members(path):
+        member = PurePosixPath(name)
+        if any(member.match(pattern) for pattern in patterns):
+            if member.is_absolute() or ".." in member.parts:
+                raise ValueError(f"the archive has a file outside its folder, {name}")
+            written.append(path.parent / member)
+            with atomic_path(written[-1]) as temporary, temporary.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+    path.unlink()
     return written
 
 

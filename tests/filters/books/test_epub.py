@@ -123,6 +123,12 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
         },
         {
             "OEBPS/text/2 b.xhtml": page(
+                '<body><h1>Two</h1><p>É<span class="pagenum"><a id="p12">[12]</a></span>té.'
+                '<span class="x-ebookmaker-pageno" title="[Pg 13]">[13]</span></p></body>'
+            )
+        },
+        {
+            "OEBPS/text/2 b.xhtml": page(
                 '<body><h1>Two<a epub:type="noteref" href="#n1">1</a></h1><p>Été'
                 '<sup><a href="n.xhtml#n2">[2]</a></sup>.'
                 '<a href="n.xhtml#n3" class="x"><sup>*</sup></a> <a role="doc-backlink" href="#b">↩</a></p></body>'
@@ -152,6 +158,7 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
         "media type with parameters",
         "image",
         "page breaks",
+        "page numbers",
         "notes",
         "index",
         "contents by role",

@@ -178,8 +178,11 @@ NAMES = [
     ),
     *("Transcriber's Amendments", "Digitizer's note", "Note on the e-text", "Notes from the transcriber", "Tr. Note"),
     *("Anmerkungen zur Transkription", "Hinweise zur Transkription", "Note du transcripteur", "Nota del trascrittore"),
-    *("Notas de Transcrição", "Nota del Transcriptor", "Opmerkingen van de bewerker", "Paalala ng nagsalin"),
-    "Anmärkningar till den elektroniska utgåvan",
+    *("Notas de Transcrição", "Opmerkingen van de bewerker", "Paalala ng nagsalin"),
+    *("Anmärkningar till den elektroniska utgåvan", "Poznámka k přepisu", "Az elektronikus kiadás megjegyzései"),
+    *("Notele transcriptorului", "Napomena o transkripciji", "Opombe k prepisu", "Напомена о транскрипцији"),
+    *("Бележки към електронното издание", "Примітки до транскрипції", "Примечание к транскрипции"),
+    *("Nota del transcriptor", "Note de l’éditeur électronique", "Σημείωση: Ο τονισμός έχει αλλάξει"),
 ]
 NOTES = [
     "[{name}: The spelling\nwas kept [sic] as it is.]", "({name}: The spelling was kept.)", "{{{name}: It was kept.}}",
@@ -223,6 +226,27 @@ def test_credits_go_before_and_behind_the_book_and_on_its_title_pages(credit: st
     for text in texts:
         book = strip_boilerplate(f"{NEW}{START}\n{text}\n\n{END}{LICENCE}").text
         assert [line for line in book.split("\n") if line] == [line for line in BOOK.split("\n") if line]
+
+
+EXPORTS = [
+    ("Exported from Wikisource on October 12, 2024", "This e-book comes from the online library Wikisource."),
+    ("Exportiert aus Wikisource am 5. Mai 2020", "Dieses E-Book stammt aus der Online-Bibliothek Wikisource."),
+    ("Exporté de Wikisource le 3 mai 2020", "Ce livre électronique est issu de la bibliothèque numérique Wikisource."),
+    ("Exportado de Wikisource el 3", "Este libro electrónico proviene de la biblioteca digital Wikisource."),
+    ("Esportato da Wikisource il 3", "Questo ebook proviene dalla biblioteca online Wikisource."),
+    ("Geëxporteerd uit Wikisource op 3", "Dit e-boek komt uit de online bibliotheek Wikisource."),
+    ("Wyeksportowano z Wikiźródeł dnia 3", "Ten e-book pochodzi z wolnej biblioteki Wikiźródła."),
+    ("Экспортировано из Викитеки 3", "Эта электронная книга взята из онлайн-библиотеки Викитека."),
+]
+
+
+@pytest.mark.parametrize(("line", "about"), EXPORTS)
+@pytest.mark.parametrize("heading", ["About this digital edition\n\n", ""])
+def test_what_wikisources_export_adds_goes(line: str, about: str, heading: str) -> None:
+    book, rest = "THE LAMP\n\nA. Writer\n\n{}I.\n\n" + BOOK, "It is built by\nvolunteers.\n\nAna\nBob\n"
+    assert strip_boilerplate(book.format(f"{line}\n\n") + f"\n\n{heading}{about}\n{rest}").text == book.format("")
+    said = f"{BOOK}\n\nWikisource is a library. {about}\n\n{BOOK}"
+    assert strip_boilerplate(said).text == said, "a book on Wikisource"
 
 
 @pytest.mark.parametrize("line", ENDS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from resiliparse.parse.html import HTMLTree
+from resiliparse.parse.html import HTMLTree, NodeType
 
 from filters.html.blocks import PREFORMATTED, Page, parse_blocks
 from filters.html.features import describe_blocks
@@ -268,6 +268,17 @@ def test_characters_that_join_letters_stay() -> None:
 )  # fmt: skip
 def test_what_is_not_shown_is_no_text(unseen: str) -> None:
     assert lines_of(f"<p>before</p>{unseen}<p>after</p>") == ["before", "after"]
+
+
+SCRIPT = st.sampled_from(["<!--", "-->", "<script>", "</script>", "<SCRIPT src=a>", "</scripts>", "<scripts>", "\n"])
+
+
+@given(st.lists(st.one_of(SCRIPT, st.text("xy-<>!", max_size=3)), max_size=9).map("".join))
+def test_a_script_ends_where_the_parser_ends_it(script: str) -> None:
+    body = HTMLTree.parse(f"<body><p>one<script>{script}</script>").body
+    assert body is not None
+    shown = [node.text for node in body if node.type == NodeType.TEXT and node.parent.tag != "script"]
+    assert " ".join(parse_blocks(body.html).texts).split() == "".join(shown).split()
 
 
 @pytest.mark.parametrize(

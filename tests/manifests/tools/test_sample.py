@@ -82,6 +82,7 @@ def test_by_source_side_language_and_score(corpus: Path) -> None:
     assert 0 < len(sure.drawn) < len(english) and "fit the filters" in sure.note
     none = sample(corpus, SampleQuery(language="xx"))
     assert none.drawn == [] and none.note.startswith("0 of the ")
+    assert sample(corpus, SampleQuery(score=parse_score("0.5:"))).note.endswith(": none of them has a reference_score")
 
 
 def test_a_rare_language_is_looked_for_in_bounded_work(corpus: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_rare_language_is_looked_for_in_bounded_work(corpus: Path) -> None:
 )
 def test_by_reason(corpus: Path, reason: str, kept: bool) -> None:
     found = sample(corpus, SampleQuery(number=2, reason=reason))
-    assert len(found.drawn) == 2 and f"were dropped as {reason}" in found.note
+    assert len(found.drawn) == 2 and f"records dropped as {reason}" in found.note
     assert all(one.facts["reason"] == reason and (one.text is not None) == kept for one in found.drawn)
     assert found == sample(corpus, SampleQuery(number=2, reason=reason))
     if not kept:

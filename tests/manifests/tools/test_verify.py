@@ -21,7 +21,7 @@ from filters.errors import UserError
 from manifests.__main__ import main
 from manifests.document import LOCATOR_FIELDS, Locator, Part, document_id, document_ids
 from manifests.files import canonical_json, relative_files, sha256_file, sha256_json
-from manifests.index import ENTRY, open_part, write_part
+from manifests.index import ENTRY, id_keys, open_part, pack_entries, url_keys, write_part
 from manifests.manifest import load_manifest
 from manifests.recipe import Tokenizer
 from manifests.shard import open_shard, write_shard
@@ -309,6 +309,23 @@ def test_an_index_that_lacks_a_document_is_found(corpus: Path) -> None:
     drop_entry(corpus)
     (found,) = verify(corpus)
     assert re.fullmatch(r"index/ids-\S+: no entry for document [0-9]+ of shards/\S+", found)
+
+
+def test_a_document_that_is_there_twice_is_found_though_the_index_has_both(corpus: Path) -> None:
+    """In the place of another one, so that no count differs."""
+    forge(corpus, lambda rows: rows[1].update({**rows[0], "tokens": rows[1]["tokens"]}))
+    for name, rows_of in (("ids", lambda batch: (id_keys(batch["document"]), np.arange(len(batch)))), ("urls", None)):
+        (path,) = (corpus / "index").glob(f"{name}-*")
+        part, packed = open_part(path), []
+        for number, shard in enumerate(part.paths):
+            batch = open_shard(corpus / "shards" / shard).batch
+            keys, rows = rows_of(batch) if rows_of else url_keys(batch["url"])
+            packed.append(pack_entries(keys, number, rows))
+        write_part(path.parent, part.name, np.concatenate(packed), part.paths)
+    reseal_files(corpus)
+    (found,) = verify(corpus)
+    shard, document = f"shards/{first_shard(corpus)}", open_shard(corpus / "shards" / first_shard(corpus)).row(0)
+    assert found == f"{shard}: document {document['document'].hex()} is there, and in {shard} again"
 
 
 def test_an_index_file_left_out_of_the_manifest_is_found(corpus: Path) -> None:

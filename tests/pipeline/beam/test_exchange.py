@@ -18,7 +18,7 @@ from pipeline.beam.exchange import (
     unpack_blocks,
     write_blocks,
 )
-from pipeline.beam.receipts import receipt_path
+from pipeline.beam.receipts import receipt_name
 from pipeline.beam.step import Output, Step, Task, Unit
 
 BLOCKS = st.dictionaries(st.integers(0, 9), st.binary(min_size=1, max_size=20), max_size=10)
@@ -29,7 +29,7 @@ def write(corpus: Path, step: str, name: str, mapped: Mapped) -> Task:
     made = write_blocks(lambda *_: mapped, step, corpus, name)
     outputs = [Output(path, (corpus / path).stat().st_size, "0" * 64)._asdict() for path in made.paths]
     plain = {"fingerprint": "f", "outputs": outputs, "tallies": {}, "facts": made.facts}
-    write_atomic(receipt_path(corpus, step, name), canonical_json(plain))
+    write_atomic(corpus / receipt_name(step, name), canonical_json(plain))
     return Task(step, name, "f")
 
 

@@ -230,6 +230,29 @@ def test_an_earlier_corpus_that_cannot_be_compared_with_is_refused_by_name(
     assert load_manifest(tmp_path / "first").signatures
 
 
+def test_what_an_earlier_corpus_removes_counts_whenever_it_changes_and_must_be_whole(tmp_path: Path) -> None:
+    """An earlier corpus is built again with another policy, and keeps other copies: its signatures stay the same."""
+    texts = {f"CC-MAIN-2019-30/{n}-{copy}.txt": prose(n) + copy for n in range(6) for copy in ("", " longer")}
+    texts |= {f"CC-MAIN-2020-05/{n}.txt": prose(n) + " also" for n in range(6)}
+    folder, corpora = dumps(tmp_path / "dumps", texts), [tmp_path / name for name in ("first", "again", "new")]
+    first, again, new = corpora
+
+    def find_kept(out: Path) -> list[bytes]:
+        deduplicate(recipe(folder, "**/CC-MAIN-2020-05/*", against=[str(first)]), out)
+        table = pq.read_table(out / "duplicates/clusters-00000-of-00001.parquet")
+        found: list[bytes] = table.column("kept").to_pylist()
+        return found
+
+    stayed, _ = build(recipe(folder, "**/CC-MAIN-2019-30/*", survivor=["longest"]), first)
+    before = find_kept(again)
+    assert build(recipe(folder, "**/CC-MAIN-2019-30/*", survivor=[]), first)[0] != stayed
+    assert before != find_kept(again) == find_kept(new)
+    verdicts = next((first / "verdicts/clusters").rglob("*.arrow"))
+    verdicts.write_bytes(verdicts.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"{verdicts.name} is not what its run wrote: rebuild"):
+        find_kept(new)
+
+
 def test_a_book_within_another_goes_and_what_it_links_stays(tmp_path: Path) -> None:
     """A tale in two anthologies: the tale goes, both anthologies stay; a copy of the tale goes with it."""
     tale, others = prose(1, 2000), [prose(n, 6000) for n in (2, 3)]

@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,16 @@ def test_cut_files_give_what_they_hold_and_say_so(form: str, cut: int) -> None:
 def test_damage_behind_whole_rows_is_told() -> None:
     found = outcomes(gzip.compress(jsonl(ROWS)) + b"garbage behind")
     assert len(texts(found)) == 50 and reasons(found) == {"corrupt-gzip": 1}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+@pytest.mark.parametrize("zeros", [1, 4096, 5000, 3 << 20])
+def test_zeros_are_padding_at_the_end_and_damage_before_other_bytes(pack: Callable[[bytes], bytes], zeros: int) -> None:
+    packed, hole = pack(b'{"text": "a"}\n'), bytes(zeros)
+    for stored, damaged in ((packed + hole, 0), (packed + hole + packed, 1), (packed + hole + b"x", 1)):
+        lines = list(read_compressed_lines(stored, 100))
+        assert [line.problem is not None for line in lines] == [False] + [True] * damaged
+        assert sum(line.stored for line in lines) == len(stored)
 
 
 def test_no_bytes_and_no_rows() -> None:

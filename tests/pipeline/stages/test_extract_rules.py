@@ -1,13 +1,21 @@
-"""Rules that look at URLs hold for every kind of source, whether or not its reader looks at them before."""
+"""Rules while a dump is read: URLs of every kind of source; and the cache keys of lists of rules, in every step."""
 
+import itertools
 from pathlib import Path
+from typing import Any
 
-from filters.reasons import Reason
+import pytest
+
+from filters.reasons import CustomReason, Reason
+from filters.rule import ExtractRule, Rule
 from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
+from manifests.files import sha256_json
+from manifests.recipe import Recipe
 from manifests.source import Source
 from pipeline.sources.base import Outcome
-from pipeline.stages.extract import write_outcomes
+from pipeline.stages.extract import source_arguments, write_outcomes
+from pipeline.stages.filter import arguments_of
 
 
 def test_a_blocked_url_is_dropped_for_a_reader_that_does_not_look_at_urls(tmp_path: Path) -> None:
@@ -21,3 +29,37 @@ def test_a_blocked_url_is_dropped_for_a_reader_that_does_not_look_at_urls(tmp_pa
     tally = result.tallies["wiki"]
     assert tally.dropped == {Reason.BLOCKED_URL: {"records": 1, "bytes": 1}} and tally.out["records"] == 2
     assert not tally.imbalance()
+
+
+class First(Rule):
+    """A rule of a user's, without settings."""
+
+    REASONS = (CustomReason("custom-first", "for the first reason"),)
+
+
+class Second(First):
+    """Another one of the same module."""
+
+
+class Before(ExtractRule):
+    """A rule of a user's that acts while a dump is read."""
+
+    REASONS = First.REASONS
+
+
+class After(Before):
+    """Another one."""
+
+
+@pytest.mark.parametrize("kinds", [(First, Second), (Before, After)])
+def test_lists_of_rules_have_one_cache_key_only_if_they_are_equal(kinds: tuple[type[Rule], type[Rule]]) -> None:
+    """Two rules of one module and the same settings, too, in either order."""
+    lists = [(), *((kind,) for kind in kinds), *itertools.product(kinds, repeat=2)]
+    keys: set[str] = set()
+    for chosen in lists:
+        filters: list[Any] = [kind() for kind in chosen]
+        source = Source(weight=1.0, kind="books", filters=filters)
+        recipe = Recipe(name="x", seed=1, goal_tokens=1, sources={"books": source})
+        applied = arguments_of(recipe, {"books": {}}, {}, {})["books"]["applied"]
+        keys.add(sha256_json([applied.key, source_arguments("books", source, {})["source"].key]))
+    assert len(keys) == len(lists)

@@ -220,6 +220,17 @@ def test_another_tokenizer_file_gives_the_same_scores(llama: Path, data: Path, t
     assert found[0] == found[1]
 
 
+def test_likelihoods_that_are_not_finite_are_no_scores(llama: Path, data: Path, tmp_path: Path) -> None:
+    """Each choice would be as likely as the first, which would win."""
+    runs, _ = prepare(select_tasks(["piqa"]), data, Options())
+    engine = open_engine(find_model(llama), "cpu", "fp32")
+    with torch.no_grad():
+        engine.model.norm.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="the model's likelihoods are not finite"):
+        evaluate(find_model(llama), lambda: engine, runs, tmp_path, Options())
+    assert not (tmp_path / ITEMS).read_bytes()
+
+
 MISTAKES = {
     "unknown task": (["{llama}", "--tasks", "bolq"], "--tasks bolq is not known"),
     "no data": (["{llama}", "--data", "{nowhere}"], "holds no benchmark"),
@@ -379,6 +390,27 @@ def test_archives_are_fetched_and_only_the_files_that_are_read_are_kept(
         item.fields for item in load_items(piqa, data)
     ]
     assert download(piqa, tmp_path / "to") == []
+
+
+def test_an_archive_whose_unpacking_was_interrupted_is_unpacked_again(
+    server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published, url = server
+    names = [f"{split}/middle/{number}.txt" for split in ("test", "train") for number in range(3)]
+    write_archive(published / "RACE.tar.gz", {f"RACE/{name}": b"{}" for name in names})
+    race = replace(TASKS["race_middle"].data, urls=(f"{url}/RACE.tar.gz",))
+    copied: list[int] = []
+
+    def fill_disk(file: Any, copy: Any) -> None:
+        copied.append(copy.write(file.read()))
+        if len(copied) == 6:  # after the archive itself, all files of one pattern, and one of the other
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="No space left"):
+        patched.setattr(shutil, "copyfileobj", fill_disk)
+        download(race, tmp_path / "to")
+    assert len(download(race, tmp_path / "to")) == len(names)
+    assert download(race, tmp_path / "to") == [] and not list((tmp_path / "to").rglob("*.gz"))
 
 
 def test_plain_and_gzipped_files_are_fetched(server: tuple[Path, str], data: Path, tmp_path: Path) -> None:
