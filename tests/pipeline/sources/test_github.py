@@ -19,6 +19,7 @@ from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
 from filters.code.languages import detect_language
 from filters.code.licences import is_allowed
+from filters.formats import zip
 from filters.formats.tar import read_members
 from filters.reasons import Reason
 from filters.rule_list import parse_rules
@@ -306,6 +307,16 @@ def test_any_damage_ends_in_reasons(form: str, changes: list[tuple[int, int]]) -
     for place, value in changes:
         hurt[place % len(hurt)] = value
     outcomes({name: bytes(hurt)})
+
+
+def test_a_zip_member_without_a_name_is_dropped_by_name() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.py", CODE)
+        archive.writestr("b.py", CODE)
+    stored = out.getvalue().replace(b"a.py", b"\0.py")
+    found = zip.read_members(stored, 1 << 20, 1 << 30, lambda _: True)
+    assert [(member.name, member.problem) for member in found] == [("", Reason.UNSAFE_PATH), ("b.py", None)]
 
 
 def test_tars_as_python_reads_them() -> None:
