@@ -73,7 +73,9 @@ def _expected(mistake: Mapping[str, Any]) -> str:
     """Return what a value should be. `mistake`: of pydantic."""
     kind = mistake["type"]
     if kind == "int_type":
-        with contextlib.suppress(ValueError, OverflowError):  # YAML reads 1e6 as text, and 1.0e+6 as a fraction
+        with contextlib.suppress(
+            TypeError, ValueError, OverflowError
+        ):  # YAML reads 1e6 as text, and 1.0e+6 as a fraction
             number = float(mistake["input"])
             if number.is_integer():
                 return f"should be a whole number: write {int(number):_}"

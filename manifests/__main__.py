@@ -7,8 +7,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,8 @@ def _show(options: argparse.Namespace) -> int:
     from manifests.tools.show import figures, summary_parts
 
     manifest = load_manifest(options.corpus)
-    if options.json:
-        _print_json({**manifest.model_dump(), "summary": figures(manifest)})
-    else:
-        print_parts(summary_parts(manifest))
-    return 0
+    show = partial(print_parts, summary_parts(manifest))
+    return _print_either(options, lambda: {**manifest.model_dump(), "summary": figures(manifest)}, show)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -107,15 +106,14 @@ def _trace(options: argparse.Namespace) -> int:
     from manifests.tools.trace import trace
 
     lineage = trace(options.corpus, options.shard, options.token)
-    _print_either(options, lineage.as_dict, lineage.lines)
-    return 0
+    return _print_either(options, lineage.as_dict, partial(_print_lines, lineage.lines()))
 
 
 def _find(options: argparse.Namespace) -> int:
     from manifests.tools.find import find
 
     found = find(options.corpus, options.what, options.most)
-    _print_either(options, found.as_dict, lambda: found.lines(options.corpus))
+    _print_either(options, partial(asdict, found), partial(_print_lines, found.lines(options.corpus)))
     return 0 if found else 1
 
 
@@ -139,10 +137,7 @@ def _diff(options: argparse.Namespace) -> int:
     from manifests.tools.diff import diff
 
     found = diff(options.corpus, open_corpus(options.other))
-    if options.json:
-        _print_json(found.as_dict())
-    else:
-        print_parts(found.parts())
+    _print_either(options, found.as_dict, partial(print_parts, found.parts()))
     return 0 if found.equal else 1
 
 
@@ -155,11 +150,9 @@ def _remove(options: argparse.Namespace) -> int:
     else:
         with new_corpus(options.output) as output:
             done = remove(options.corpus, options.list, output)
-    _print_either(options, done.as_dict, done.lines)
-    if not options.json:
-        written = f"{options.output} holds the rest, manifest {done.manifest_sha}"
-        print(written if done.manifest_sha else "nothing is written: give --output NEW for a corpus without them")
-    return 0
+    written = f"{options.output} holds the rest, manifest {done.manifest_sha}"
+    last = written if done.manifest_sha else "nothing is written: give --output NEW for a corpus without them"
+    return _print_either(options, done.as_dict, partial(_print_lines, [*done.lines(), last]))
 
 
 def _freeze(options: argparse.Namespace) -> int:
@@ -168,8 +161,7 @@ def _freeze(options: argparse.Namespace) -> int:
 
     compared = [open_corpus(place) for place in options.compared]
     found = freeze_held_out(options.corpus, compared, options.output, options.documents)
-    _print_either(options, found.as_dict, found.lines)
-    return 0
+    return _print_either(options, partial(asdict, found), partial(_print_lines, found.lines()))
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -249,12 +241,17 @@ def _progress_bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.advance(task, done)
 
 
-def _print_either(options: argparse.Namespace, plain: Callable[[], Any], lines: Callable[[], Any]) -> None:
-    """Print JSON or lines, as the options ask."""
+def _print_either(options: argparse.Namespace, plain: Callable[[], Any], show: Callable[[], None]) -> int:
+    """Print JSON of plain values, or what people read, as the options ask; return 0."""
     if options.json:
         _print_json(plain())
     else:
-        print("\n".join(lines()))
+        show()
+    return 0
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    print("\n".join(lines))
 
 
 def _print_json(value: Any) -> None:

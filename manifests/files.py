@@ -147,6 +147,11 @@ def relative_files(root: Path) -> list[str]:
     return sorted(f"{folder}/{name}"[start:] for folder, _, names in os.walk(root, onerror=refuse) for name in names)
 
 
+def is_inner_path(path: str) -> bool:
+    """Return True for a path with forward slashes that leads to a file below the folder it is relative to."""
+    return not {"", ".", ".."} & set(path.split("/")) and "\0" not in path
+
+
 def usable_cores() -> int:
     """Return the number of cores that this process may use, which a container or `taskset` may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +188,7 @@ class Index:
     def find_id(self, document: bytes) -> Iterator[Place]:
         """Yield the places of the document with an id (at most one in a sound corpus)."""
         key = int.from_bytes(document[:8], "big")
-        yield from self._confirm("ids", key, key, lambda shard, row: _document_of(shard, row) == document)
+        yield from self._confirm("ids", key, key, lambda row: bool(row["document"] == document))
 
     def find_prefix(self, digits: str) -> Iterator[Place]:
         """Yield the places of all documents whose ids begin with these lower-case hexadecimal digits (1 to 32).
@@ -196,12 +197,12 @@ class Index:
         that of the places the caller takes.
         """
         low, high = (int(digits[:16].ljust(16, fill), 16) for fill in "0f")
-        yield from self._confirm("ids", low, high, lambda shard, row: _document_of(shard, row).hex().startswith(digits))
+        yield from self._confirm("ids", low, high, lambda row: row["document"].hex().startswith(digits))
 
     def find_url(self, url: str) -> Iterator[Place]:
         """Yield the places of all documents with exactly this URL, in the order of shards and rows."""
         key = url_key(url)
-        yield from self._confirm("urls", key, key, lambda shard, row: shard.row(row)["url"] == url)
+        yield from self._confirm("urls", key, key, lambda row: bool(row["url"] == url))
 
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
         """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
@@ -233,12 +234,8 @@ class Index:
     def _damaged(self, name: PartName, why: object) -> UserError:
         return unreadable(f"{FOLDER}/{name}", why, f"run `python -m manifests verify {place_of(self.corpus)}`")
 
-    def _confirm(self, kind: str, low: int, high: int, meant: Callable[[Shard, int], bool]) -> Iterator[Place]:
+    def _confirm(self, kind: str, low: int, high: int, meant: Callable[[dict[str, Any]], bool]) -> Iterator[Place]:
         for place in self.candidates(kind, low, high):
             shard = self.shard(place.shard)
-            if place.row < shard.batch.num_rows and meant(shard, place.row):
+            if place.row < shard.batch.num_rows and meant(shard.row(place.row)):
                 yield place
-
-
-def _document_of(shard: Shard, row: int) -> bytes:
-    return bytes(shard.batch.column("document")[row].as_py())

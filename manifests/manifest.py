@@ -6,13 +6,14 @@ and hashes, never paths, clocks or hosts, so that the same inputs, recipe and se
 
 import json
 import re
+import textwrap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from filters.errors import UserError
-from manifests.files import canonical_json, sha256_json, unreadable, write_atomic
+from manifests.files import canonical_json, is_inner_path, sha256_json, unreadable, write_atomic
 from manifests.mirror import mirror_of
 
 FILE = "manifest.json"
@@ -24,6 +25,15 @@ RECEIPTS = "receipts/tokenize"  # folder left by the run that wrote the shards; 
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 
+def _refuse_outer_path(path: str) -> str:
+    if not is_inner_path(path):
+        raise ValueError("is not a path below a folder of the corpus")
+    return path
+
+
+Inner = Annotated[str, AfterValidator(_refuse_outer_path)]  # so that no foreign manifest has files written elsewhere
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,7 +41,7 @@ class _Entry(BaseModel):
 class ShardEntry(_Entry):
     """One shard: `path` below `shards/`, and the properties that `verify` checks."""
 
-    path: str
+    path: Inner
     sha256: str
     bytes: int
     tokens: int
@@ -56,7 +66,7 @@ class SourceEntry(_Entry):
 class IndexEntry(_Entry):
     """One file of `index/`: `path` below it."""
 
-    path: str
+    path: Inner
     sha256: str
     bytes: int
     rows: int
@@ -74,7 +84,9 @@ class ModelEntry(_Entry):
     """A model or list that the corpus depends on."""
 
     sha256: str
-    path: str = ""  # below the corpus, of one that the run itself trained; empty for one that the recipe gave
+    path: Inner | Literal[""] = (
+        ""  # below the corpus, of one that the run itself trained; empty for one that the recipe gave
+    )
 
 
 class TokenizerEntry(_Entry):
@@ -226,8 +238,10 @@ def read_manifest(path: Path) -> Manifest:
     except OSError as error:
         raise unreadable(path, error.strerror, READABLE) from error
     except (ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0]
+        lines = str(error).splitlines()
+        first = (": ".join(lines[1:3]) or lines[0]).partition(" [type=")[0]  # pydantic's first line counts mistakes
+        why = textwrap.shorten(first, 200, placeholder=" …")
         raise UserError(
-            f"{path} is not a manifest this version reads ({first}): give the same `python -m pipeline run` again, "
+            f"{path} is not a manifest this version reads ({why}): give the same `python -m pipeline run` again, "
             "which writes it again and keeps what is finished"
         ) from error

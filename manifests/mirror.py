@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from filters.errors import UserError
 from filters.formats.stored import FetchedFile, Stored, open_stored
-from manifests.files import canonical_json, relative_files, sha256_bytes, write_atomic
+from manifests.files import canonical_json, is_inner_path, relative_files, sha256_bytes, write_atomic
 from manifests.storage import Storage, StorageError, connect, storage_error
 
 FILE = "manifest.json"
@@ -61,13 +61,12 @@ class Mirror:
             FileNotFoundError: there is no such file.
             StorageError: it cannot be read, or has another hash.
         """
-        target = self.folder / path
         if self.holds(path, sha256):
             mark_used(self.folder, path)
-            return target
-        self.storage.download(path, target, sha256)
+            return self.folder / path
+        self.fetch_anew(path, sha256)
         record(self.folder, path, sha256 or UNKNOWN)
-        return target
+        return self.folder / path
 
     def publish(self, path: str, sha256: str = "") -> None:
         """Upload a file of the folder. `sha256`: its hash, if it will be asked for."""
@@ -98,9 +97,15 @@ class Mirror:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(fetch, missing))
 
-    def fetch_anew(self, path: str) -> None:
-        """Download a file in place of what is here. Raises FileNotFoundError, StorageError."""
-        self.storage.download(path, self.folder / path)
+    def fetch_anew(self, path: str, sha256: str = "") -> None:
+        """Download a file in place of what is here. Raises FileNotFoundError, StorageError as `fetch`.
+
+        Raises:
+            UserError: the path leads out of the folder, as an object's name or a foreign manifest may.
+        """
+        if not is_inner_path(path):
+            raise UserError(f"{self.storage.url}/{path} is no name of a file of a corpus: use another corpus")
+        self.storage.download(path, self.folder / path, sha256)
 
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins with `sha256`."""

@@ -108,12 +108,17 @@ def open_shard(path: Path) -> Shard:
         if reader.num_record_batches != 1 or "tokens" not in reader.schema.names:
             raise pa.ArrowInvalid(f"{path.name} is not a token shard")
         batch = reader.get_batch(0)
-    metadata = {key.decode(): value.decode() for key, value in (reader.schema.metadata or {}).items()}
+    stored = reader.schema.metadata or {}
+    metadata = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in stored.items()}
     if metadata.get("format") != FORMAT:
         raise pa.ArrowInvalid(f"{path.name} is not a token shard of format {FORMAT}")
     column = batch.column("tokens")
+    if not pa.types.is_large_list(column.type):
+        raise pa.ArrowInvalid(f"the tokens of {path.name} are {column.type}")
     offsets = view_column(column.offsets)
     first, last = (int(offsets[0]), int(offsets[-1])) if len(column) else (0, 0)
+    if not 0 <= first <= last <= len(column.values):
+        raise pa.ArrowInvalid(f"the documents of {path.name} lie outside its tokens")
     return Shard(path, view_column(column.values.slice(first, last - first)), offsets - first, batch, metadata)
 
 

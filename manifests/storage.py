@@ -7,6 +7,7 @@ and writes that fail are repeated, then raise `StorageError`: they say nothing a
 
 import contextlib
 import hashlib
+import io
 import mmap
 import os
 import string
@@ -119,14 +120,9 @@ class Storage:
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a file. Raises FileNotFoundError if it is missing, StorageError if it cannot be read."""
-
-        def read() -> bytes:
-            with self._open(path) as stream:
-                data = bytes(stream.read())
-            Storage.fetched_bytes += len(data)
-            return data
-
-        return self._retry(read, path)
+        file = io.BytesIO()
+        self.copy_to(path, file)
+        return file.getvalue()
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         """Return part of a file. Raises FileNotFoundError; StorageError if it cannot be read or is shorter."""
@@ -201,8 +197,9 @@ class Storage:
             file.seek(0)
             while block := stream.read(CHUNK_BYTES):
                 Storage.fetched_bytes += len(block)
-                total.update(block)
                 file.write(block)
+                if sha256:
+                    total.update(block)
         file.truncate()
         file.flush()
         if sha256 and total.hexdigest() != sha256:

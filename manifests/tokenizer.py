@@ -29,8 +29,10 @@ def read_model(path: Path, advice: str) -> "sentencepiece.SentencePieceProcessor
     """Read a SentencePiece model. Raises UserError with advice when it cannot be read."""
     import sentencepiece
 
+    model = sentencepiece.SentencePieceProcessor()
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        model.LoadFromSerializedProto(path.read_bytes())  # the constructor takes an empty file
+        return model
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read or is damaged: {advice}") from error
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from filters.errors import RunError, UserError
 from manifests import stages
 from manifests.arguments import ABOVE_ZERO, COUNT, POSITIVE, SECONDS, SHARE, Parser, describe
-from manifests.display import end_quietly, escape_unencodable_output, print_parts
+from manifests.display import end_quietly, escape_unencodable_output, format_quantity, print_parts
 
 if TYPE_CHECKING:
     from manifests.recipe import Recipe
@@ -177,7 +177,8 @@ def _append(options: argparse.Namespace) -> int:
 
 def _print_unreadable(names: tuple[str, ...]) -> None:
     if names:
-        print(f"\n{len(names)} inputs could not be read and were skipped: {', '.join(names)}; the next run tries again")
+        count = format_quantity(len(names), "inputs")
+        print(f"\nskipped {count} that could not be read: {', '.join(names)}; the next run tries again")
 
 
 def _engine(options: argparse.Namespace, corpus: Path) -> "Engine":

@@ -60,8 +60,10 @@ def _describe(error: Exception) -> str:
     """Return an error as one sentence that says what to do."""
     if not isinstance(error, OSError):
         return str(error)
-    advice = "make room there" if error.errno in FULL else "give a folder that can be written"
-    return f"{error.filename or 'the disk'} cannot be written ({error.strerror}): {advice}"
+    what, advice = "written", "make room there" if error.errno in FULL else "give a folder that can be written"
+    if error.errno in (errno.EACCES, errno.EPERM):  # which a file that is only read gives as well
+        what, advice = "used", "give this user the right, or give another path"
+    return f"{error.filename or 'the disk'} cannot be {what} ({error.strerror}): {advice}"
 
 
 def _train(options: argparse.Namespace) -> str:

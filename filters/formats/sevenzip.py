@@ -19,7 +19,7 @@ from filters.reasons import Reason
 MAGIC = b"7z\xbc\xaf\x27\x1c"
 DICTIONARY = 1 << 28  # bytes that an LZMA decoder may hold, as 7-Zip's highest level needs
 
-# What py7zr raises on headers that lie, beside its own errors.
+# What headers that lie raise, beside py7zr's own errors.
 _HEADER_ERRORS = (
     AssertionError, AttributeError, EOFError, IndexError, KeyError, lzma.LZMAError, MemoryError, OSError,
     OverflowError, TypeError, UnicodeError, ValueError, struct.error, zlib.error,
@@ -56,13 +56,12 @@ def list_entries(stored: Stored) -> list[SevenZipEntry] | Damage:
     import py7zr  # here, since it imports ciphers and compilers
 
     try:
-        archive = py7zr.SevenZipFile(io.BufferedReader(StoredFile(stored)))
+        with py7zr.SevenZipFile(io.BufferedReader(StoredFile(stored))) as archive:
+            return _list_entries(archive)
     except py7zr.exceptions.PasswordRequired:
         return Damage(Reason.ENCRYPTED, "the archive's header is encrypted")
     except (py7zr.exceptions.ArchiveError, *_HEADER_ERRORS) as error:
         return Damage(Reason.CORRUPT_RECORD, f"no readable 7z archive: {type(error).__name__}")
-    with archive:
-        return _list_entries(archive)
 
 
 def _list_entries(archive: Any) -> list[SevenZipEntry] | Damage:

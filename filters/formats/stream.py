@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from isal import igzip_lib
@@ -238,7 +239,7 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
     Args:
         stored: The whole file, whose first bytes tell the codec.
         start: Where a member, a stream or plain bytes begin.
-        end: Where they end. Zero bytes after the last member are padding.
+        end: Where they end. Zero bytes from a member's end to here are padding; others between members are damage.
         resume: Read on at the next bzip2 stream after a damaged one; other damage always ends the bytes.
     """
     magic, position = bytes(stored[:3]), start
@@ -268,9 +269,17 @@ def decode_chunks(stored: StoredView, start: int, end: int, resume: bool = False
             else:
                 fresh = False  # bytes that end early belong to what is before them
             yield Chunk(b"", position, begin + stream.fed, fresh, stream.damage)
-        elif position < end and not bytes(stored[position : min(position + OPENING, end)]).strip(b"\0"):
+        elif position < end and _is_padding(stored, position, end):
             yield Chunk(b"", end, end)
             return
+
+
+def _is_padding(stored: StoredView, start: int, end: int) -> bool:
+    """Return True if all bytes of stored[start:end] are zero; the first few tell in most cases."""
+    behind = min(start + OPENING, end)
+    return not any(
+        data.strip(b"\0") for data in chain([bytes(stored[start:behind])], slice_stored(stored, behind, end))
+    )
 
 
 def decode_stored(stored: StoredView) -> Iterator[bytes | Damage]:

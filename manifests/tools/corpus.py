@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,6 @@ class StoredDocument:
     stop: int
     cluster_size: int  # documents of its run that it stands for, itself among them
     locator: Locator
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def origin(self) -> list[str]:
         """Return the two lines that tell people where the document's bytes lie."""

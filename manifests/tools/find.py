@@ -2,9 +2,9 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from manifests.display import MOST_SHOWN, safe_line
@@ -48,7 +48,7 @@ class FoundDocuments:
     Without any, `unseen` says where the document may be that no file of the run names.
     """
 
-    query: str
+    what: str  # the query
     held: list[StoredDocument]
     more: bool  # more documents match than `held` lists
     removed: "list[Removed]"
@@ -57,17 +57,6 @@ class FoundDocuments:
 
     def __bool__(self) -> bool:
         return bool(self.held or self.removed or self.dropped)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "what": self.query,
-            "held": [one.as_dict() for one in self.held],
-            "more": self.more,
-            "removed": [asdict(one) for one in self.removed],
-            "dropped": [asdict(one) for one in self.dropped],
-            "unseen": self.unseen,
-        }
 
     def lines(self, corpus: Path) -> list[str]:
         """Return lines for people, safe for a terminal."""

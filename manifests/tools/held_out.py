@@ -9,9 +9,8 @@ duplicates and tokenizers of the corpora do not matter.
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,10 +48,6 @@ class HeldOutText:
 
     sources: dict[str, SourceCount]
     sha256: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
     def lines(self) -> Iterator[str]:
         """Yield lines for people."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from filters.reasons import DEAD_LETTERS, describe_reason
-from manifests.display import number_table
+from manifests.display import format_quantity, number_table
 from manifests.ledger import STAGES, Tally, imbalances, tally_from
 from manifests.manifest import Manifest
 
@@ -20,7 +20,8 @@ def summary_parts(manifest: Manifest) -> "Iterator[RenderableType]":
     from rich.text import Text
 
     yield _source_table(manifest)
-    yield _reason_table(manifest.ledger, manifest.findings)
+    reasons = _reason_table(manifest.ledger, manifest.findings)
+    yield reasons if reasons.row_count else "No record was dropped."
     yield from _findings(manifest.findings)
     problems = imbalances(manifest.ledger)
     state = (f"NOT balanced: {'; '.join(problems)}", "red") if problems else ("balanced", "green")
@@ -121,7 +122,8 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
             f"{clusters['of_earlier']:,} documents are duplicates of documents of an earlier corpus"
         )
     if unreadable := findings.get("unreadable"):
-        yield f"skipped   {unreadable['files']:,} inputs that could not be read: {', '.join(unreadable['names'])}"
+        count = format_quantity(unreadable["files"], "inputs")
+        yield f"skipped   {count} that could not be read: {', '.join(unreadable['names'])}"
     for rule, held in findings.get("lists", {}).items():
         yield f"lists     {rule}: {', '.join(f'{count:,} {what}' for what, count in held.items())}"
     for source, card in findings.get("cuts", {}).items():

@@ -1,6 +1,6 @@
 """`trace`: from a token to the bytes it came from, from the shard alone."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ class Lineage(StoredDocument):
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values; `position` is the token's place among the document's `tokens`."""
-        return super().as_dict() | {"position": self.token - self.start, "tokens": self.stop - self.start}
+        return asdict(self) | {"position": self.token - self.start, "tokens": self.stop - self.start}
 
     def lines(self) -> list[str]:
         """Return the lineage as lines for people."""

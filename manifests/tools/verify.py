@@ -4,6 +4,7 @@ Every finding is a sentence that names the file.
 """
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
 import re
@@ -89,9 +90,10 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     known = {entry.path for entry in entries}
     models = {model.path: model.sha256 for model in manifest.models.values() if model.path}
     models[tokenizer.FILE] = manifest.tokenizer.sha256
+    head = manifest.model_copy(update={"sources": {}, "index": [], "ledger": {}, "recipe": {}})  # sent with each task
     work: list[tuple[int, Callable[[], FileCheck]]] = [
         *((0, partial(_check_model, corpus, *model)) for model in sorted(models.items())),
-        *((entry.bytes, partial(_check_shard, corpus, manifest, recipes, entry, fast)) for entry in entries),
+        *((entry.bytes, partial(_check_shard, corpus, head, recipes, entry, fast)) for entry in entries),
         *((entry.bytes, partial(_check_part, corpus, known, entry, fast)) for entry in manifest.index),
     ]
     done = _run_parallel(work, progress)
@@ -355,13 +357,15 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         shard = _open_file(path, name, entry, fast, open_valid)
     if isinstance(shard, str):
         return FileCheck([shard])
-    found = [*_check_counts(shard, entry)]
-    found = found or [*_check_metadata(shard, manifest, recipes, entry), *_check_columns(shard, manifest)]
-    if not fast or mirror_of(corpus) is None:  # else tokens have not been read
-        found = found or [*_check_frames(shard, manifest)]
-    found = found or [*_check_ids(shard, entry.path.partition("/")[0], fast)]
-    if not fast:
-        found = found or [*_check_vocabulary(shard, manifest)]
+    has_tokens = not fast or mirror_of(corpus) is None
+    checks: list[Iterable[str]] = [
+        _check_counts(shard, entry),
+        itertools.chain(_check_metadata(shard, manifest, recipes, entry), _check_columns(shard, manifest)),
+        _check_frames(shard, manifest) if has_tokens else (),
+        _check_ids(shard, entry.path.partition("/")[0], fast),
+        () if fast else _check_vocabulary(shard, manifest),
+    ]
+    found = next(filter(None, map(list, checks)), [])  # of the first check that fails
     sums = {} if found or fast else {(kind, entry.path): checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 

@@ -283,7 +283,7 @@ def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> t
     if parts.scheme not in ("http", "https"):
         raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
-    if not name:
+    if name in ("", ".."):
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
     folder = corpus / DOWNLOADED / source / sha256_bytes(url.encode())[:16]  # a file of another URL is another file
     policy = RETRY_POLICY or RetryPolicy(ATTEMPTS)

@@ -360,6 +360,26 @@ def test_the_texts_of_the_properties_meet_every_fate(words: str) -> None:
     assert fates >= {"None", "language", "c4-too-few-sentences", "c4-bad-word", "too-short", "c4-page-too-long"}
 
 
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(PLAIN)
+@settings(max_examples=30, deadline=None)
+def test_any_value_of_any_setting_is_taken_or_refused_with_a_sentence(name: str, value: Any) -> None:
+    for entry in (value, *({field: value} for field in load_rule(name).model_fields)):
+        try:
+            (rule,) = parse_rules([{name: entry}])
+        except ValueError as error:
+            assert str(error).startswith(f"entry 1, {name}: ")
+        else:
+            assert name_of(rule) == name
+
+
 def test_a_users_rule_that_fails_while_a_dump_is_read_is_a_sentence() -> None:
     assert first_record_reason([Failing()], Record("", None)) is None
     with pytest.raises(UserError, match=r"Failing failed on the record of http://a/ \(AssertionError: no URL"):

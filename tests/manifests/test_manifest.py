@@ -204,6 +204,7 @@ def test_trace_and_show_print_and_give_json(corpus: Path, capsys: pytest.Capture
     assert main(["show", str(corpus)]) == 0
     shown = capsys.readouterr().out
     assert "balanced" in shown and load_manifest(corpus).manifest_sha in shown
+    assert ("No record was dropped." in shown) != ("Dropped records by reason" in shown)
     assert main(["show", str(corpus), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seed"] == 7
 
@@ -330,6 +331,16 @@ def test_what_cannot_be_written_is_one_sentence(
 def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
     (corpus / "manifest.json").write_text('{"format": "other"}', encoding="utf-8")
     with pytest.raises(UserError, match="give the same `python -m pipeline run` again, which writes it again"):
+        load_manifest(corpus)
+
+
+@pytest.mark.parametrize("path", ["../../x.arrow", "/x.arrow", "books/../../x.arrow", "books//x.arrow", ""])
+def test_a_manifest_that_names_files_elsewhere_is_refused(corpus: Path, path: str) -> None:
+    """A foreign one could otherwise have `remove` and downloads write anywhere."""
+    plain = json.loads((corpus / "manifest.json").read_bytes())
+    plain["sources"]["books"]["train"][0]["path"] = path
+    (corpus / "manifest.json").write_bytes(canonical_json(plain))
+    with pytest.raises(UserError, match="is not a manifest this version reads"):
         load_manifest(corpus)
 
 

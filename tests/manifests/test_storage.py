@@ -95,6 +95,15 @@ def test_a_new_corpus_that_cannot_be_uploaded_leaves_nothing(stored: Storage, mo
         write()
 
 
+@pytest.mark.parametrize("path", ["../x", "/x", "shards/../../x", "a//b", "./x", "", "x/"])
+def test_no_name_in_a_store_leads_out_of_its_mirror(stored: Storage, tmp_path: Path, path: str) -> None:
+    mirror = Mirror(tmp_path / "here/mirror", stored)
+    for fetched in (mirror.fetch, mirror.fetch_anew, lambda name: mirror.fetch_all([name])):
+        with pytest.raises(UserError, match="is no name of a file of a corpus"):
+            fetched(path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 def test_a_small_file_is_sent_by_one_request(stored: Storage) -> None:
     obstore = pytest.importorskip("obstore")

@@ -191,7 +191,7 @@ def test_a_dump_that_cannot_be_opened_is_refused_or_skipped_by_name_and_tried_ag
         assert not (out / "receipts/extract").exists(), "no work was begun"
         assert main(command(dumps, out, "--skip-unreadable")) == 0
         said = capsys.readouterr().out
-        assert "1 inputs could not be read and were skipped: books/1.txt" in said and "skipped   1 inputs" in said
+        assert "skipped 1 input that could not be read: books/1.txt;" in said and "skipped   1 input that" in said
     skipped = load_manifest(out)
     assert skipped.findings["unreadable"] == {"files": 1, "names": ["books/1.txt"]}
     assert skipped.recipe["sources"]["books"]["inputs"] == ["0.txt"]

@@ -1,6 +1,7 @@
 """Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
 
 import csv
+import errno
 import json
 import re
 from pathlib import Path
@@ -262,3 +263,12 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
         with pytest.raises(SystemExit):
             main([*command, "--learning-rate", value])
         assert "must be a finite number above 0" in capsys.readouterr().err
+
+
+def test_a_folder_without_rights_is_named_whether_it_is_read_or_written() -> None:
+    for number, words in {
+        errno.EACCES: "r/x cannot be used (no): give this user the right",
+        errno.EROFS: "r/x cannot be written (no): give a folder that can be written",
+        errno.ENOSPC: "r/x cannot be written (no): make room there",
+    }.items():
+        assert _describe(OSError(number, "no", "r/x")).startswith(words)

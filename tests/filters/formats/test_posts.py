@@ -2,9 +2,12 @@
 
 import bz2
 import gzip
+import io
 import itertools
+import struct
 import tracemalloc
 import xml.etree.ElementTree
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -311,9 +314,17 @@ def test_no_archive_makes_it_raise(data: st.DataObject) -> None:
         assert sum(len(c) for c in sevenzip.decode_entry(bytes(stored), member) if isinstance(c, bytes)) <= 10 << 20
 
 
-def _small_archive() -> bytes:
-    import io
+def test_no_end_within_a_header_makes_it_raise() -> None:
+    whole = _small_archive()
+    offset, size = struct.unpack_from("<QQ", whole, 12)
+    for place in range(32 + offset, 32 + offset + size):
+        hurt = bytearray(whole)
+        hurt[place] = 0
+        _mend(hurt)
+        assert isinstance(sevenzip.list_entries(bytes(hurt)), Damage | list)
 
+
+def _small_archive() -> bytes:
     out = io.BytesIO()
     with py7zr.SevenZipFile(out, "w", filters=[{"id": py7zr.FILTER_LZMA2}]) as archive:
         archive.header.set_encode(False) if hasattr(archive.header, "set_encode") else None
@@ -324,9 +335,6 @@ def _small_archive() -> bytes:
 
 def _mend(stored: bytearray) -> None:
     """Make the checksums hold, so that what is hurt is read."""
-    import struct
-    import zlib
-
     offset, size = struct.unpack_from("<QQ", stored, 12)
     if 32 + offset + size <= len(stored):
         stored[28:32] = struct.pack("<L", zlib.crc32(stored[32 + offset : 32 + offset + size]))

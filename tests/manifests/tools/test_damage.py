@@ -116,3 +116,10 @@ def test_a_number_that_json_lacks_is_refused(copy: Path, number: str, capsys: py
     with replaced(copy / "manifest.json", data):
         assert main(["verify", str(copy)]) == 2
     assert "is not a manifest this version reads" in capsys.readouterr().err
+
+
+def test_a_key_that_no_manifest_has_is_named(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (copy / "manifest.json").read_bytes().replace(b'"findings":', b'"found":', 1)
+    with replaced(copy / "manifest.json", data):
+        assert main(["show", str(copy)]) == 2
+    assert "not a manifest this version reads (found: Extra inputs are not permitted)" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_what_an_arm_trains_on_is_left_out_by_id_and_by_text(corpora: tuple[Path
     counts = found.sources["docs"]
     assert (counts.documents, counts.short, counts.trained, counts.shared) == (6, 1, 1, 3)
     assert counts.bytes == sum(len(row["text"]) for row in rows)
-    assert len(freeze_held_out(reference, [clean], tmp_path / "all.jsonl").as_dict()["sha256"]) == 64
+    assert len(freeze_held_out(reference, [clean], tmp_path / "all.jsonl").sha256) == 64
     assert len((tmp_path / "all.jsonl").read_text("utf-8").splitlines()) == 1 + 10
 
 

@@ -112,6 +112,17 @@ def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
         assert ("4 tasks" in said and "records/s" in said) is not quiet
 
 
+def test_a_bar_with_many_steps_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    title = progress.AND.join(["filter", "neardup/texts", "neardup/exact", "containment/sketches", "recall/copies"])
+    terminal = Terminal()
+    with Progress(title, 1000, 3000, Counter, Marks(tmp_path), RunStatus(), terminal, quiet=False):
+        pass
+    bars = [line for line in terminal.getvalue().splitlines() if "filter + neardup + …" in line]
+    assert bars and all("1000/4000" in bar for bar in bars)
+
+
 def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)

@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,32 @@ def test_times(value: Any, time: str) -> None:
     assert format_time(value) == time
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "value", "time"),
+    [
+        (pa.timestamp("s"), 3, "1970-01-01T00:00:03Z"), (pa.timestamp("s"), 1 << 40, ""),
+        (pa.timestamp("us"), -(1 << 62), ""), (pa.timestamp("us", "Nowhere/Town"), 3, "1970-01-01T00:00:00.000003Z"),
+        (pa.timestamp("ms", "+05:30"), 4, "1970-01-01T00:00:00.004000Z"),
+        (pa.timestamp("ns"), 1556197074_000000_123, "2019-04-25T12:57:54Z"), (pa.timestamp("ns", "UTC"), None, ""),
+        (pa.date32(), 1, "1970-01-02T00:00:00Z"), (pa.date64(), 1 << 55, ""), (pa.time64("ns"), 1001, ""),
+        (pa.duration("ns"), 1001, ""), (pa.int64(), 20190425, ""),
+    ],
+)  # fmt: skip
+def test_times_of_parquet(kind: pa.DataType, value: int | None, time: str, nested: bool) -> None:
+    """Of any unit, zone and range, whether pandas is installed or not; a time is no text."""
+    times = pa.array([value, None], kind)
+    named = {"at": pa.StructArray.from_arrays([times, times], ["time", "other"])} if nested else {"time": times}
+    out = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "url": ["u", "u"], **named}), out)
+    column = "at.time" if nested else "time"
+    found = outcomes(out.getvalue(), source(columns=Columns(timestamp=column, metadata=[column])))
+    assert [outcome.document and outcome.document.timestamp for outcome in found] == [time, ""]
+    assert all(outcome.document and outcome.document.metadata == {} for outcome in found)
+    found = outcomes(out.getvalue(), source(columns=Columns(text=column, timestamp="")))
+    assert not any(outcome.document for outcome in found)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -230,6 +257,16 @@ def test_cut_files_give_what_they_hold_and_say_so(form: str, cut: int) -> None:
 def test_damage_behind_whole_rows_is_told() -> None:
     found = outcomes(gzip.compress(jsonl(ROWS)) + b"garbage behind")
     assert len(texts(found)) == 50 and reasons(found) == {"corrupt-gzip": 1}
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
+@pytest.mark.parametrize("zeros", [1, 4096, 5000, 3 << 20])
+def test_zeros_are_padding_at_the_end_and_damage_before_other_bytes(pack: Callable[[bytes], bytes], zeros: int) -> None:
+    packed, hole = pack(b'{"text": "a"}\n'), bytes(zeros)
+    for stored, damaged in ((packed + hole, 0), (packed + hole + packed, 1), (packed + hole + b"x", 1)):
+        lines = list(read_compressed_lines(stored, 100))
+        assert [line.problem is not None for line in lines] == [False] + [True] * damaged
+        assert sum(line.stored for line in lines) == len(stored)
 
 
 def test_no_bytes_and_no_rows() -> None:
