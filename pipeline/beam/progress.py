@@ -33,7 +33,7 @@ POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
 LINE_SECONDS = 15.0  # between the lines of progress in a log, where there is no terminal
 FILE = "status.json"  # below runs/
 WRITE_SECONDS = 2.0  # at least, between two writes while a job runs
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 READ_RECEIPTS = 500  # of a job, at most, for progress
 TITLE = 26  # most characters of the title of a bar, which fits a terminal of 80 columns
 SHOWN = 3  # tasks at work, and reasons
@@ -139,9 +139,10 @@ class RunStatus:
         self.plain["manifest"] = manifest_sha
 
     def close(self, error: BaseException | None) -> None:
-        """End the run: finished, or failed by an error."""
+        """End the run: finished, stopped from the keyboard or by `kill`, or failed by an error."""
+        state = FINISHED if error is None else STOPPED if isinstance(error, KeyboardInterrupt) else FAILED
         said = f"{type(error).__name__}: {error}".strip(": ").splitlines() if error is not None else []
-        self.plain |= {"state": FAILED if error is not None else FINISHED, "error": said[0] if said else ""}
+        self.plain |= {"state": state, "error": said[0] if said else ""}
         self._write()
 
     def _write(self) -> None:
@@ -269,9 +270,11 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
     now = time.time()
     state = plain["state"]
     if state == RUNNING and not is_held:
-        state = "ended without a word: give the same command again, which continues"
+        state = "was killed, or ended without a message: give the same command again, which continues"
     elif state == RUNNING:
         state = f"running for {now - plain['started']:,.0f} s, last heard of {now - plain['updated']:,.0f} s ago"
+    elif state == STOPPED:
+        state = "stopped: give the same command again, which continues"
     elif state == FAILED:
         state = f"failed ({plain['error']})"
     lines = [f"{place_of(corpus)}: {state}"]

@@ -238,7 +238,9 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     assert "running for 0 s" in said and "extract  2/3 tasks" in said
     assert "28 records, 280 B, 12 dropped: no-text 8, too-short 4" in said
     assert "extract: web/a runs for 70 s, far longer than others" in said
-    assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
+    assert "was killed, or ended without a message: give the same command again" in status_text(
+        tmp_path, read_status(tmp_path), False
+    )
     status.end_job()
     status.end_step("extract", "a", 3, Tally(Counter(records=11)))
     status.end_step("url_dedup", "", 0, Tally())
@@ -248,6 +250,12 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     said = capsys.readouterr().out
     assert "failed (ValueError: too bad)" in said and "11 records" in said
     assert [line.split()[:2] for line in said.splitlines()[1:]] == [["extract", "3/3"], ["clusters", "1/1"]], "in order"
+    status.close(KeyboardInterrupt())
+    assert (
+        status_text(tmp_path, read_status(tmp_path), False)
+        .splitlines()[0]
+        .endswith(": stopped: give the same command again, which continues")
+    )
     status.close(None)
     assert main(["status", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"
