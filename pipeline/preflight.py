@@ -8,6 +8,7 @@ from typing import TextIO
 from filters.errors import UserError
 from filters.rule_list import load_class, name_of
 from manifests.files import write_atomic
+from manifests.mirror import mirror_of
 from manifests.recipe import CODE, Recipe
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits
@@ -68,6 +69,8 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
 
     def resolve(name: str, patterns: list[str]) -> list[Input]:
         found = inputs_module.resolve(name, patterns, corpus, terminal)
+        for item in found:
+            _refuse_own(corpus, item)
         broken = [item for item in found if item.problem]
         if broken and not skip_unreadable:
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
@@ -98,6 +101,17 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
             for use, patterns in rule.training_inputs().items():
                 training[rule.needs][f"{name}/{use}"] = resolve(f"{name}.{name_of(rule)}.{use}", patterns)
     return RunInputs(dumps, hashes, training, earlier_splits(recipe), unreadable)
+
+
+def _refuse_own(corpus: Path, item: Input) -> None:
+    """Raise UserError for an input that the run itself writes, as where the output folder lies below a glob."""
+    mirror = mirror_of(corpus)
+    for root in (str(corpus), *((mirror.storage.url,) if mirror is not None else ())):
+        if item.path.startswith(f"{root}/") and not item.path.startswith(f"{root}/{inputs_module.DOWNLOADED}/"):
+            raise UserError(
+                f"source {item.source}: {item.path} lies in the output folder: give another --output, or a glob that "
+                "leaves it out"
+            )
 
 
 def _check_length(recipe: Recipe, item: Input) -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,15 @@ def train(setup: RunSetup) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
     Raises:
-        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
+        UserError: The folder holds a run of another plan or is in use, or the initial weights are of another model.
     """
+    with events.locked(setup.run) if setup.ranks.first else nullcontext("") as refusal:
+        if error := first_error_across_ranks(refusal, setup.ranks.world):
+            raise UserError(error)
+        return _train(setup)
+
+
+def _train(setup: RunSetup) -> str:
     run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
@@ -97,7 +104,6 @@ def train(setup: RunSetup) -> str:
     late = tuple(bool(share(reason)) for reason in _find_late(setup, resumed)) if saved else (False, False)
     if resumed >= plan.steps and not any(late):
         return f"{run} is finished: {plan.steps} steps"
-    run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
     loop = TrainingLoop(**{**vars(setup), "config": config}, fresh=not saved)
     if saved:

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TextIO
 
 from filters.errors import UserError
-from manifests.files import version_of
+from manifests.files import sha256_bytes, version_of
 from manifests.mirror import Mirror, is_url, mirror_of
 from manifests.storage import StorageError, connect, retry_storage, split_url
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for `ATTEMPTS`
 ATTEMPTS = 5  # half a minute of waits: the user waits as well, and may have mistyped the host
+DOWNLOADED = "inputs"  # folder of a corpus for the dumps that are given by URL
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
@@ -282,9 +283,9 @@ def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> t
     if parts.scheme not in ("http", "https"):
         raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
-    if not name:
+    if name in ("", ".."):
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
-    folder = corpus / "inputs" / source
+    folder = corpus / DOWNLOADED / source / sha256_bytes(url.encode())[:16]  # a file of another URL is another file
     policy = RETRY_POLICY or RetryPolicy(ATTEMPTS)
     (result,) = download([RemoteFile(url, name)], folder, policy, terminal=terminal)
     if result.state is State.FAILED:

@@ -108,6 +108,17 @@ def test_an_output_that_is_no_corpus_is_left_alone(
     assert len(list(books.iterdir())) == 3
 
 
+def test_an_output_below_the_inputs_glob(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files would be read as dumps, and change while they are read."""
+    recipe = write(tmp_path, RECIPE.format(books=books / "**"))
+    mistake(capsys, ["run", recipe, "--output", str(books / "out")], "lock lies in the output folder: give another")
+    stored = write(tmp_path, RECIPE.format(books=f"{books.as_uri()}/**"))
+    (books / "store/runs").mkdir(parents=True)
+    (books / "store/runs/lock").write_text('{"teratoken_corpus":1}', encoding="utf-8")
+    arguments = ["run", stored, "--output", f"{books.as_uri()}/store"]
+    mistake(capsys, arguments, f"source books: {books.as_uri()}/store/runs/", "lies in the output folder")
+
+
 def test_an_unknown_beam_option(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write(tmp_path, RECIPE.format(books=books / "*.txt"))
     mistake(capsys, ["run", recipe, "--output", str(tmp_path / "o"), "--", "--rnner=X"], "no option --rnner")
