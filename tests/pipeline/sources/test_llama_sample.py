@@ -36,7 +36,7 @@ def on_real_files(recipe: Recipe) -> Recipe:
     recipe = recipe.model_copy(update={"sources": sources}).with_inputs({"common_crawl": REAL_PAGES})
     rule = rule_named(recipe, "common_crawl", "perplexity")
     assert isinstance(rule, Perplexity)
-    train = {"en": rule.train["en"].model_copy(update={"text": REAL_ARTICLES})}
+    train = {"en": rule.train["en"].model_copy(update={"text": REAL_ARTICLES, "vocabulary": 4_000})}
     recipe = with_rule(recipe, "common_crawl", "perplexity", train=train)
     return with_rule(recipe, "common_crawl", "references", wiki=REAL_ARTICLES)
 
