@@ -1,6 +1,6 @@
-"""Measure the way from band keys to clusters: star edges of each hash range, then connected components.
+"""Measure the steps from band keys to clusters: star edges of each hash range, then connected components.
 
-The keys are synthetic. The peer is `datasketch.MinHashLSH` (insert and query), on fewer documents, because its
+The keys are synthetic. The peer is `datasketch.MinHashLSH` (insert and query). It gets fewer documents, because its
 tables must fit into memory. Each side runs in its own process.
 """
 
@@ -37,26 +37,31 @@ from pipeline.beam.exchange import by_range
 from pipeline.dedup.neardup import KEY, RANGE_BYTES
 
 DOCUMENTS, PEER_DOCUMENTS, ROUNDS_DOCUMENTS = 20_000_000, 50_000, 2_000_000
-EDGES, PART = 30_000_000, 1_000_000
+EDGES, PART = 30_000_000, 1_000_000  # edges for the measurement of union-find, in all and per array
 SCHEME = MinHash()
 DUPLICATES = 0.05  # share of documents that are near duplicates of an earlier document
-SHARED_BAND = 0.8  # chance of each band to be equal in both: that of a similarity of 0.97 with 8 rows per band
-BUCKET = 1 / 20  # share of documents with one common key, as from boilerplate: a million of twenty
+SHARED_BAND = 0.8  # probability that a duplicate has a band of its original, as for a similarity of 0.97 and 8 rows
+BUCKET = 1 / 20  # share of documents that have one key in common, as boilerplate causes: a million in twenty million
 
 Keys = npt.NDArray[np.uint64]
 
 
-def ranges_of(documents: int) -> int:
-    """Return the number of ranges into which `neardup` partitions the keys."""
+def count_ranges(documents: int) -> int:
+    """Return the number of hash ranges into which the stage `neardup` partitions the keys of so many documents."""
     return max(1, -(-documents * SCHEME.bands * KEY.itemsize // RANGE_BYTES))
 
 
-def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.NDArray[np.int64]]:
-    """Return the keys and rows that the reducer of one range receives.
+def make_keys(documents: int, ranges: int, number: int) -> tuple[Keys, npt.NDArray[np.int64]]:
+    """Generate the keys that the reducer of one range receives, and the row of each key's document.
 
-    They are made here and not read: at 20 million documents all ranges together have 4.5 GB. Band b of document d falls
-    into range (d * bands + b) modulo `ranges`, and the original of a duplicate comes a multiple of `ranges` before it,
-    so each range can be made alone.
+    Keys are generated and not read from files, because the keys of 20 million documents have 4.5 GB. Each range can be
+    generated alone: band b of document d is in range (d * bands + b) modulo `ranges`, and a duplicate comes a multiple
+    of `ranges` documents after its original.
+
+    Args:
+        documents: The number of documents.
+        ranges: The number of ranges.
+        number: The number of the range, from 0.
     """
     place = np.arange(number, documents * SCHEME.bands, ranges, np.uint64)
     document = place // np.uint64(SCHEME.bands)
@@ -71,13 +76,13 @@ def keys_of_range(documents: int, ranges: int, number: int) -> tuple[Keys, npt.N
 
 
 def ours(documents: int) -> dict[str, float]:
-    """Return CPU seconds of each step, peak anonymous memory, and numbers of edges and clusters."""
-    ranges = ranges_of(documents)
+    """Measure our steps. Return CPU seconds of each step, peak anonymous memory, and numbers of edges and clusters."""
+    ranges = count_ranges(documents)
     found: dict[str, float] = {"ranges": ranges, "edges": 0, "star": 0.0}
     with tempfile.TemporaryDirectory() as folder, PeakAnonymous() as peak:
         paths = [Path(folder, f"{number}.npy") for number in range(ranges)]
         for number, path in enumerate(paths):
-            keys, rows = keys_of_range(documents, ranges, number)
+            keys, rows = make_keys(documents, ranges, number)
             edges, seconds = timed(lambda k=keys, r=rows: star_edges(k, r))
             np.save(path, edges)
             found["edges"] += len(edges)
@@ -91,7 +96,7 @@ def ours(documents: int) -> dict[str, float]:
 
 
 def peer(documents: int) -> dict[str, float]:
-    """Return the CPU seconds in which datasketch inserts and queries prepared signatures, and its memory in bytes."""
+    """Measure datasketch: CPU seconds to insert and to query given signatures, candidates, and memory in bytes."""
     import datasketch
 
     shape = datasketch.MinHash(num_perm=SCHEME.permutations, scheme="affine32")
@@ -114,13 +119,14 @@ def peer(documents: int) -> dict[str, float]:
     }
 
 
-def on_one(edges: int) -> dict[str, float]:
-    """Measure union-find alone, on `edges` random edges in parts of a million.
+def measure_union_find(edges: int) -> dict[str, float]:
+    """Measure union-find alone on random edges, which are generated in arrays of a million.
 
-    Each edge joins one of `edges` nodes with one of the sixteen nodes after it.
+    Each edge joins one of `edges` nodes with one of the 16 nodes after it.
 
     Returns:
-        The number of nodes, the CPU seconds (making the edges twice is included), and the additional memory in bytes.
+        The number of nodes, the CPU seconds (including the time to generate the edges twice), and the additional memory
+        in bytes.
     """
 
     def parts() -> Iterator[Rows]:
@@ -135,22 +141,22 @@ def on_one(edges: int) -> dict[str, float]:
     return {"edges": edges, "nodes": len(nodes), "seconds": seconds, "memory": peak.bytes - before}
 
 
-def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
+def measure_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
     """Measure rounds of large-star and small-star, as in `pipeline/dedup/clusters.py` but without files.
 
     Returns:
-        The numbers of edges, of rows (16 bytes each) that crossed and of exchanges, and the CPU seconds.
+        The numbers of edges, of exchanges, and of rows (16 bytes each) that were exchanged, and the CPU seconds.
 
     Raises:
-        RuntimeError: rounds and union-find gave different clusters.
+        RuntimeError: If the rounds and union-find found different clusters.
     """
-    parts = [star_edges(*keys_of_range(documents, ranges, number)) for number in range(ranges)]
-    told = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}
+    parts = [star_edges(*make_keys(documents, ranges, number)) for number in range(ranges)]
+    measured = {"edges": sum(map(len, parts)), "rows": 0, "exchanges": 0, "ranges": ranges}
     expected = connected_components(lambda: parts)
 
     def exchanged(sent: list[Rows]) -> list[Rows]:
-        told["rows"] += sum(map(len, sent))
-        told["exchanges"] += 1
+        measured["rows"] += sum(map(len, sent))
+        measured["exchanges"] += 1
         pieces = [dict(by_range(spread_keys(rows[:, 0]), rows, ranges)) for rows in sent]
         return [
             distinct_edges(np.frombuffer(b"".join(piece.get(r, b"") for piece in pieces), np.int64).reshape(-1, 2))
@@ -162,16 +168,16 @@ def in_rounds(documents: int, ranges: int = 16) -> dict[str, float]:
     while sum(map(count_unsettled, held := exchanged([edges_by_node(edges) for edges in parts]))):
         parts = [large_star(edges) for edges in held]
         parts = [small_star(edges) for edges in exchanged([edges_by_larger(edges) for edges in parts])]
-    told["seconds"] = time.process_time() - begun
+    measured["seconds"] = time.process_time() - begun
     stars = distinct_edges(np.concatenate(parts))
     rays = expected[0] != expected[1]
     if not np.array_equal(stars, distinct_edges(np.stack([expected[1][rays], expected[0][rays]], axis=1))):
         raise RuntimeError("rounds and union-find gave different clusters")
-    return told
+    return measured
 
 
 def signatures(documents: int) -> npt.NDArray[np.uint32]:
-    """Return random signatures, (documents, permutations) uint32, with near duplicates among them."""
+    """Return random signatures, (documents, permutations) uint32. A share `DUPLICATES` are near duplicates."""
     random = np.random.default_rng(1)
     made = random.integers(0, 1 << 32, (documents, SCHEME.permutations), np.uint32)
     copies = np.flatnonzero(random.random(documents) < DUPLICATES)
@@ -185,22 +191,34 @@ def signatures(documents: int) -> npt.NDArray[np.uint32]:
 def report(
     documents: int,
     peer_documents: int,
-    told: dict[str, float],
+    measured: dict[str, float],
     other: dict[str, float],
     one: dict[str, float],
     rounds: dict[str, float],
 ) -> str:
-    """Return the tables of both sides and of the two ways to join edges."""
-    cut = told["cut"] / min(documents, PEER_DOCUMENTS) * documents
-    rate = documents / (cut + told["star"] + told["components"])
+    """Return three tables: both sides, union-find on one worker, and rounds.
+
+    Args:
+        documents: The number of documents of our side.
+        peer_documents: The number of documents of datasketch.
+        measured: The result of `ours`.
+        other: The result of `peer`.
+        one: The result of `measure_union_find`.
+        rounds: The result of `measure_rounds`.
+    """
+    cut = measured["cut"] / min(documents, PEER_DOCUMENTS) * documents
+    rate = documents / (cut + measured["star"] + measured["components"])
     insert, both = peer_documents / other["insert"], peer_documents / (other["insert"] + other["query"])
     rows: list[list[Any]] = [
         ["documents, bands", f"{documents:,}, {SCHEME.bands}"],
-        ["keys, in ranges", f"{documents * SCHEME.bands:,}, {told['ranges']:,}"],
-        ["star edges", f"{told['edges']:,}"],
-        ["documents in clusters, clusters", f"{told['nodes']:,}, {told['clusters']:,}"],
-        ["CPU s: cut bands (from a sample), star edges, components", _seconds(cut, told["star"], told["components"])],
-        ["peak anonymous memory", f"{told['peak'] / 2**20:,.0f} MiB"],
+        ["keys, in ranges", f"{documents * SCHEME.bands:,}, {measured['ranges']:,}"],
+        ["star edges", f"{measured['edges']:,}"],
+        ["documents in clusters, clusters", f"{measured['nodes']:,}, {measured['clusters']:,}"],
+        [
+            "CPU s: cut bands (from a sample), star edges, components",
+            _seconds(cut, measured["star"], measured["components"]),
+        ],
+        ["peak anonymous memory", f"{measured['peak'] / 2**20:,.0f} MiB"],
         ["documents per CPU second", f"{rate:,.0f}"],
         [f"datasketch, {peer_documents:,} documents: insert; insert and query", f"{insert:,.0f}; {both:,.0f}"],
         ["datasketch, anonymous memory per document", f"{other['memory'] / peer_documents:,.0f} B"],
@@ -226,16 +244,16 @@ def run(
     edges: int = EDGES,
     rounds_documents: int = ROUNDS_DOCUMENTS,
 ) -> str:
-    """Run each side in a process of its own, so that its memory is measured alone, and return the tables."""
+    """Run each side in a separate process, so that only its memory is measured, and return the tables."""
     if not HAS_ANONYMOUS:
         return NO_ANONYMOUS
     counts = {"ours": documents, "peer": peer_documents, "one": edges, "rounds": rounds_documents}
-    told = [run_module("clusters", side, count) for side, count in counts.items()]
-    return report(documents, peer_documents, *told)
+    measured = [run_module("clusters", side, count) for side, count in counts.items()]
+    return report(documents, peer_documents, *measured)
 
 
 def _cut_seconds(documents: int, ranges: int) -> float:
-    """Return the CPU seconds in which `neardup`'s mapper packs band keys and partitions them by range."""
+    """Return the CPU seconds in which the mapper of `neardup` packs band keys and partitions them by range."""
     made = signatures(documents)
 
     def cut() -> None:
@@ -249,7 +267,7 @@ def _cut_seconds(documents: int, ranges: int) -> float:
 
 
 def _chance(values: Keys) -> npt.NDArray[np.float64]:
-    """Return a number from 0 to 1 for each value, always the same."""
+    """Return a pseudorandom number from 0 to 1 for each value. The same value always gives the same number."""
     return mix(values + np.uint64(0x632BE59BD9B4E019)) / 2.0**64
 
 
@@ -259,4 +277,6 @@ def _seconds(*values: float) -> str:
 
 if __name__ == "__main__":
     side, count = sys.argv[1:]
-    print(json.dumps({"ours": ours, "peer": peer, "one": on_one, "rounds": in_rounds}[side](int(count))))
+    print(
+        json.dumps({"ours": ours, "peer": peer, "one": measure_union_find, "rounds": measure_rounds}[side](int(count)))
+    )

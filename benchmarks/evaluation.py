@@ -1,10 +1,10 @@
 """Measure the evaluator: `python -m benchmarks evaluation [--limit 50] [--tasks NAMES] [--harness]`.
 
-A model with random weights (preset `10m`, 4,096 pieces, 12.5 million parameters, a context of 2,048) is scored on every
-benchmark whose files are in `../shared/data/evaluation`. Some of these files have formatted prompts; they are converted
-back to the published layout where possible, so their scores have no meaning. With --harness the same questions of
-BoolQ, ARC and PIQA also go through lm-evaluation-harness in the same process. Times are CPU seconds without imports and
-without loading the model.
+A model with random weights is scored on every benchmark whose files are in `../shared/data/evaluation`. It has the
+preset `10m`, 4,096 pieces, 12.5 million parameters and a context of 2,048 tokens. Scores have no meaning, only times:
+the weights are random, and some files contain formatted prompts that can only partly be converted back to the published
+layout. With --harness, lm-evaluation-harness scores the same questions of BoolQ, ARC and PIQA in the same process.
+Times are CPU seconds without imports and without loading the model.
 """
 
 import argparse
@@ -39,7 +39,15 @@ Row = dict[str, Any]
 
 
 def write_random_model(folder: Path, size: Preset, pieces: bytes, context: int, seed: int = 0) -> None:
-    """Write a Llama of random weights in Hugging Face's layout, with a SentencePiece tokenizer."""
+    """Write a Llama model with random weights and a SentencePiece tokenizer, in Hugging Face's layout.
+
+    Args:
+        folder: The folder to write.
+        size: The preset of the model.
+        pieces: The serialized SentencePiece model.
+        context: The largest number of tokens, for the configuration files.
+        seed: The seed of the random weights.
+    """
     import sentencepiece
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +86,7 @@ def write_random_model(folder: Path, size: Preset, pieces: bytes, context: int, 
 
 
 def write_published_layouts(root: Path) -> None:
-    """Write the files of `../shared/data/evaluation` into a folder, in the published layouts."""
+    """Convert the files of `../shared/data/evaluation` to the published layouts and write them to a folder."""
     for source, target, convert in CONVERSIONS:
         with gzip.open(DATA / source, "rt", encoding="utf-8") as file:
             rows = [convert(json.loads(line)) for line in file]
@@ -116,6 +124,7 @@ def _winogrande(row: Row) -> Row:
     return {"sentence": f"{first[:shared]}_ {row['continuation']}", **options, "answer": str(row["gold"] + 1)}
 
 
+# (file in the shared data, file in the published layout, function that converts a row).
 CONVERSIONS: tuple[tuple[str, str, Callable[[Row], Row]], ...] = (
     ("boolq/boolq.jsonl.gz", "boolq/dev.jsonl", _boolq),
     ("piqa/piqa.jsonl.gz", "piqa/dev.jsonl", _piqa),
@@ -129,13 +138,15 @@ CONVERSIONS: tuple[tuple[str, str, Callable[[Row], Row]], ...] = (
 def main(arguments: list[str]) -> int:
     """Run the benchmark and print its tables; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation")
-    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--limit", type=int, default=50, help="number of questions per task (default: 50)")
     parser.add_argument("--tasks", default="", help="names, separated by commas (default: all whose files are present)")
-    parser.add_argument("--harness", action="store_true")
-    parser.add_argument("--harness-batch", type=int, default=1, help="rows of the harness's batches (default: its own)")
+    parser.add_argument("--harness", action="store_true", help="also score with lm-evaluation-harness")
+    parser.add_argument(
+        "--harness-batch", type=int, default=1, help="batch size of the harness (default: 1, as in the harness)"
+    )
     options = parser.parse_args(arguments)
     if not DATA.is_dir():
-        print(f"skipped: {DATA} is not here")
+        print(f"skipped: {DATA} is missing")
         return 0
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -166,6 +177,7 @@ def main(arguments: list[str]) -> int:
 def _time_harness(
     folder: Path, runs: Sequence[Run], data: Path, records: Records, ours: Mapping[str, float], batch: int
 ) -> str:
+    """Score the runs of `TIMED` tasks with lm-evaluation-harness; return a table of differences and CPU seconds."""
     from trainer.evaluation.harness import compare_run, open_harness_model
 
     model = open_harness_model(folder, "cpu", batch)
@@ -174,7 +186,15 @@ def _time_harness(
     times = [(ours[one.name], one.cpu_seconds) for one in found]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows), max(row[3] for row in rows)))
     times.append((sum(mine for mine, _ in times), sum(theirs for _, theirs in times)))
-    head = ("task", "questions", "scored differently", "nats apart", "CPU seconds", "of the harness", "ratio")
+    head = (
+        "task",
+        "questions",
+        "scored differently",
+        "largest difference, nats",
+        "CPU s, ours",
+        "CPU s, harness",
+        "ratio",
+    )
     pairs = zip(rows, times, strict=True)
     cells = [
         (name, count, different, f"{apart:.1e}", f"{mine:.2f}", f"{theirs:.2f}", f"{theirs / mine:.2f}")
@@ -184,6 +204,7 @@ def _time_harness(
 
 
 def _train_pieces() -> bytes:
+    """Train a SentencePiece model on the texts of samples/ and docs/; return it serialized."""
     from manifests.recipe import Tokenizer
     from pipeline.stages.tokenizer import train_bpe
 

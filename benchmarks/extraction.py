@@ -1,16 +1,18 @@
-"""HTML to main text: ours beside resiliparse's main content and trafilatura's modes, one run, one core, same bytes.
+"""Measure main-text extraction: ours, resiliparse's main content and trafilatura's modes, on the same pages and core.
 
-A gold set is a pair of files, NAME.warc.gz and NAME.gold.jsonl.gz. A line of the second describes one page of the
-first: `source_file` is the page's WARC header X-Source-File, and one of these says what its main text is:
+A gold set is a pair of files, NAME.warc.gz and NAME.gold.jsonl.gz. Each line of the second file is a JSON object that
+describes one page of the first file. Its key `source_file` is the page's WARC header X-Source-File. Its other keys
+describe the main text in one of three ways:
 
-- `gold_text`: the text. Precision, recall and F1 are those of the bags of words. Readers' comments, which some sets
-  add after a line of marks, are cut off: an extractor should not return them.
-- `with`, `without`: snippets that the text must and must not hold, as in trafilatura's own evaluation.
-- `ingredients`, `instructions`: parts of the text of a recipe. Only the recall says something, since the introduction
-  and the title are main text too.
+- `gold_text`: the main text. Precision, recall and F1 are computed on bags of words. In some sets, readers' comments
+  follow after a line of punctuation marks. They are cut off, because an extractor should not return them.
+- `with`, `without`: snippets that must be in the text, and that must not be in the text, as in trafilatura's own
+  evaluation.
+- `ingredients`, `instructions`: parts of the text of a cooking recipe. Only the recall is meaningful, because the
+  introduction and the title are main text too.
 
-The figures of a set are the means over its pages. Intervals are of paired bootstrap resamples of the pages. Speed is
-CPU time from bytes to text, decoding included for all.
+The figures of a set are means over its pages. Confidence intervals are computed by paired bootstrap resampling of the
+pages. Speed is the CPU time from bytes to text, including decoding for all extractors.
 """
 
 import argparse
@@ -37,16 +39,17 @@ from filters.html.model import MODEL, Model, read_model
 
 FOLDERS = (SHARED / "html_extraction", SHARED / "html_extraction_more")
 OURS = "ours"
-MODES: dict[str, dict[str, bool]] = {  # trafilatura's, all without readers' comments
+# The modes of trafilatura, as keyword arguments of its function `extract`. All modes exclude readers' comments.
+MODES: dict[str, dict[str, bool]] = {
     "trafilatura, default": {},
     "trafilatura, favor_precision": {"favor_precision": True},
     "trafilatura, favor_recall": {"favor_recall": True},
     "trafilatura, fast": {"fast": True},
 }
-MAX_BODY = 32 << 20  # bytes
-TURN = 25  # pages per turn of an extractor
+MAX_BODY = 32 << 20  # largest record and body, in bytes
+TURN = 25  # pages that an extractor processes before the next extractor's turn
 RESAMPLES = 2_000
-COMMENTS_MARK = re.compile(r"^!@#\$%\^&\*\(\).*COMMENTS\s*$", re.MULTILINE)  # of the set dragnet
+COMMENTS_MARK = re.compile(r"^!@#\$%\^&\*\(\).*COMMENTS\s*$", re.MULTILINE)  # starts the comments in the set dragnet
 WORD = re.compile(r"\w+")
 
 Extractor = Callable[[str], str]
@@ -54,7 +57,7 @@ Scores = tuple[float, float, float]  # precision, recall, F1
 
 
 class Page(NamedTuple):
-    """A page with its stored body and its gold text or snippets."""
+    """A page: its name in the set, its stored body, and its line of the gold file."""
 
     name: str
     body: bytes
@@ -62,15 +65,17 @@ class Page(NamedTuple):
 
 
 def main(arguments: list[str]) -> int:
-    """Measure the extractors on the gold sets of some folders.
+    """Measure the extractors on gold sets and print the tables.
 
     Returns:
-        The exit code: 1 if no folder holds a gold set.
+        The exit code: 0, or 1 if no gold set was found.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks extraction", description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", default=list(FOLDERS), metavar="DIR", help="of gold sets")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", default=list(FOLDERS), metavar="DIR", help="folders with gold sets"
+    )
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="default: all")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of our extractor, by `fit-extraction`")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of our extractor, from `fit-extraction`")
     options = parser.parse_args(arguments)
     sets = load_sets(options.data)
     sets = {name: pages for name, pages in sets.items() if name in (options.sets or sets)}
@@ -83,18 +88,21 @@ def main(arguments: list[str]) -> int:
 
 
 def run() -> str:
-    """Return the tables for the shared gold sets, or say that they are missing."""
+    """Return the tables for the shared gold sets, or a message if they are missing."""
     sets = load_sets(FOLDERS)
     return report(sets, extractors()) if sets else ABSENT
 
 
 def extractors(model: Model = MODEL) -> dict[str, Extractor]:
-    """Return ours, resiliparse's, and trafilatura's if it is installed (with lxml_html_clean, which it imports)."""
+    """Return our extractor, resiliparse's, and the modes of trafilatura, by name.
+
+    trafilatura is left out, with a warning, if it or its dependency lxml_html_clean is not installed.
+    """
     found: dict[str, Extractor] = {
         OURS: lambda html: extract_or_nothing(html, model),
         "resiliparse": lambda html: extract_text(html, extractor="resiliparse"),
     }
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it reports every page without text
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # It logs every page without text.
     try:
         from trafilatura import extract
     except ImportError as error:
@@ -108,7 +116,7 @@ def extractors(model: Model = MODEL) -> dict[str, Extractor]:
 
 
 def extract_or_nothing(html: str, model: Model = MODEL) -> str:
-    """Return our main text, or an empty string for a page that we refuse."""
+    """Return the main text by our extractor, or an empty string if it raises ExtractionError."""
     try:
         return extract_text(html, model=model)
     except ExtractionError:
@@ -116,13 +124,17 @@ def extract_or_nothing(html: str, model: Model = MODEL) -> str:
 
 
 def load_sets(folders: Sequence[Path]) -> dict[str, list[Page]]:
-    """Return the gold sets of some folders by name, in the folders' order, then by name."""
+    """Return the gold sets of some folders by name, in the order of the folders, then of the names."""
     paths = [path for folder in folders for path in sorted(folder.glob("*.gold.jsonl.gz"))]
     return {path.name.removesuffix(".gold.jsonl.gz"): load(path) for path in paths}
 
 
 def load(path: Path) -> list[Page]:
-    """Return the pages of a set with their gold, in file order, without those that have none."""
+    """Return the pages of a set that have gold data, in the order of the WARC file.
+
+    Args:
+        path: The file NAME.gold.jsonl.gz.
+    """
     with gzip.open(path) as lines:
         gold = {record["source_file"]: record for record in map(json.loads, lines)}
     pages = []
@@ -135,12 +147,12 @@ def load(path: Path) -> list[Page]:
 
 
 def has_gold(gold: dict[str, Any]) -> bool:
-    """Return True if a record says anything about the main text of its page."""
+    """Return True if a record contains a gold text, parts of a text, or wanted snippets."""
     return bool(gold_text(gold).strip() or gold.get("with"))
 
 
 def gold_text(gold: dict[str, Any]) -> str:
-    """Return the main text that a record gives, without readers' comments; empty if it only has snippets."""
+    """Return the gold text of a record without readers' comments, or "" if the record has only snippets."""
     if "gold_text" in gold:
         return COMMENTS_MARK.split(gold["gold_text"], maxsplit=1)[0]
     parts = [gold.get("ingredients") or [], gold.get("instructions") or []]
@@ -148,7 +160,7 @@ def gold_text(gold: dict[str, Any]) -> str:
 
 
 def score(text: str, gold: dict[str, Any]) -> Scores:
-    """Return precision, recall and F1 of a text, from words or snippets."""
+    """Return precision, recall and F1 of a text, computed on snippets if the record has them, else on words."""
     if "with" not in gold:
         return overlap(text, gold_text(gold))
     joined = " ".join(text.split())
@@ -159,7 +171,7 @@ def score(text: str, gold: dict[str, Any]) -> Scores:
 
 
 def overlap(text: str, gold: str) -> Scores:
-    """Return bag-of-words precision, recall and F1 of a text."""
+    """Return precision, recall and F1 of a text, computed on bags of words."""
     ours, theirs = Counter(WORD.findall(text.lower())), Counter(WORD.findall(gold.lower()))
     return _scores((ours & theirs).total(), ours.total(), theirs.total())
 
@@ -171,10 +183,10 @@ def _scores(both: int, found: int, wanted: int) -> Scores:
 def extract_all(
     pages: list[Page], all_extractors: dict[str, Extractor]
 ) -> tuple[dict[str, list[str]], dict[str, float]]:
-    """Run all extractors in turns of a few pages, so that other load on the machine affects all equally.
+    """Run all extractors in turns of `TURN` pages, so that other load on the machine affects all equally.
 
     Returns:
-        {extractor: texts, one per page} and {extractor: CPU seconds}, decoding included.
+        {extractor: texts, one per page}, and {extractor: CPU seconds including decoding}.
     """
     texts: dict[str, list[str]] = {name: [] for name in all_extractors}
     seconds = dict.fromkeys(all_extractors, 0.0)
@@ -187,7 +199,7 @@ def extract_all(
 
 
 def report(sets: dict[str, list[Page]], all_extractors: dict[str, Extractor]) -> str:
-    """Return the table of all extractors and sets, and that of ours minus the best peer."""
+    """Return the table of all extractors and sets, and the table of the difference between ours and the best peer."""
     scores: dict[str, dict[str, list[Scores]]] = {name: {} for name in all_extractors}
     seconds = dict.fromkeys(all_extractors, 0.0)
     for of_set, pages in sets.items():
@@ -213,7 +225,7 @@ def _mean_scores(scores: Sequence[Scores]) -> Scores:
 
 
 def compare(scores: dict[str, dict[str, list[Scores]]]) -> str:
-    """Return the table of the F1 of ours minus that of the peer that is best in the mean of the sets, by set."""
+    """Return a table, by set, of our F1 minus the F1 of the best peer: the peer with the highest mean over the sets."""
     f1s = {name: {of_set: [f1 for *_, f1 in found] for of_set, found in of.items()} for name, of in scores.items()}
     means = {name: statistics.mean(map(statistics.mean, of_sets.values())) for name, of_sets in f1s.items()}
     peer = max((name for name in means if name != OURS), key=means.__getitem__)
@@ -226,7 +238,12 @@ def compare(scores: dict[str, dict[str, list[Scores]]]) -> str:
 
 
 def interval(differences: list[list[float]]) -> tuple[str, str]:
-    """Return the mean over sets of mean differences, and its bootstrap interval, pages drawn within their set."""
+    """Return the mean difference and its 95 % bootstrap interval, as text.
+
+    Args:
+        differences: The difference of each page, by set. The mean is the mean over sets of the means over pages. The
+            bootstrap draws pages within each set.
+    """
     chance = random.Random(1)
     means = sorted(
         statistics.mean(statistics.fmean(chance.choices(of_set, k=len(of_set))) for of_set in differences)

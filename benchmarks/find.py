@@ -1,7 +1,7 @@
-"""Measure `find` and `trace` on ten million synthetic documents, and the writing of their index.
+"""Measure the commands `find` and `trace` on ten million synthetic documents, and the writing of their index.
 
-The shards have synthetic tokens, 8 to 20 per document, and real strings for URLs; the pipeline's own stage writes the
-index. Each command runs in a process of its own, with the files in the page cache.
+Each document has 8 to 20 random tokens and a URL. The pipeline's own stage writes the index. Each
+command runs in a separate process, while the files are in the page cache.
 """
 
 import json
@@ -34,6 +34,7 @@ SOURCE = "common_crawl"
 WORDS = (
     "seven lamps were lit before the harbour master had written one line of 0123456789 entries, and no more than that "
 )
+# A program that runs a command of `python -m manifests`, then prints its exit code and its peak memory in bytes.
 MEASURED = """
 import sys
 from benchmarks.measure import PeakAnonymous
@@ -41,16 +42,22 @@ from manifests.__main__ import main
 with PeakAnonymous() as peak:
     code = main(sys.argv[1:])
 print(f"\\n{code} {peak.bytes}")
-"""  # a command of `python -m manifests` that also prints its exit code and its peak of memory
+"""
 
 
 def url_of(number: int) -> str:
-    """Return the URL of a document of the synthetic corpus, by its number."""
+    """Return the URL of the document with this number. All URLs have the same length."""
     return f"https://site-{number % 1_000_003:07d}.example/archive/page-{number:010d}.html"
 
 
 def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest:
-    """Write a corpus of `documents` documents with an index, and a manifest that `find` and `trace` can read."""
+    """Write a corpus with an index, and return its manifest, which is complete enough for `find` and `trace`.
+
+    Args:
+        corpus: The folder to write.
+        documents: The number of documents.
+        shard_documents: The number of documents per shard.
+    """
     write_atomic(corpus / MODEL, train_bpe([WORDS * 40], Tokenizer(vocabulary=VOCABULARY)))
     count = -(-documents // shard_documents)
     made: dict[str, Receipt] = {}
@@ -66,7 +73,8 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
     engine = Engine(1, ("--direct_running_mode=in_memory",), corpus / "runs/now", quiet=True)
     shards = Step(tokenize.SHARDS, tokenize.write_documents, [Unit(name) for name in made])
     keys, files_step = corpus_index.index_steps(shards, documents, 0)
-    keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])  # what they await is there
+    # The files that the units wait for exist already, so the units need not wait for tasks.
+    keys = replace(keys, units=[unit._replace(awaits=()) for unit in keys.units])
     [[(_, files)]], _ = run_job(corpus, [[(keys, files_step)]], engine)
     entries = [
         ShardEntry(
@@ -100,7 +108,7 @@ def write_corpus(corpus: Path, documents: int, shard_documents: int) -> Manifest
 
 
 def make_batch(first: int, last: int) -> pa.RecordBatch:
-    """Return the documents `first` to `last` as rows of a shard."""
+    """Return the documents with the numbers `first` to `last - 1` as rows of a shard."""
     chance, count = np.random.default_rng(first), last - first
     lengths = chance.integers(8, 21, count)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -121,26 +129,30 @@ def make_batch(first: int, last: int) -> pa.RecordBatch:
 
 
 def measure_command(corpus: Path, *arguments: str) -> tuple[float, float, int]:
-    """Run a command of `python -m manifests` in a process of its own.
+    """Run a command of `python -m manifests` in a new process.
+
+    Args:
+        corpus: The corpus folder.
+        *arguments: The name of the command and its arguments after the corpus.
 
     Returns:
-        Wall and CPU seconds, start-up included, and the peak of anonymous memory in bytes.
+        Wall seconds and CPU seconds, including start-up, and the peak of anonymous memory in bytes.
 
     Raises:
-        RuntimeError: the command failed.
+        RuntimeError: If the command failed.
     """
     before, begun = cpu_seconds(), time.perf_counter()
     command = [sys.executable, "-c", MEASURED, arguments[0], str(corpus), *arguments[1:]]
-    told = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    output = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
     processor, wall = cpu_seconds() - before, time.perf_counter() - begun
-    code, peak = map(int, told.split()[-2:])
+    code, peak = map(int, output.split()[-2:])
     if code != 0:
-        raise RuntimeError(f"{arguments} ended with {code}: {told}")
+        raise RuntimeError(f"{arguments} ended with {code}: {output}")
     return wall, processor, peak
 
 
-def questions(corpus: Path) -> dict[str, Sequence[str]]:
-    """Return the arguments of each measured command, by its row heading."""
+def measured_commands(corpus: Path) -> dict[str, Sequence[str]]:
+    """Return the name and the arguments of each measured command, by the heading of its row."""
     entries = load_manifest(corpus).shards()
     entry = entries[len(entries) // 2]
     row = entry.documents // 3
@@ -156,21 +168,21 @@ def questions(corpus: Path) -> dict[str, Sequence[str]]:
 
 
 def run() -> str:
-    """Return a table: median times of each command, and its memory."""
+    """Return a table of the median times of each command and its peak memory."""
     if not HAS_ANONYMOUS:
         return NO_ANONYMOUS
     with tempfile.TemporaryDirectory() as folder:
-        told = run_module("find", folder)
+        index = run_module("find", folder)
         rows = []
-        for name, question in questions(Path(folder)).items():
-            found = [measure_command(Path(folder), *question) for _ in range(ROUNDS)]
+        for name, command in measured_commands(Path(folder)).items():
+            found = [measure_command(Path(folder), *command) for _ in range(ROUNDS)]
             walls, processors, peaks = (sorted(column) for column in zip(*found, strict=True))
             middle = ROUNDS // 2
             rows.append([name, f"{walls[middle]:.2f} s", f"{processors[middle]:.2f} s", f"{peaks[-1] / 1e6:,.0f} MB"])
-    written = f"{DOCUMENTS:,} documents in {told['shards']} shards, an index of {told['files']} files"
-    took = f"{told['bytes'] / 1e6:,.0f} MB; made at a peak of {told['peak'] / 1e6:,.0f} MB of anonymous memory"
-    headings = ["start-up included", "wall, median", "processor, median", "anonymous memory, most"]
-    return f"{written}, {took}.\n\n" + table(headings, rows)
+    written = f"{DOCUMENTS:,} documents in {index['shards']} shards, an index of {index['files']} files"
+    size = f"{index['bytes'] / 1e6:,.0f} MB; peak of anonymous memory while writing: {index['peak'] / 1e6:,.0f} MB"
+    headings = ["command, including start-up", "wall time, median", "CPU time, median", "peak anonymous memory"]
+    return f"{written}, {size}.\n\n" + table(headings, rows)
 
 
 if __name__ == "__main__":

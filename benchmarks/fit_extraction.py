@@ -1,23 +1,25 @@
-"""Fit the weights of the main-text extractor (filters/html/weights.tsv) on gold sets: two networks that label blocks.
+"""Fit the main-text extractor (filters/html/weights.tsv) on gold sets: two networks that label blocks of HTML.
 
     python -m benchmarks fit-extraction --data ../shared/data/html_extraction [--leave-out SET] [--output FILE]
 
-A block's label is the share of its words that lie in runs of three words of the gold text; a shorter block must stand
-in it where the blocks before it ended. A block weighs as much as its share in the words of its page, so that pages
-count alike.
+Labels: the label of a block is the share of its words that are in a run of three words which the gold text also
+contains. A block of at most three words has the label 1 if the gold text contains it near the place where the preceding
+blocks ended, else 0.
 
-Pages that have only snippets or parts of their text as gold are labelled by two other extractors as far as these agree:
-trafilatura's default and resiliparse's main content (where they disagree, trafilatura counts, with a lower weight). The
-snippets and parts count on top. Each set of a new kind would otherwise need gold texts of its own.
+Weights: a block's weight is about its share of the words of its page, so that all pages have about the same weight.
 
-Readers' comments are no main text, though one of the sets counts them as such: blocks of its gold texts in containers
-named after comments have no weight.
+Pages without gold text: some sets have only snippets or parts of the text as gold. Their blocks are labelled by
+trafilatura in its default mode. If resiliparse's main content disagrees, the block has a lower weight. The gold
+snippets and parts override these labels and add weight. So a set of this kind needs no gold texts.
 
-The second network learns from scores as it will see them, of pages that the first was not fitted on: each set's by a
-network that is fitted on the others.
+Readers' comments are not main text, but one of the sets includes them in its gold texts. Therefore a block has no
+weight if the gold text contains it and it is in a container that is named after comments.
 
-The networks are trained by Adam with decoupled decay of the weights (Loshchilov and Hutter, ICLR 2019) and dropout of
-units and of names. The result depends on the pages and the version of numpy alone.
+The second network gets the scores of the first network as inputs. For training, the scores of a set come from a first
+network that was fitted on the other sets, because in use the first network also scores pages that it was not fitted on.
+
+The networks are trained by Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019) and with dropout of
+units and of names. The result depends only on the pages and on the version of numpy.
 """
 
 import argparse
@@ -43,50 +45,69 @@ Array = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
 WEIGHTS = ROOT / "filters/html/weights.tsv"
-TEACHERS = ("trafilatura, default", "resiliparse")
-RUN = 3  # words in a row that a block must share with the gold text
-LEAST_WORDS = 60  # a page with fewer words weighs less
-DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25  # weights: of blocks that teachers disagree on, that they label, of gold
-COMMENTS_SHARE = 0.9  # of a page's blocks: a container with more is not the comments, whatever its name
+TEACHERS = ("trafilatura, default", "resiliparse")  # extractors that label pages without gold text
+RUN = 3  # smallest number of consecutive words that a block and the gold text must have in common
+LEAST_WORDS = 60  # smallest divisor of weights, so that pages of few words have lower weights
+# Factors of a block's weight: if the teachers disagree, and if the teachers and not a snippet label it. SNIPPETS is the
+# additional weight of all gold snippets of a page together.
+DISAGREED, TAUGHT, SNIPPETS = 0.3, 0.7, 0.25
+COMMENTS_SHARE = 0.9  # A container with a larger share of the page's blocks is not the comments, whatever its name is.
 
 UNITS, SEED = 24, 1
-STEPS, BATCH = 1_100, 1_024  # and blocks per step: the shared sets are passed over eleven times
-RATE, WARM_UP = 4e-3, 0.15  # the highest rate of learning, and the share of the steps up to it; it falls to 0 after it
-MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # of Adam's averages of the gradients and their squares
+STEPS, BATCH = 1_100, 1_024  # steps, and blocks per step: eleven epochs over the shared sets
+RATE, WARM_UP = 4e-3, 0.15  # The learning rate rises to RATE in this share of the steps, and then falls linearly to 0.
+MEAN_DECAY, SQUARE_DECAY = 0.9, 0.995  # Adam's decay rates for the averages of gradients and squared gradients
 WEIGHT_DECAY = 0.02
 UNIT_DROPOUT, NAME_DROPOUT = 0.4, 0.1
-LEAST_DEVIATION = 1e-2  # of an input, by which it is divided
-CHOSEN = {CUT: -1.6, CUT_SHARE: 0.5}  # by the F1 of the shared sets, each left out
+LEAST_DEVIATION = 1e-2  # added to the standard deviation by which an input is divided
+CHOSEN = {CUT: -1.6, CUT_SHARE: 0.5}  # settings chosen by the mean F1 of the shared sets when each is left out in turn
 
 
 class Labelled(NamedTuple):
-    """The blocks of a page with how far each is main text (0 to 1), and its weight."""
+    """A page as training data.
+
+    Attributes:
+        of_set: The name of its gold set.
+        blocks: The blocks of the page.
+        columns: The names of the first inputs, which are features. The other inputs are names of containers.
+        inputs: (blocks, inputs).
+        labels: (blocks,) from 0, not main text, to 1, main text.
+        weights: (blocks,).
+    """
 
     of_set: str
     blocks: Blocks
-    columns: tuple[str, ...]  # the inputs that are not names
-    inputs: Array  # (blocks, inputs)
+    columns: tuple[str, ...]
+    inputs: Array
     labels: Array
     weights: Array
 
 
 class Network(NamedTuple):
-    """The weights of d inputs, as they are, on u units and on the output."""
+    """A network of d inputs, which are not standardized, and one hidden layer of u rectified units.
 
-    hidden: Floats  # (d, u)
-    bias: Floats  # (u,)
-    output: Floats  # (u,)
-    direct: Floats  # (d,)
-    intercept: Floats  # (1,)
+    Attributes:
+        hidden: (d, u) weights of the inputs on the units.
+        bias: (u,) biases of the units.
+        output: (u,) weights of the units on the output.
+        direct: (d,) weights of the inputs on the output.
+        intercept: (1,) bias of the output.
+    """
+
+    hidden: Floats
+    bias: Floats
+    output: Floats
+    direct: Floats
+    intercept: Floats
 
     def score(self, inputs: Array) -> Array:
-        """Return the log-odds of blocks."""
+        """Return the log-odds that blocks are main text, from inputs of shape (blocks, d)."""
         units = np.maximum(inputs @ self.hidden + self.bias, 0)
         scores: Array = units @ self.output + inputs @ self.direct + self.intercept
         return scores
 
     def rows(self, names: Sequence[str], prefix: str = "") -> list[list[Any]]:
-        """Return the rows of the table of weights."""
+        """Return the rows of this network in the table of weights: name, direct weight, weight on each unit."""
         rows = [[name, one, *units] for name, one, units in zip(names, self.direct, self.hidden, strict=True)]
         rows += [[BIAS, float(self.intercept[0]), *self.bias], [OUTPUT, 0, *self.output]]
         return [[prefix + name, *weights] for name, *weights in rows]
@@ -96,12 +117,13 @@ def main(arguments: list[str]) -> int:
     """Fit the weights and write them to a file.
 
     Returns:
-        The exit code: 1 if there are no gold sets.
+        The exit code: 0, or 1 if there are no gold sets.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks fit-extraction", description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, nargs="+", default=[SHARED / "html_extraction"], metavar="DIR")
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="SET", help="sets that are not fitted on")
-    parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="FILE")
+    default = [SHARED / "html_extraction"]
+    parser.add_argument("--data", type=Path, nargs="+", default=default, metavar="DIR", help="folders with gold sets")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="SET", help="sets that are not used")
+    parser.add_argument("--output", type=Path, default=WEIGHTS, metavar="FILE", help="file of weights to write")
     options = parser.parse_args(arguments)
     sets = {name: pages for name, pages in load_sets(options.data).items() if name not in options.leave_out}
     if not sets:
@@ -113,7 +135,7 @@ def main(arguments: list[str]) -> int:
 
 
 def fit_weights(sets: dict[str, list[Page]]) -> str:
-    """Return the table of weights, fitted on sets of pages with gold."""
+    """Fit both networks on gold sets and return the table of weights as TSV text."""
     pages = [found for name, of_set in sets.items() for page in of_set if (found := label_page(page, name))]
     names = pages[0].columns
     first = fit_pages(pages)
@@ -131,13 +153,13 @@ def fit_weights(sets: dict[str, list[Page]]) -> str:
 
 
 def add_context(page: Labelled, network: Network) -> Labelled:
-    """Return a page with the inputs of the second network, from the scores of the first."""
+    """Return a page with the inputs of the second network, computed from the scores of the first network."""
     columns = describe_context(network.score(page.inputs), page.blocks)
     return page._replace(columns=tuple(columns), inputs=np.array(list(columns.values())).T)
 
 
 def fit_pages(pages: Sequence[Labelled]) -> Network:
-    """Return the network that is fitted on the blocks of pages."""
+    """Fit a network on the blocks of pages. Inputs are standardized for the fit only."""
     inputs, labels, weights = (
         np.concatenate([getattr(page, part) for page in pages]).astype(np.float32)
         for part in ("inputs", "labels", "weights")
@@ -153,17 +175,17 @@ def fit_pages(pages: Sequence[Labelled]) -> Network:
 
 
 def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) -> list[Floats]:
-    """Return the network that minimises the weighted log loss.
+    """Fit a network that minimises the weighted log loss.
 
     Args:
-        inputs: (n, d) of all blocks; the first `features` are never left out.
+        inputs: (n, d) inputs of n blocks.
         labels: (n,) from 0 to 1.
         weights: (n,).
-        features: the number of inputs that are no names.
+        features: The number of inputs, from the first, that are features. Dropout applies only to the other inputs,
+            which are names.
 
     Returns:
-        Weights of the inputs on the units (d, u), the units' biases, their weights on the output, the direct weights
-        of the inputs, and the intercept (1,).
+        The arrays of a `Network`, in the order of its attributes.
     """
     chance = np.random.default_rng(SEED)
     count, width = inputs.shape
@@ -198,7 +220,15 @@ def fit_network(inputs: Floats, labels: Floats, weights: Floats, features: int) 
 def compute_gradients(
     network: Sequence[Floats], inputs: Floats, labels: Floats, weights: Floats, kept: Floats
 ) -> list[Floats]:
-    """Return the gradients of the weighted log loss. `kept`: the factors of units, 0 for those that are left out."""
+    """Return the gradients of the weighted log loss with respect to each array of a network.
+
+    Args:
+        network: The arrays of a `Network`, in the order of its attributes.
+        inputs: (n, d).
+        labels: (n,).
+        weights: (n,).
+        kept: (n, u) factors of the units for dropout. A unit with the factor 0 is left out.
+    """
     hidden, bias, output, direct, intercept = network
     units = np.maximum(inputs @ hidden + bias, 0) * kept
     chances = 1 / (1 + np.exp(-(units @ output + inputs @ direct + intercept)))
@@ -208,7 +238,7 @@ def compute_gradients(
 
 
 def label_page(page: Page, of_set: str) -> Labelled | None:
-    """Return the blocks of a page with their labels and weights; None if it has no blocks."""
+    """Return a page as training data, or None if it has no blocks."""
     html = decode(page.body, None)
     tree = HTMLTree.parse(html)
     blocks = parse_blocks(tree.body.html) if tree.body is not None else None
@@ -231,7 +261,7 @@ def label_page(page: Page, of_set: str) -> Labelled | None:
 
 
 def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
-    """Return which blocks are in a container named after comments."""
+    """Return a mask of the blocks that are in a container whose name means comments."""
     inside, least = [False], COMMENTS_SHARE * len(blocks.texts)
     for place in range(1, len(blocks.tags)):
         named = blocks.names[place] & COMMENTS and blocks.ends[place] - blocks.starts[place] < least
@@ -240,12 +270,20 @@ def find_comments(blocks: Blocks) -> npt.NDArray[np.bool_]:
 
 
 def share_weight(words: Array, labels: Array) -> Array:
-    """Return weights by words, which are larger on pages with a larger share of main text."""
+    """Return the weights of a page's blocks, which are proportional to their numbers of words plus one.
+
+    The divisor is the number of words of main text plus 0.3 times the number of all words of the page, but at least
+    `LEAST_WORDS`.
+    """
     return (words + 1) / max(float(words @ labels + 0.3 * words.sum()), LEAST_WORDS)
 
 
 def align(texts: Sequence[str], gold: str) -> Array:
-    """Return the share of each block's words that the gold text holds, in runs of at least three."""
+    """Return the share of each block's words that are in runs of at least three words of the gold text.
+
+    A block of at most three words gets 1 if the gold text contains it from 8 words before to 60 words after the place
+    where the last matching block ended, else 0.
+    """
     wanted = WORD.findall(gold.lower())
     at: dict[tuple[str, ...], list[int]] = {}
     for size in range(1, RUN + 1):
@@ -273,10 +311,10 @@ def align(texts: Sequence[str], gold: str) -> Array:
 
 
 def label_by_teachers(texts: Sequence[str], words: Array, html: str) -> tuple[Array, Array]:
-    """Return labels by trafilatura, and weights that are lower where resiliparse disagrees.
+    """Return the labels of blocks by trafilatura, and weights that are lower if resiliparse disagrees.
 
     Raises:
-        SystemExit: trafilatura is not installed.
+        SystemExit: If trafilatura is not installed.
     """
     known = extractors()
     if TEACHERS[0] not in known:
@@ -287,7 +325,12 @@ def label_by_teachers(texts: Sequence[str], words: Array, html: str) -> tuple[Ar
 
 
 def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:
-    """Return 1 for blocks with a wanted snippet (the longest with each), 0 for those with an unwanted one, else NaN."""
+    """Return labels by snippets.
+
+    Returns:
+        For each block: 1 if it is the longest block that contains some wanted snippet, 0 if it contains an unwanted
+        snippet, else NaN.
+    """
     labels = np.full(len(texts), np.nan)
     for key, label in (("without", 0.0), ("with", 1.0)):
         for snippet in filter(None, (" ".join(snippet.split()) for snippet in gold[key] or [])):
@@ -297,5 +340,9 @@ def label_by_snippets(texts: Sequence[str], gold: dict[str, Any]) -> Array:
 
 
 def label_parts(texts: Sequence[str], gold: dict[str, Any]) -> Array:
-    """Return 1 for blocks that are mostly in the gold text, which is a part of the main text, else NaN."""
+    """Return labels by a gold text that is only a part of the main text.
+
+    Returns:
+        For each block: 1 if more than 0.6 of its words are in the gold text, else NaN.
+    """
     return np.where(align(texts, gold_text(gold)) > 0.6, 1.0, np.nan)

@@ -1,7 +1,8 @@
-"""Two local worker processes over one, on the real pages twenty times over: elapsed time of a job and of the whole run.
+"""Measure the elapsed time of a run with two local worker processes, relative to a run with one.
 
-The machine must be quiet. Runs alternate, and a ratio is the median over pairs. `PAIRS` and `COPIES` are environment
-variables.
+The input is twenty copies of the real pages. Runs with one and with two processes alternate, and a ratio is the median
+over pairs of runs. No other program should use the machine. The environment variables `PAIRS` and `COPIES` change the
+number of pairs and of copies.
 """
 
 import json
@@ -17,8 +18,8 @@ from benchmarks.data import ABSENT, ROOT, archives, table
 from manifests.display import format_bytes
 
 PAIRS, COPIES = (int(os.environ.get(name, default)) for name, default in (("PAIRS", "5"), ("COPIES", "20")))
-JOB = "extract"  # of which the ratio is a target; its job filters as well
-WHOLE, SERIAL = "whole run", "in no job or in jobs of one task"
+JOB = "extract"  # The job whose ratio is a goal. This job also runs the stage `filter`.
+WHOLE, SERIAL = "whole run", "outside jobs, or in jobs of one task"
 RECIPE = """
 name: local-workers
 seed: 1
@@ -36,7 +37,7 @@ tokenizer: {{vocabulary: 2000}}
 
 
 def run() -> str:
-    """Return the table, or what is missing."""
+    """Return the table, or a message if the real pages are missing."""
     if not archives():
         return ABSENT
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,11 +59,11 @@ def run() -> str:
         ratio = statistics.median(first / max(second, 1e-9) for first, second in zip(one, two, strict=True))
         rows.append([name, f"{statistics.median(one):.1f}", f"{statistics.median(two):.1f}", f"{ratio:.2f}"])
     heading = f"{format_bytes(size)} of WARC, {PAIRS} pairs"
-    return table([heading, "s with one process", "s with two", "one over two, median of pairs"], rows)
+    return table([heading, "one process, s", "two processes, s", "ratio of one to two, median of pairs"], rows)
 
 
 def _run(recipe: Path, corpus: Path, workers: int) -> dict[str, float]:
-    """Return the elapsed seconds of a run and its jobs."""
+    """Run the pipeline. Return the elapsed seconds of the job `JOB`, of the whole run, and of its serial part."""
     command = [
         sys.executable,
         "-m",

@@ -1,6 +1,7 @@
-"""Measure signatures and bands from text, beside rensa, datasketch and datatrove.
+"""Measure the computation of MinHash signatures and bands from text, beside rensa, datasketch and datatrove.
 
-All run on the same real texts in the same run, with 128 permutations (datatrove: its 14 x 8).
+All libraries process the same real texts in the same run, with 128 permutations. Only datatrove has its default of 14
+bands of 8 rows, 112 permutations.
 """
 
 import json
@@ -22,7 +23,7 @@ from benchmarks.stages import page_texts
 from filters.dedup.minhash import MinHash, band_hashes, shingle_hashes, signature
 
 SCHEME = MinHash(ngram=5, bands=16, rows=8)
-LEAST = 200  # characters; shorter texts are left out
+LEAST = 200  # Texts with fewer characters are left out.
 ROUNDS = 5
 PEER_TEXTS = 60  # datatrove takes 15 ms and more per text
 PEER = ROOT / "build/peers/bin/python"
@@ -30,31 +31,31 @@ _WORD = re.compile(r"\w+")
 
 
 def texts() -> list[str]:
-    """Return the main texts of the real pages, without short ones."""
+    """Return the main texts of the real pages that have at least `LEAST` characters."""
     return [text for text in page_texts() if len(text) >= LEAST]
 
 
 def ours(found: list[str]) -> None:
-    """Hash words into n-grams, one array per text; compute the bands of all texts at once."""
+    """Compute our signature of each text, then the bands of all signatures in one call."""
     signatures = [signature(shingle_hashes(text, SCHEME), SCHEME) for text in found]
     band_hashes(np.stack([values for values in signatures if len(values)]), SCHEME)
 
 
 def string_shingles(text: str) -> set[str]:
-    """Return word 5-grams as strings, the peers' input."""
+    """Return the set of word 5-grams of a text as strings, which is the input of rensa and datasketch."""
     words = _WORD.findall(text.lower())
     return {" ".join(words[n : n + 5]) for n in range(max(1, len(words) - 4))}
 
 
 def datasketch(found: list[str]) -> None:
-    """Run datasketch in its fastest way: one template copied, a batch of shingles, xxh32."""
+    """Run datasketch by its fastest methods: copies of one `MinHash`, `update_batch`, and the hash function xxh32."""
     template = PeerMinHash(num_perm=128, hashfunc=xxhash.xxh32_intdigest)
     for text in found:
         template.copy().update_batch([shingle.encode() for shingle in string_shingles(text)])
 
 
 def rensa(found: list[str]) -> None:
-    """Run rensa's R-MinHash over string shingles."""
+    """Run rensa's R-MinHash over the string n-grams of each text."""
     from rensa import RMinHash
 
     for text in found:
@@ -64,7 +65,7 @@ def rensa(found: list[str]) -> None:
 
 
 def datatrove(found: list[str]) -> float | None:
-    """Return datatrove's documents per CPU second in its own environment, or None if `make peers` has not been run."""
+    """Return datatrove's documents per CPU second, or None if its environment (`make peers`) is not installed."""
     if not PEER.is_file():
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -85,13 +86,13 @@ def datatrove(found: list[str]) -> float | None:
 
 
 def run() -> str:
-    """Return the medians of alternating rounds, and our rate over each."""
+    """Return a table of the median rates over alternating rounds, and of our rate divided by each rate."""
     found = texts()
     if not found:
         return ABSENT
     sides: dict[str, Callable[[list[str]], None]] = {"ours": ours, "rensa": rensa, "datasketch": datasketch}
     for side in sides.values():
-        side(found[:20])  # loads libraries
+        side(found[:20])  # Load libraries before the measurement.
     seconds, _ = alternate({name: partial(side, found) for name, side in sides.items()}, ROUNDS)
     medians = {name: len(found) / statistics.median(values) for name, values in seconds.items()}
     peer = datatrove(found)

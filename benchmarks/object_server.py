@@ -1,8 +1,9 @@
-"""Serve the part of S3 that a driver uses, on loopback, and pretend to hold millions of objects.
+"""Serve the part of the S3 protocol that a driver uses, on loopback, and pretend to hold millions of objects.
 
-Usage: `python -m benchmarks.object_server PORT`. Objects are held in memory. A client that stands for workers may POST
-lines of `size key` to `/PRETEND`; these become objects of zeros, of which only the names are stored. moto is not used,
-because the time of its listings grows with the whole bucket; here it grows with the listed page.
+Usage: `python -m benchmarks.object_server PORT`. Objects are held in memory. A client can POST lines of the form `size
+key` to the path `PRETEND`. The server then pretends to hold objects with these keys: their bytes are zeros, and only
+key and size are stored. moto is not used, because the time of its listings grows with the number of objects in the
+bucket; here it grows with the number of keys on the listed page.
 """
 
 import bisect
@@ -13,35 +14,46 @@ import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from xml.sax.saxutils import escape
 
-PRETEND = "pretend"  # path of the request by which objects are pretended
-PAGE = 1_000  # keys of a page of a listing, as of S3
-STAMP = "Thu, 01 Jan 2026 00:00:00 GMT", "2026-01-01T00:00:00.000Z"  # time of change of all objects
+PRETEND = "pretend"  # the path of POST requests that list pretended objects
+PAGE = 1_000  # keys per page of a listing, as in S3
+STAMP = "Thu, 01 Jan 2026 00:00:00 GMT", "2026-01-01T00:00:00.000Z"  # modification time of all objects, in two formats
 ETAG = '"0"'
 
 
 class Objects:
-    """Objects by key, and their keys in order."""
+    """The objects of all buckets, by `bucket/key`.
+
+    Attributes:
+        held: The content of each object, or the size of a pretended object of zeros.
+        parts: The parts of unfinished multipart uploads: {key: {part number: content}}.
+        lock: Protects the attributes, because each connection has its own thread.
+    """
 
     def __init__(self) -> None:
-        self.held: dict[str, bytes | int] = {}  # content, or the size of an object of zeros
-        self.parts: dict[str, dict[int, bytes]] = {}  # of uploads in parts, by the upload's name
+        self.held: dict[str, bytes | int] = {}
+        self.parts: dict[str, dict[int, bytes]] = {}
         self.lock = threading.Lock()
-        self._keys: list[str] | None = None
+        self._keys: list[str] | None = None  # sorted keys; None if they must be sorted again
 
     def put(self, items: dict[str, bytes | int]) -> None:
-        """Store objects."""
+        """Store objects, given as contents or sizes by key."""
         with self.lock:
             self._keys = self._keys if items.keys() <= self.held.keys() else None
             self.held |= items
 
     def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object if it exists."""
         with self.lock:
             if self.held.pop(key, None) is not None:
                 self._keys = None
 
     def list(self, prefix: str, after: str) -> tuple[list[tuple[str, int]], bool]:
-        """Return a page of keys and sizes below a prefix, after a key, and True if there are more."""
+        """Return a page of (key, size) of the keys that begin with a prefix, and True if more pages follow.
+
+        Args:
+            prefix: The beginning of the keys.
+            after: The last key of the page before, or "" for the first page.
+        """
         with self.lock:
             if self._keys is None:
                 self._keys = sorted(self.held)
@@ -56,13 +68,13 @@ def _size(held: bytes | int) -> int:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answer the requests of one connection."""
+    """A handler of the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
     objects = Objects()
 
     def do_GET(self) -> None:
-        """Return an object, a range of it, or a page of a listing."""
+        """Send an object, a byte range of an object, or a page of a listing."""
         key, query = self._place()
         if "list-type" in query or not key.partition("/")[2]:
             self._list(key.partition("/")[0], query)
@@ -78,14 +90,14 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(206 if found else 200, body, more | {"Last-Modified": STAMP[0], "ETag": ETAG})
 
     def do_HEAD(self) -> None:
-        """Return the size of an object; a bucket is always there."""
+        """Send the size of an object, or 404 if it does not exist. Every bucket exists."""
         key, _ = self._place()
         held = self.objects.held.get(key) if key.partition("/")[2] else 0
         length = {"Content-Length": str(_size(held or 0)), "Last-Modified": STAMP[0], "ETag": ETAG}
         self._answer(404 if held is None else 200, b"", length)
 
     def do_PUT(self) -> None:
-        """Store an object, or a part of one."""
+        """Store an object or a part of a multipart upload."""
         (key, query), body = self._place(), self._body()
         if "uploadId" in query:
             self.objects.parts.setdefault(key, {})[int(query["partNumber"])] = body
@@ -94,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, b"", {"ETag": ETAG})
 
     def do_POST(self) -> None:
-        """Begin or end an upload in parts, remove objects, or pretend to hold some."""
+        """Begin or complete a multipart upload, or store pretended objects; answer any other request without effect."""
         (key, query), body = self._place(), self._body()
         if key == PRETEND:
             items = (line.split(" ", 1) for line in body.decode().splitlines())
@@ -127,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         self._xml("ListBucketResult", f"{head}<IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(rows)}")
 
     def _place(self) -> tuple[str, dict[str, str]]:
-        """Return the bucket and key of a request, and its query."""
+        """Return `bucket/key` of a request and the parameters of its query."""
         parts = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
         return urllib.parse.unquote(parts.path).lstrip("/"), query
@@ -161,7 +173,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def _decode_aws_chunks(body: bytes) -> bytes:
-    """Return the data of AWS's chunked encoding, in which a line with its length precedes each chunk."""
+    """Return the data of a body in AWS's chunked encoding, in which a line with its length precedes each chunk."""
     found, at = [], 0
     while True:
         end = body.index(b"\r\n", at)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Everything about the trainer that needs a GPU, as one command: tests, then speed with a profile, then without options.
-# Usage, from the project's root: benchmarks/on_gpu.sh [FOLDER]. Each part has a time limit; together under ten minutes.
+# Run all tests and measurements of the trainer that need a GPU: the tests, the speed with a profile, the speed without
+# torch.compile, and the speed with deterministic algorithms.
+# Usage, in the project's root: benchmarks/on_gpu.sh [FOLDER]. Results are written to FOLDER. Each part has a time limit;
+# all parts together take less than ten minutes.
 set -uo pipefail
 results=${1:-build/benchmarks}
 timeout 150 python -m pytest -m gpu tests/trainer

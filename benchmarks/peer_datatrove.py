@@ -1,8 +1,8 @@
-"""datatrove's side of `crawl`: a pipeline like FineWeb's, with the peer's own defaults.
+"""Run datatrove for the benchmark `crawl`: a pipeline like FineWeb's, with datatrove's defaults.
 
-It runs in the environment that `make peers` makes, and imports nothing of this project. `peer_datatrove.py
-LANGUAGE_MODEL OUTPUT ARCHIVE...` prints one JSON list at the end: for each archive the CPU seconds of the run, children
-included, the number of documents kept, and the wall seconds of each step.
+The script runs in the environment that `make peers` creates, and imports nothing of this project. `peer_datatrove.py
+LANGUAGE_MODEL OUTPUT ARCHIVE...` prints a JSON list at the end. For each archive it has the CPU seconds of the run,
+including child processes, the number of documents kept, and the wall seconds of each step.
 """
 
 import json
@@ -12,21 +12,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# datatrove's name for its download of fastText's model (datatrove.io.cached_asset_path_or_download).
+# The file name under which datatrove stores fastText's model after its download
+# (datatrove.io.cached_asset_path_or_download).
 LANGUAGE_MODEL_NAME = "https:__dl.fbaipublicfiles.com_fasttext_supervised-models_lid.176.bin"
-# Seconds of wall time per page. With datatrove's default of one second the load of a busy machine decides the result.
+# Wall seconds per page. With datatrove's default of one second, the result would depend on the load of the machine.
 EXTRACTION_SECONDS = 60
 BANDS, ROWS, NGRAM = 14, 8, 5
 
 
 def cpu_seconds() -> float:
-    """Return the CPU seconds of this process and of its ended children: the extractor runs in a child."""
+    """Return the CPU seconds of this process and of its child processes that have ended.
+
+    datatrove's extractor runs in a child process.
+    """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def without_network(assets: Path, language_model: Path) -> None:
-    """Put the language model where datatrove looks for its download; call it before datatrove is imported."""
+def prepare_offline_model(assets: Path, language_model: Path) -> None:
+    """Link the language model at the path of datatrove's download, so that datatrove does not use the network.
+
+    Call this before datatrove is imported.
+    """
     os.environ.update(HF_ASSETS_CACHE=str(assets), HF_HUB_OFFLINE="1")
     place = assets / "datatrove/lid/ft176" / LANGUAGE_MODEL_NAME
     place.parent.mkdir(parents=True)
@@ -35,7 +42,7 @@ def without_network(assets: Path, language_model: Path) -> None:
 
 
 def filter_pages(archive: Path, output: Path) -> list[Any]:
-    """Return FineWeb's steps from WARC to filtered documents (datatrove, examples/fineweb.py)."""
+    """Return FineWeb's steps from a WARC file to filtered documents (datatrove, examples/fineweb.py)."""
     from datatrove.pipeline.extractors import Trafilatura
     from datatrove.pipeline.filters import (
         C4QualityFilter,
@@ -62,7 +69,7 @@ def filter_pages(archive: Path, output: Path) -> list[Any]:
 
 
 def deduplicate(output: Path) -> list[list[Any]]:
-    """Return FineWeb's four steps of MinHash over filtered documents, 14 bands of 8 rows."""
+    """Return FineWeb's four pipelines that de-duplicate the filtered documents by MinHash, with 14 bands of 8 rows."""
     from datatrove.pipeline.dedup import MinhashDedupSignature
     from datatrove.pipeline.dedup.minhash import (
         MinhashConfig,
@@ -91,17 +98,21 @@ def deduplicate(output: Path) -> list[list[Any]]:
 
 
 def step_name(name: str) -> str:
-    """Return a step's name without its kind and its symbol."""
+    """Return the name of a step without its kind and its emoji: "X - FILTER: X Url-filter" becomes "Url-filter"."""
     return name.rpartition(": ")[2].partition(" ")[2]
 
 
 def run(archive: Path, output: Path) -> dict[str, Any]:
-    """Run all steps over one archive, with one worker."""
+    """Run all steps over one archive with one worker.
+
+    Returns:
+        A dict of the CPU seconds, the number of documents kept, and the wall seconds by step.
+    """
     from datatrove.executor.local import LocalPipelineExecutor
 
     begun, steps = cpu_seconds(), {}
     for number, pipeline in enumerate([filter_pages(archive, output), *deduplicate(output)]):
-        tasks = BANDS if number == 2 else 1  # datatrove compares each band in a task of its own
+        tasks = BANDS if number == 2 else 1  # datatrove compares each band in a separate task.
         executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=str(output / f"logs/{number}"))
         for step in executor.run().stats:
             steps[f"{number} {step_name(step.name)}"] = step.time_stats.total
@@ -110,9 +121,9 @@ def run(archive: Path, output: Path) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Run every archive in turn, in this process."""
+    """Run all archives one after the other in this process, and print the JSON list."""
     model, output, *archives = map(Path, arguments)
-    without_network(output / "assets", model)
+    prepare_offline_model(output / "assets", model)
     print(json.dumps([run(archive, output / str(number)) for number, archive in enumerate(archives)]))
 
 

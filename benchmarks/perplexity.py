@@ -1,7 +1,7 @@
-"""Measure the language model on one core: scoring beside CCNet, estimating beside lmplz, and hashing lines.
+"""Measure the n-gram language model on one core: scoring beside CCNet, estimation beside lmplz, and hashing lines.
 
-Pieces and models are trained here, on the real books; the pages are real, too. Every rate is per CPU second, lmplz's
-threads included; the ways of one table alternate.
+The SentencePiece model and the language model are trained on the real books. The scored pages are also real. Every rate
+is per CPU second, including the threads of lmplz. The methods of one table are measured in alternation.
 """
 
 import gzip
@@ -28,7 +28,7 @@ VOCABULARY, ORDER, ROUNDS = 16_000, 5, 3
 
 
 def book_lines() -> list[str]:
-    """Return the books' paragraphs, normalised, one line each."""
+    """Return the normalised paragraphs of the books, one line per paragraph."""
     lines = []
     for path in sorted(SHARED.glob(BOOKS)):
         text = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").replace("\r\n", "\n")
@@ -37,7 +37,7 @@ def book_lines() -> list[str]:
 
 
 def ccnet_normalize(line: str) -> str:
-    """Normalise a line with cc_net's own steps: accents character by character, one substitution per mark."""
+    """Normalise a line as cc_net does: accents character by character, and one substitution per punctuation mark."""
     line = "".join([c for c in unicodedata.normalize("NFD", line.strip().lower()) if unicodedata.category(c) != "Mn"])
     line = "".join(["0" if c.isdecimal() else c for c in line])
     for mark, plain in REPLACED_MARKS.items():
@@ -45,14 +45,20 @@ def ccnet_normalize(line: str) -> str:
     return "".join([c for c in line if not unicodedata.category(c).startswith("Cc")])
 
 
-def medians(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
-    """Return the units per CPU second of each way, medians of alternating rounds."""
-    seconds, units = alternate(ways, ROUNDS)
-    return {name: units[name] / statistics.median(seconds[name]) for name in ways}
+def median_rates(methods: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Return the median rate of each method over alternating rounds: the units that it returns, per CPU second."""
+    seconds, units = alternate(methods, ROUNDS)
+    return {name: units[name] / statistics.median(seconds[name]) for name in methods}
 
 
-def scoring(pages: list[str], pieces: str, model: str) -> str:
-    """Return a table: tokens and pages per second of CCNet's way and of ours."""
+def measure_scoring(pages: list[str], pieces: str, model: str) -> str:
+    """Return a table of tokens and pages per CPU second, for CCNet's method and for ours.
+
+    Args:
+        pages: The texts to score.
+        pieces: The path of the SentencePiece model.
+        model: The path of the language model.
+    """
     peer, kenlm = sentencepiece.SentencePieceProcessor(model_file=pieces), load_kenlm(model)
     warm = PageScorer(pieces, model)
     tokens = sum(warm.score(page)[1] for page in pages)
@@ -67,14 +73,14 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
     def ours(scorer: PageScorer) -> int:
         return sum(scorer.score(page)[1] for page in pages)
 
-    rates = medians(
+    rates = median_rates(
         {
-            "as CCNet: a line at a time": ccnet,
-            "ours, words looked up, cache empty": lambda: ours(PageScorer(pieces, model)),
-            "ours, words looked up": lambda: ours(warm),
+            "as CCNet: line by line": ccnet,
+            "ours, word cache empty": lambda: ours(PageScorer(pieces, model)),
+            "ours, word cache warm": lambda: ours(warm),
         }
     )
-    base = rates["as CCNet: a line at a time"]
+    base = rates["as CCNet: line by line"]
     rows = [
         [name, f"{rate / 1e6:.2f} M", f"{rate * len(pages) / tokens:,.0f}", f"{rate / base:.1f}"]
         for name, rate in rates.items()
@@ -82,8 +88,13 @@ def scoring(pages: list[str], pieces: str, model: str) -> str:
     return table(["scoring", "tokens per CPU second", "pages per CPU second", "ratio"], rows)
 
 
-def estimating(sentences: list[bytes], folder: Path) -> str:
-    """Return a table: tokens per second from sentences to ARPA, of ours and of lmplz if it is built."""
+def measure_estimation(sentences: list[bytes], folder: Path) -> str:
+    """Return a table of tokens per CPU second from sentences to an ARPA file, for our code and lmplz if it is built.
+
+    Args:
+        sentences: The training text, as lines of pieces.
+        folder: A folder for files. The function writes the model ours.arpa to it.
+    """
     tokens = sum(sentence.count(b" ") for sentence in sentences)
     (folder / "sentences").write_bytes(b"\n".join(sentences) + b"\n")
 
@@ -97,13 +108,13 @@ def estimating(sentences: list[bytes], folder: Path) -> str:
         return tokens
 
     built = (PROGRAMS / "lmplz").exists()
-    rates = medians({"ours": ours, **({"lmplz": lmplz} if built else {})})
+    rates = median_rates({"ours": ours, **({"lmplz": lmplz} if built else {})})
     rows = [[name, f"{rate / 1e6:.2f} M"] for name, rate in rates.items()] + ([] if built else [["lmplz", "not built"]])
-    return table([f"estimating {tokens:,} tokens, order {ORDER}, to ARPA", "tokens per CPU second"], rows)
+    return table([f"estimation from {tokens:,} tokens to ARPA, order {ORDER}", "tokens per CPU second"], rows)
 
 
-def hashing(pages: list[str]) -> str:
-    """Return a table: MB of text per second through the normal forms."""
+def measure_normal_forms(pages: list[str]) -> str:
+    """Return a table of MB of text per CPU second for each normal form of lines."""
     size = sum(len(page.encode()) for page in pages)
 
     def through(form: Callable[[str], object]) -> int:
@@ -111,7 +122,9 @@ def hashing(pages: list[str]) -> str:
             form(page)
         return size
 
-    rates = medians({"line hashes": lambda: through(line_hashes), "lines for the model": lambda: through(lm_lines)})
+    rates = median_rates(
+        {"line hashes": lambda: through(line_hashes), "lines for the model": lambda: through(lm_lines)}
+    )
     return table(["normal form", "MB per CPU second"], [[name, f"{rate / 1e6:.1f}"] for name, rate in rates.items()])
 
 
@@ -126,10 +139,10 @@ def run() -> str:
         pieces = folder / "sp.model"
         pieces.write_bytes(train_pieces(lines, VOCABULARY, 0.9995))
         sentences = list(map(PieceEncoder(str(pieces)).sentence, lines))
-        estimated = estimating(sentences, folder)
+        estimation = measure_estimation(sentences, folder)
         model = folder / "ours.arpa"
         if (PROGRAMS / "build_binary").exists():
             binary = folder / "ours.arpa.bin"
             subprocess.run([PROGRAMS / "build_binary", "probing", model, binary], check=True, capture_output=True)
             model = binary
-        return "\n\n".join([scoring(pages, str(pieces), str(model)), estimated, hashing(pages)])
+        return "\n\n".join([measure_scoring(pages, str(pieces), str(model)), estimation, measure_normal_forms(pages)])

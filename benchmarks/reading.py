@@ -1,10 +1,10 @@
-"""Measure the reading of gzipped WARC files, beside FastWARC and warcio on the same files, on one core.
+"""Measure the reading of gzipped WARC files on one core, beside FastWARC and warcio on the same files.
 
-Each reader frames every record, verifies gzip's checksums, parses the HTTP header of each response and takes its body.
-Ours also removes transfer and content codings, and accounts for every byte.
+Each reader finds every record, verifies gzip's checksums, parses the HTTP header of each response and reads its body.
+Our reader also decodes transfer and content codings, and accounts for every byte of the file.
 
-Whole files of Common Crawl are not available here, so their layout is rebuilt: each saved page (about 28 kB stored, as
-in Common Crawl) between the request and the metadata record of a real page.
+The sample data has no whole file of Common Crawl. Its layout is therefore rebuilt: each saved page (about 28 kB
+compressed, as in Common Crawl) is put between the request record and the metadata record of a real page.
 """
 
 import itertools
@@ -27,11 +27,11 @@ from filters.formats.warc import Limits, read_frames
 ROUNDS = 7
 CRAWLS = "common_crawl/warc/crawl/*.warc.gz"
 COMMON_CRAWL = "common_crawl/warc/cc/resiliparse-warcfile.warc.gz"
-LIMIT = 32 << 20
+LIMIT = 32 << 20  # largest record and body, in bytes
 
 
 def ours(path: Path) -> int:
-    """Frame a file and parse its responses; return their number."""
+    """Read all responses of a WARC file with our reader and return their number."""
     count = 0
     with open_stored(path) as stored:
         for frame in read_frames(stored, Limits(LIMIT)):
@@ -44,7 +44,7 @@ def ours(path: Path) -> int:
 
 
 def fastwarc(path: Path) -> int:
-    """Iterate over responses with FastWARC, bodies read; return their number."""
+    """Read all responses of a WARC file with FastWARC, including bodies, and return their number."""
     count = 0
     with path.open("rb") as file:
         for record in FastIterator(file, record_types=WarcRecordType.response, parse_http=True):
@@ -54,7 +54,7 @@ def fastwarc(path: Path) -> int:
 
 
 def warcio(path: Path) -> int:
-    """Iterate with warcio, bodies read; return the number of responses."""
+    """Read all responses of a WARC file with warcio, including bodies, and return their number."""
     count = 0
     with path.open("rb") as file:
         for record in ArchiveIterator(file):
@@ -67,7 +67,7 @@ READERS: dict[str, Callable[[Path], int]] = {"ours": ours, "FastWARC": fastwarc,
 
 
 def members(paths: list[Path], kind: str) -> list[bytes]:
-    """Return the gzip members that hold a record of a type."""
+    """Return the gzip members of WARC files that contain a record of the given type."""
     found = []
     for path in paths:
         stored = path.read_bytes()
@@ -78,7 +78,7 @@ def members(paths: list[Path], kind: str) -> list[bytes]:
 
 
 def as_common_crawl(out: Path) -> Path:
-    """Write the saved pages in the layout of Common Crawl."""
+    """Write the saved pages to a WARC file in the layout of Common Crawl, and return its path."""
     real = [SHARED / COMMON_CRAWL]
     around = zip(itertools.cycle(members(real, "request")), itertools.cycle(members(real, "metadata")), strict=False)
     pages = zip(around, members(archives(), "response"), strict=False)
@@ -87,20 +87,20 @@ def as_common_crawl(out: Path) -> Path:
 
 
 def run() -> str:
-    """Return a table: median responses per CPU second of each reader, and CPU time relative to FastWARC."""
+    """Return a table of each reader's median responses per CPU second and CPU time relative to FastWARC."""
     crawls = sorted(SHARED.glob(CRAWLS))
     if not (archives() and crawls):
         return ABSENT
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         sets = {
-            "saved pages as Common Crawl lays them out": [as_common_crawl(Path(folder) / "pages.warc.gz")],
-            "saved pages, responses alone": archives(),
+            "saved pages in Common Crawl's layout": [as_common_crawl(Path(folder) / "pages.warc.gz")],
+            "saved pages, only responses": archives(),
             "crawls of 2008 to 2024, mostly of small records": [*crawls, SHARED / COMMON_CRAWL],
         }
         for title, paths in sets.items():
             rows += _compare(title, paths)
-    return table(["files", "reader", "responses", "a CPU second", "CPU time relative to FastWARC"], rows)
+    return table(["files", "reader", "responses", "responses per CPU second", "CPU time relative to FastWARC"], rows)
 
 
 def _compare(title: str, paths: list[Path]) -> list[list[object]]:

@@ -1,4 +1,4 @@
-"""Start what engines need, as processes of their own on loopback: job services, worker pools, a Dask cluster."""
+"""Start the servers that engines need as separate processes on loopback: job services, worker pools, a Dask cluster."""
 
 import contextlib
 import os
@@ -14,18 +14,21 @@ from pathlib import Path
 from benchmarks.data import ROOT
 from pipeline.choices import JAR_CACHE
 
-START_SECONDS = 120.0  # for a process to listen; a machine may be busy
+START_SECONDS = 120.0  # Time limit for a process to start listening. It is long, because the machine may be busy.
 
 
 def free_port() -> int:
-    """Return a port on loopback that nothing listens on."""
+    """Return a port on loopback on which no process listens."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def environment() -> dict[str, str]:
-    """Return variables with which workers find this tree and the same interpreter: Beam's pool starts `python`."""
+    """Return environment variables with which workers find this project and this Python interpreter.
+
+    Beam's worker pool starts the program `python` of the PATH.
+    """
     found = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     modules = [str(ROOT), str(ROOT / "tests")]
     return {**os.environ, "PATH": os.pathsep.join(found), "PYTHONPATH": os.pathsep.join(modules)}
@@ -33,7 +36,7 @@ def environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def serving(command: list[str], port: int, folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server in a folder while the block runs, from when it listens on its port."""
+    """Start a server in a folder, wait until it listens on its port, and kill it after the `with` block."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{port}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -49,7 +52,11 @@ def serving(command: list[str], port: int, folder: Path) -> Iterator["subprocess
 
 
 def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
-    """Return when something listens on a port. Raises AssertionError if the process has ended."""
+    """Wait until a process listens on a port.
+
+    Raises:
+        AssertionError: If the process has ended, or does not listen within `START_SECONDS`.
+    """
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, f"{process.args!r} has ended with code {process.returncode}"
@@ -61,7 +68,7 @@ def await_port(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @contextlib.contextmanager
 def worker_pool(folder: Path) -> Iterator[list[str]]:
-    """Yield Beam options for a pool of external workers."""
+    """Start a pool of external workers and yield the Beam options that select it."""
     port = free_port()
     command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
     with serving(command, port, folder):
@@ -70,7 +77,7 @@ def worker_pool(folder: Path) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def job_service(folder: Path) -> Iterator[list[str]]:
-    """Yield Beam options for the job service that Beam's Python package brings along."""
+    """Start the job service in Beam's Python package and yield the Beam options that select it."""
     port = free_port()
     command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={port}"]
     with serving(command, port, folder):
@@ -79,21 +86,21 @@ def job_service(folder: Path) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def prism(program: str, folder: Path) -> Iterator[list[str]]:
-    """Yield Beam options for Beam's Prism."""
+    """Start Beam's Prism runner and yield the Beam options that select it."""
     port = free_port()
     with serving([program, f"--job_port={port}", "--serve_http=false"], port, folder):
         yield [f"--job_endpoint=localhost:{port}"]
 
 
 def flink_jar() -> Path | None:
-    """Return the jar of Beam's job server for Flink from the folder where Beam keeps it; None without one or Java."""
+    """Return the jar of Beam's job server for Flink in Beam's cache folder, or None if the jar or Java is missing."""
     jars = JAR_CACHE.expanduser().glob("beam-runners-flink-*-job-server-*.jar")
     return max(jars, default=None) if shutil.which("java") else None
 
 
 @contextlib.contextmanager
 def flink_cluster(jar: Path, folder: Path) -> Iterator[list[str]]:
-    """Yield Beam options for a Flink in a process of its own, with a task manager of two slots, and a job server."""
+    """Start a Flink cluster with two task slots; yield the Beam options that select it and its job server."""
     port = free_port()
     command = ["java", "-cp", str(jar), "org.apache.beam.runners.flink.FlinkMiniClusterEntryPoint"]
     options = [f"--rest-port={port}", "--rest-bind-address=localhost", "--num-task-slots-per-taskmanager=2"]
@@ -102,19 +109,19 @@ def flink_cluster(jar: Path, folder: Path) -> Iterator[list[str]]:
 
 
 def dask_scheduler(port: int) -> list[str]:
-    """Return the command of a Dask scheduler."""
+    """Return the command line of a Dask scheduler."""
     return [sys.executable, "-m", "distributed.cli.dask_scheduler", f"--port={port}", "--no-dashboard"]
 
 
 def dask_worker(port: int) -> list[str]:
-    """Return the command of a Dask worker: a nanny, which restarts it, and one process with one thread."""
+    """Return the command line of a Dask worker: one process with one thread, and a nanny that restarts it."""
     options = ["--nthreads=1", "--no-dashboard", "--death-timeout=120"]
     return [sys.executable, "-m", "distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", *options]
 
 
 @contextlib.contextmanager
 def dask_cluster(folder: Path) -> Iterator[tuple[list[str], list["subprocess.Popen[bytes]"]]]:
-    """Yield Beam options for a Dask cluster, and its processes: scheduler and two workers, each in a folder."""
+    """Start a Dask cluster of a scheduler and two workers. Yield the Beam options that select it, and its processes."""
     port = free_port()
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(serving(dask_scheduler(port), port, folder / "scheduler"))]

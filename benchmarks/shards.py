@@ -1,8 +1,9 @@
-"""Measure the writing of one full shard from the blocks of its mappers, beside writing the same bytes again.
+"""Measure how a reducer writes one full shard from the blocks of its mappers, beside a plain write of the same bytes.
 
-Both are written to the same disk in turns, each with fsync, and the fastest of each counts: a write takes several times
-as long if the system has to find new pages for its cache. The measured memory is that of a reducer with its blocks. A
-second part measures the memory of a mapper, with synthetic tokens in place of encoded ones.
+The shard and the copy are written to the same disk in turn, each with fsync, and the fastest round of each counts.
+Other rounds are slower because a write takes several times as long if the system has to find new pages for its cache.
+The measured memory is the memory of a reducer including its blocks. A second part measures the memory of a mapper,
+which gets synthetic tokens instead of encoding its texts.
 """
 
 import contextlib
@@ -28,11 +29,17 @@ from pipeline.beam.tables import table_writer
 from pipeline.stages import tokenize
 
 TOKENS, DOCUMENT_TOKENS, BLOCKS, VOCABULARY, ROUNDS = 1 << 28, 1_000, 64, 32_000, 5
-SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 900 MB of text
+SPLIT_DOCUMENTS, WORDS = 100_000, 1_500  # a split of 1,200 MB of text: documents, and words of 8 bytes per document
 
 
 def plain_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Array]:
-    """Return the columns of the documents `first` to `last` that are alike in all: cluster sizes and locators."""
+    """Return the columns with the same kind of value in all documents: cluster sizes and locators.
+
+    Args:
+        first: The number of the first document.
+        last: The number after the last document.
+        schema: A schema with the column `parts`.
+    """
     count = last - first
     numbers = pa.array(np.arange(first, last, dtype=np.int64))
     parts = pa.array([], schema.field("parts").type.value_type)
@@ -46,7 +53,7 @@ def plain_columns(first: int, last: int, schema: pa.Schema) -> dict[str, pa.Arra
 
 
 def make_block(block: int) -> bytes:
-    """Return one mapper's block for the shard as IPC bytes: documents of about `DOCUMENT_TOKENS` tokens."""
+    """Return the block that one mapper sends, as IPC bytes: documents of about `DOCUMENT_TOKENS` tokens."""
     chance = np.random.default_rng(block)
     count = TOKENS // BLOCKS // DOCUMENT_TOKENS
     lengths = chance.integers(DOCUMENT_TOKENS // 2, DOCUMENT_TOKENS * 3 // 2, count)
@@ -66,7 +73,7 @@ def make_block(block: int) -> bytes:
 
 
 def measure_reducer(folder: Path) -> dict[str, Any]:
-    """Measure sorting and writing one shard and writing its bytes again, and the peak of anonymous memory."""
+    """Measure sorting blocks into a shard, writing it and writing its bytes again, and the peak of anonymous memory."""
     blocks = [make_block(number) for number in range(BLOCKS)]
     held = sum(map(len, blocks))
     walls: dict[str, list[float]] = {"join": [], "write": [], "floor": []}
@@ -86,7 +93,7 @@ def measure_reducer(folder: Path) -> dict[str, Any]:
                 schema = tokenize.part_schema(VOCABULARY)
                 parts = [pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks]
                 batch = tokenize.join_parts(parts, VOCABULARY)
-            path.unlink(missing_ok=True)  # just before the write, as for the bare call: its pages are used again
+            path.unlink(missing_ok=True)  # Free the old file's pages just before the write, as for the copy.
             with timed("write"):
                 write_shard(path, batch, {})
                 _sync(path)
@@ -102,7 +109,7 @@ def measure_reducer(folder: Path) -> dict[str, Any]:
 
 
 def measure_mapper(folder: Path) -> dict[str, Any]:
-    """Measure the anonymous memory that a mapper over a large split adds to that of the process."""
+    """Measure a mapper over a large split: the anonymous memory that it adds to the process, and its CPU time."""
     with table_writer(folder / "clean/web/split.parquet", CLEAN_SCHEMA) as writer:
         text = "harbour " * WORDS
         row = dict.fromkeys(CLEAN_SCHEMA.names) | dict.fromkeys(("file", "member", "url"), "x")
@@ -138,31 +145,38 @@ def _sync(path: Path) -> None:
 
 
 def run() -> str:
-    """Run each part in a process of its own, so that its memory is measured alone, and return the tables."""
+    """Run each part in a separate process, so that only its memory is measured, and return the tables."""
     if not HAS_ANONYMOUS:
         return NO_ANONYMOUS
-    told = {}
+    results = {}
     for step in ("reducer", "mapper"):
         with tempfile.TemporaryDirectory() as folder:
-            told[step] = run_module("shards", step, folder)
-    shard, split = told["reducer"], told["mapper"]
+            results[step] = run_module("shards", step, folder)
+    shard, split = results["reducer"], results["mapper"]
     size = shard["bytes"]
 
     def rates(name: str) -> list[str]:
         return [f"{size / 1e6 / min(shard[clock][name]):,.0f} MB/s" for clock in ("walls", "processors")]
 
     rows = [
-        [f"a shard of {size / 1e6:,.0f} MB: blocks sorted into it", *rates("join")],
-        ["written, and synced", *rates("write")],
-        ["the same bytes written by one call, and synced", *rates("floor")],
+        [f"a shard of {size / 1e6:,.0f} MB: sort blocks into it", *rates("join")],
+        ["write the shard, with fsync", *rates("write")],
+        ["write the same bytes by one call, with fsync", *rates("floor")],
     ]
     facts = [
-        ["peak anonymous memory, blocks included", f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards"],
-        ["a mapper's split: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
-        ["its peak beyond start-up", f"{split['peak'] / 1e6:,.0f} MB"],
-        ["its text per CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
+        [
+            "reducer: peak anonymous memory, including blocks",
+            f"{shard['peak'] / 1e6:,.0f} MB, {shard['peak'] / size:.1f} shards",
+        ],
+        ["mapper: text, blocks", f"{split['text'] / 1e6:,.0f} MB, {split['sent'] / 1e6:,.0f} MB"],
+        ["mapper: peak anonymous memory above the memory at start-up", f"{split['peak'] / 1e6:,.0f} MB"],
+        ["mapper: text per CPU second, without encoding", f"{split['text'] / 1e6 / split['seconds']:,.0f} MB"],
     ]
-    return table(["best of 5", "by the wall clock", "by the processor's"], rows) + "\n\n" + table(["", ""], facts)
+    return (
+        table([f"best of {ROUNDS} rounds", "per second of wall time", "per CPU second"], rows)
+        + "\n\n"
+        + table(["", ""], facts)
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Measure each source's reader beside a bare parse of the same bytes, on one core.
+"""Measure the reader of each source beside a plain parse of the same bytes, on one core.
 
-A source is one function in `CASES`. It returns a `Case`, or None if its data is not there.
+Each function in `CASES` returns the `Case` of one source, or None if the data of the source is missing. The plain parse
+is a lower bound: it decompresses and parses the same bytes with standard libraries, and does nothing else.
 """
 
 import bz2
@@ -32,9 +33,14 @@ ROUNDS = 7
 
 
 class Case(NamedTuple):
-    """One source: a description, the number of decoded bytes, our reader, and a bare parse with its name.
+    """The measurement of one source.
 
-    `ours` returns the number of documents, `bare` the number of records.
+    Attributes:
+        what: A description of the data.
+        size: The number of decoded bytes.
+        ours: Runs our reader and returns the number of documents.
+        bare: Runs the plain parse and returns the number of records.
+        bare_name: The name of the plain parse.
     """
 
     what: str
@@ -45,7 +51,10 @@ class Case(NamedTuple):
 
 
 def stack_exchange() -> Case | None:
-    """Return the case of two sites' whole tables, uncompressed: counted, packed, joined, made into text in memory."""
+    """Return the case of the uncompressed tables of two sites.
+
+    Our reader counts, packs and joins all rows in memory and renders their text. The plain parse is expat.
+    """
     paths = sorted((SHARED / "stackexchange").glob("*.xml.gz"))
     stored = {path.name: gzip.decompress(path.read_bytes()) for path in paths}
     recipe = Source(weight=1.0, kind="stackexchange")
@@ -74,7 +83,7 @@ def stack_exchange() -> Case | None:
 
 
 def posts_text() -> Case | None:
-    """Return the case of the same posts' HTML made into text, beside resiliparse's plain text."""
+    """Return the case of rendering the HTML of these posts as text, beside resiliparse's plain-text extraction."""
     stored = [gzip.decompress(path.read_bytes()) for path in sorted((SHARED / "stackexchange").glob("*.xml.gz"))]
     found = [parse_post(raw.data) for data in stored for raw in scan_rows([data], len(data)) if raw.problem is None]
     bodies = [item.body for item in found if isinstance(item, Post)]
@@ -90,7 +99,7 @@ def posts_text() -> Case | None:
 
 
 def c4_rows() -> Case | None:
-    """Return the case of C4's gzipped rows read through the column mapping, beside inflating and loading each line."""
+    """Return the case of C4's gzipped rows, read with a mapping of columns, beside gzip and `json.loads`."""
     paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
     stored = [path.read_bytes() for path in paths]
     recipe = Source(weight=1.0, kind="c4", columns=Columns(url="meta.url", timestamp="meta.timestamp"))
@@ -108,7 +117,7 @@ def c4_rows() -> Case | None:
 def c4_rules() -> Case | None:
     """Return the case of C4's page rules on the text of the same rows.
 
-    All rows pass, which is the most work for the rules.
+    All rows pass the rules, so every rule runs on every row.
     """
     paths = sorted((SHARED / "c4_redpajama").glob("*c4-rp1.jsonl.gz"))
     texts = [json.loads(line)["text"] for path in paths for line in gzip.decompress(path.read_bytes()).splitlines()]
@@ -124,7 +133,7 @@ def c4_rules() -> Case | None:
 
 
 def gutenberg_books() -> Case | None:
-    """Return the case of Project Gutenberg's gzipped books without their wrapping, beside a plain decoding."""
+    """Return the case of gzipped books of Project Gutenberg, whose licence header and footer our reader removes."""
     stored = [path.read_bytes() for path in sorted((SHARED / "gutenberg").glob("*.txt.gz"))]
     recipe = Source(weight=1.0, kind="books")
 
@@ -140,7 +149,7 @@ def gutenberg_books() -> Case | None:
 
 
 def wikipedia_dump() -> Case | None:
-    """Return the case of a real English dump, uncompressed: pages found, parsed, and made into text."""
+    """Return the case of a real, uncompressed English dump. Our reader finds and parses pages and renders text."""
     paths = sorted((SHARED / "wikipedia").glob("enwiki*.bz2"))
     stored = b"".join(bz2.decompress(path.read_bytes()) for path in paths)
     recipe = Source(weight=1.0, kind="wikipedia")
@@ -160,7 +169,10 @@ def wikipedia_dump() -> Case | None:
 
 
 def github() -> Case | None:
-    """Return the case of a tar of this project's code: files filtered, licences removed, packed, and made documents."""
+    """Return the case of a tar with this project's code.
+
+    Our reader filters files, removes licence texts, packs rows and makes documents.
+    """
     root = Path(__file__).parents[1]
     folders = ("benchmarks", "filters", "manifests", "pipeline", "samples", "tests", "trainer")
     paths = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
@@ -187,9 +199,9 @@ def github() -> Case | None:
 
 
 def papers() -> Case | None:
-    """Return the case of monthly tars and single submissions made into papers.
+    """Return the case of arXiv's monthly tars and single submissions, which our reader converts to text.
 
-    MB are of the TeX in them, not of the figures.
+    The size counts the TeX files, not the figures.
     """
     paths = sorted(path for path in (SHARED / "arxiv").rglob("*") if path.is_file())
     stored = {path.name: path.read_bytes() for path in paths}
@@ -231,7 +243,7 @@ CASES: dict[str, Callable[[], Case | None]] = {
 
 
 def run() -> str:
-    """Return a table: median rates of each source, and our CPU time over the bare parse's, round by round."""
+    """Return a table of median rates of each source, and of our CPU time relative to the plain parse, per round."""
     cases = {name: case() for name, case in sorted(CASES.items())}
     lines = [_measure(name, case) for name, case in cases.items() if case is not None]
     absent = "".join(f"\n\n{name}: {ABSENT}" for name, case in cases.items() if case is None)
@@ -242,9 +254,9 @@ def run() -> str:
         "documents",
         "MB/s",
         "documents/s",
-        "bare parse",
-        "MB/s",
-        "CPU time relative to it",
+        "plain parse",
+        "MB/s of the plain parse",
+        "CPU time relative to the plain parse",
     ]
     return table(headings, lines) + absent
 

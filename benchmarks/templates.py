@@ -1,9 +1,13 @@
-"""Count, by language, the templates in the running text of Wikipedia dumps that stand for text and are lost.
+"""Count, by language, the templates in prose of Wikipedia dumps whose text our converter cannot show.
 
 `python -m benchmarks templates [--data DIR] [--names N]` reads all dumps below DIR (`xxwiki-….xml.bz2`, `xx.wiki.xml`).
-Looked at are templates on a line of prose, with five words or more around them, outside tables, notes and other
-templates. One stands for text if a table of ours says what it shows, or if it is unknown and what is around it says so
-(`filters.wikitext.gaps`). Lost ones are unknown and have no argument that can be shown, so their sentence is removed.
+It counts templates on lines of prose, which have at least five words outside templates. Templates inside tables, notes
+and other templates are not counted.
+
+A template is a content template if a reader of the page would see text in its place. This is so if our tables of
+templates contain it with a text, or if it is unknown and the text around it suggests it (`filters.wikitext.gaps`). A
+content template is lost if it is unknown and has no argument that can be shown. Our converter then removes the
+sentence.
 """
 
 import argparse
@@ -22,14 +26,20 @@ from filters.wikitext.templates import render_template
 from manifests.source import Source
 from pipeline.sources.wikipedia import detect_language
 
-WORDS = 5  # beside the templates of a line, at least, for it to be prose
+WORDS = 5  # smallest number of words outside templates on a line of prose
 SHOWN, SILENT, ASIDE_MARK, LOST = "shown", "notes and boxes", "unknown notes, pronunciations", "lost"
 _BRACKETS = re.compile(r"\{\{|\}\}|\{\||\|\}(?!\})")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 class Use(NamedTuple):
-    """A template on a line of prose: what is between its braces, and the line on both sides of it."""
+    """A template on a line of prose.
+
+    Attributes:
+        content: The wikitext between its braces.
+        left: The line before the template, without other templates.
+        right: The line after the template, without other templates.
+    """
 
     content: str
     left: str
@@ -37,7 +47,7 @@ class Use(NamedTuple):
 
 
 def find_uses(wikitext: str) -> Iterator[Use]:
-    """Yield the outermost templates on lines of prose."""
+    """Yield the templates on lines of prose that are not inside other templates or tables."""
     text = strip_elements(wikitext, LITERAL | CODE | ASIDE)
     spans = list(_outermost(text))
     plain = list(text)
@@ -52,7 +62,7 @@ def find_uses(wikitext: str) -> Iterator[Use]:
 
 
 def _outermost(text: str) -> Iterator[tuple[int, int]]:
-    """Yield the spans of templates and tables that are in no other."""
+    """Yield (start, end) of each template or table that is not inside another template or table."""
     depth, start = 0, 0
     for mark in _BRACKETS.finditer(text):
         if mark[0] in ("{{", "{|"):
@@ -65,7 +75,14 @@ def _outermost(text: str) -> Iterator[tuple[int, int]]:
 
 
 def classify(use: Use, language: str) -> str:
-    """Return what becomes of a template: shown, silent by its name or form, left out like a note, or lost."""
+    """Return how our converter treats a template.
+
+    Returns:
+        SHOWN: The template's text is shown.
+        SILENT: The template is removed because of its name or form: notes and boxes.
+        ASIDE_MARK: The template is unknown, or a pronunciation, and is removed like a note.
+        LOST: The template is unknown, stands in a sentence and cannot be shown.
+    """
     shown = render_template(use.content, language, "Title")
     if shown == GONE:
         return SILENT
@@ -82,7 +99,11 @@ def classify(use: Use, language: str) -> str:
 
 
 def measure(folder: Path) -> tuple[dict[str, Counter[str]], Counter[tuple[str, str]]]:
-    """Return the uses by language and class, and the names of lost templates by language."""
+    """Count the templates in all dumps below a folder.
+
+    Returns:
+        The counts by language and class, and the counts of lost templates by (language, name).
+    """
     classes: dict[str, Counter[str]] = defaultdict(Counter)
     lost: Counter[tuple[str, str]] = Counter()
     for path in sorted({*folder.rglob("*.xml*"), *folder.rglob("*.bz2")}):
@@ -99,7 +120,7 @@ def measure(folder: Path) -> tuple[dict[str, Counter[str]], Counter[tuple[str, s
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table, and the names of the templates that are lost most often."""
+    """Print the table by language and the names of the templates that are lost most often. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks templates", description=__doc__)
     parser.add_argument("--data", type=Path, default=SHARED / "wikipedia", help="a folder of Wikipedia dumps")
     parser.add_argument("--names", type=int, default=20, help="how many names of lost templates to list")

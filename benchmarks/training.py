@@ -1,8 +1,8 @@
 """Measure the trainer: `python -m benchmarks train [--device cpu | cuda] [options of python -m trainer train]`.
 
-On a CPU the trainer's own step and a bare PyTorch loop of the same model (no FSDP, no loader, no log) alternate in one
-process, by CPU time. On a GPU the whole trainer runs on synthetic tokens; tokens per second and both conventions of MFU
-are read from its metrics. Either writes its figures, the versions and the command to a JSON file.
+On a CPU, the trainer's step and a plain PyTorch loop of the same model (no FSDP, no loader, no log) alternate in one
+process, and their CPU time is measured. On a GPU, the whole trainer runs on synthetic tokens, and tokens per second and
+MFU are read from its metrics. In both cases the figures, the versions and the command are written to a JSON file.
 """
 
 import argparse
@@ -34,23 +34,25 @@ from trainer.data import BatchReader
 from trainer.model import Llama
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
-KERNELS = 20  # listed in a profile
-WARM = 3  # steps left out of a median: kernels are chosen, memory is allocated and blocks are compiled in them
+KERNELS = 20  # number of operations listed in a profile
+# The first steps are left out of medians. In these steps kernels are chosen, memory is allocated and blocks are
+# compiled.
+WARM = 3
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark, print a table and write the results file; return the exit code."""
+    """Run the benchmark, print a table and write the results file. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks train")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--model", help="default: demo on a CPU, 1b3 on a GPU")
     parser.add_argument("--vocabulary", type=int, help="default: 2,048 on a CPU, 32,000 on a GPU")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--batch-tokens", type=int, help="default: the preset's on a CPU, 262,144 on a GPU")
-    parser.add_argument("--sequence-length", type=int, help="default: the preset's")
-    parser.add_argument("--micro-batch", type=int, help="default: 8 on a CPU, by memory on a GPU")
-    parser.add_argument("--profile", action="store_true", help="also list the kernels that take most of the time")
-    parser.add_argument("--trainer", action="store_true", help="run the whole trainer on a CPU too, as on a GPU")
-    parser.add_argument("--dry-run", action="store_true", help="derive what GPUs would need, without one")
+    parser.add_argument("--batch-tokens", type=int, help="default: that of the preset on a CPU, 262,144 on a GPU")
+    parser.add_argument("--sequence-length", type=int, help="default: that of the preset")
+    parser.add_argument("--micro-batch", type=int, help="default: 8 on a CPU, chosen by memory on a GPU")
+    parser.add_argument("--profile", action="store_true", help="also list the kernels that take the most time")
+    parser.add_argument("--trainer", action="store_true", help="on a CPU, run the whole trainer, as on a GPU")
+    parser.add_argument("--dry-run", action="store_true", help="derive memory and time on GPUs, without a GPU")
     parser.add_argument("--results", type=Path, default=Path("build/benchmarks/train.json"))
     options, more = parser.parse_known_args(arguments)
     on_gpu = options.device == "cuda"
@@ -64,8 +66,9 @@ def main(arguments: list[str]) -> int:
     options.batch_tokens = options.batch_tokens or (262_144 if on_gpu else size.batch_tokens)
     options.sequence_length = options.sequence_length or size.sequence_length
     with tempfile.TemporaryDirectory() as folder:
-        corpus = _corpus(Path(folder), options)
-        found = _whole(corpus, options, more) if on_gpu or options.trainer else _beside_bare(corpus, options)
+        corpus = _write_corpus(Path(folder), options)
+        is_whole = on_gpu or options.trainer
+        found = _run_trainer(corpus, options, more) if is_whole else _compare_with_bare_loop(corpus, options)
     facts = {
         "command": f"python -m benchmarks train {' '.join(arguments)}".strip(),
         "model": options.model,
@@ -88,13 +91,13 @@ def main(arguments: list[str]) -> int:
 
 
 def run() -> str:
-    """Print the CPU's figures, for `python -m benchmarks all`."""
+    """Run the benchmark on the CPU, for `python -m benchmarks all`. It prints its table, so the result is empty."""
     main([])
     return ""
 
 
-def _corpus(folder: Path, options: argparse.Namespace) -> Path:
-    """Write synthetic documents of about 55 tokens each, enough of them for all steps within the epoch caps."""
+def _write_corpus(folder: Path, options: argparse.Namespace) -> Path:
+    """Write a corpus of synthetic documents of about 55 tokens each, enough for all steps within the epoch limits."""
     sys.path.insert(0, str(ROOT / "tests"))
     from trainer_corpus import write_corpus
 
@@ -102,8 +105,8 @@ def _corpus(folder: Path, options: argparse.Namespace) -> Path:
     return write_corpus(folder / "corpus", options.vocabulary, documents=max(600, tokens // (6 * 50 * 20)))
 
 
-def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[str, Any]:
-    """Run the whole trainer and return the medians of its metrics after the first steps."""
+def _run_trainer(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[str, Any]:
+    """Run the whole trainer and return the medians of its metrics, without the first `WARM` steps."""
     run = corpus.parent / "run"
     names = ("device", "model", "steps", "batch_tokens", "sequence_length", "micro_batch")
     values = {f"--{name.replace('_', '-')}": getattr(options, name) for name in names}
@@ -129,7 +132,7 @@ def _whole(corpus: Path, options: argparse.Namespace, more: list[str]) -> dict[s
 
 
 def _profile(options: argparse.Namespace, work: Callable[[], None]) -> dict[str, str]:
-    """Return the operations with most time of their own in the profile of a function: milliseconds and calls."""
+    """Profile a function. Return the operations with the most self time: milliseconds and number of calls."""
     on_gpu = options.device == "cuda"
     kinds = [ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]
     with profile(activities=kinds) as profiler:
@@ -139,8 +142,8 @@ def _profile(options: argparse.Namespace, work: Callable[[], None]) -> dict[str,
     return {row.key[:80]: f"{getattr(row, clock) / 1e3:.1f} ms in {row.count} calls" for row in rows}
 
 
-def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a step of ours (loader, FSDP2, guards, metrics) and of the bare loop, in turns, in CPU seconds."""
+def _compare_with_bare_loop(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure CPU seconds of our step (loader, FSDP2, guards, metrics) and of the plain loop's step, in alternation."""
     size, manifest = get_preset(options.model), load_manifest(corpus)
     sequences = options.batch_tokens // options.sequence_length
     plan = plan_for(manifest, 0, options.sequence_length, sequences, options.steps)
@@ -157,9 +160,9 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
         losses = []
         for step in range(options.steps):
             tokens = data.batch(step, 0, 1).tokens.to(torch.int64)
-            told = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4)())
+            result = _timed(seconds["ours"], lambda k=step: stepper.step(data.batch(k, 0, 1), 1e-4)())
             loss = _timed(seconds["bare"], lambda t=tokens: bare(t))
-            losses.append(abs(told.losses.sum() / options.batch_tokens - loss))
+            losses.append(abs(result.losses.sum() / options.batch_tokens - loss))
     finally:
         parallel.stop()
     ours, floor = (statistics.median(seconds[name][WARM:]) for name in ("ours", "bare"))
@@ -174,7 +177,7 @@ def _beside_bare(corpus: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _bare_step(model: Llama, options: argparse.Namespace) -> Callable[[torch.Tensor], float]:
-    """Return one step of a plain PyTorch loop: a function from (G, L + 1) tokens to the mean loss."""
+    """Return the step of a plain PyTorch loop: a function from (G, L + 1) tokens to the mean loss per token."""
     optimizer = build_optimizer(model, 1e-4)
 
     def step(tokens: torch.Tensor) -> float:
@@ -192,7 +195,7 @@ def _bare_step(model: Llama, options: argparse.Namespace) -> Callable[[torch.Ten
 
 
 def _timed(seconds: list[float], work: Callable[[], Any]) -> Any:
-    """Return the result of `work`; append the CPU seconds of this process that it took to the list."""
+    """Call `work` and return its result. Append the CPU seconds of this process that the call took to `seconds`."""
     begun = time.process_time()
     result = work()
     seconds.append(time.process_time() - begun)

@@ -1,11 +1,12 @@
-"""Measure wikitext to text beside mwparserfromhell's strip_code: rate and token F1.
+"""Measure the conversion of wikitext to text, beside `strip_code` of mwparserfromhell: pages per second and token F1.
 
-strip_code made RedPajama's rows. There are two sets of pages with reference texts:
+RedPajama's rows were made with `strip_code`. There are two sets of pages with reference texts:
 
-- golden pages (samples/wikipedia): text written by hand, in twenty languages;
-- real pages: an independent rendering of mwparserfromhell's parse tree, in this module, by the rules of
-  docs/sources/wikipedia.md. Links become their text; pictures, categories, tables, notes and comments are removed; a
-  few templates show their argument. It shares no code with ours; it shares the parser with strip_code.
+- Golden pages (samples/wikipedia) in twenty languages. Their reference text was written by hand.
+- Real pages. Their reference text is rendered by this module from mwparserfromhell's parse tree, by the rules of
+  docs/sources/wikipedia.md: links become their text; pictures, categories, tables, notes and comments are removed; a
+  few templates show their argument. This rendering shares no code with our converter, but shares the parser with
+  `strip_code`.
 """
 
 import re
@@ -28,7 +29,7 @@ FILES = ("file:", "image:", "datei:", "bild:", "archivo:", "fichier:", "fitxer:"
          "plik:", "файл:", "изображение:", "датотека:", "слика:", "картинка:", "imagen:", "immagine:", "category:",
          "kategorie:", "categoría:", "catégorie:", "categoria:", "kategória:", "kategoria:", "категория:",
          "категорија:")  # fmt: skip
-# The place of the argument that a template shows.
+# By name of a template: the position of the argument that it shows, from 1.
 ARGUMENTS = {"lang": 2, "langue": 2, "langx": 2, "nowrap": 1, "nobr": 1, "formatnum": 1, "ta": 1, "esd": 1,
              "smaller": 1, "vanchor": 1, "abbr": 1, "szám": 1, "quote": 1, "zitat": 1, "senza fonte": 1}  # fmt: skip
 PAIRS = ("convert", "unité", "nombre", "tmp")  # templates that show a quantity and a unit
@@ -36,7 +37,7 @@ _TOKEN = re.compile(r"\w+")
 
 
 class Article(NamedTuple):
-    """A page's language and title, its wikitext, and the reference text."""
+    """A page: its language, title, wikitext and reference text."""
 
     language: str
     title: str
@@ -45,7 +46,7 @@ class Article(NamedTuple):
 
 
 def golden() -> list[Article]:
-    """Return the hand-written pages."""
+    """Return the golden pages with their hand-written reference texts."""
     found = []
     for path in sorted(GOLDEN.glob("*.wiki")):
         title, _, text = path.with_suffix(".txt").read_text("utf-8").partition("\n\n")
@@ -54,7 +55,7 @@ def golden() -> list[Article]:
 
 
 def real() -> list[Article]:
-    """Return the articles of the real sample dumps, with the independent rendering."""
+    """Return the articles of the real sample dumps, with reference texts from `render_tree`."""
     return [
         Article(path.name[:2], page.title, page.wikitext, render_tree(mwparserfromhell.parse(page.wikitext)))
         for path in sorted((SHARED / "wikipedia").rglob("*.bz2"))
@@ -65,7 +66,7 @@ def real() -> list[Article]:
 
 
 def render_tree(code: Any) -> str:
-    """Return the text of parsed wikitext."""
+    """Return the text of a parse tree of mwparserfromhell, by the rules in this module's docstring."""
     return "".join(map(_node, code.nodes))
 
 
@@ -113,22 +114,22 @@ def f1(text: str, reference: str) -> float:
 
 
 def ours(article: Article, apparatus: bool = True) -> str:
-    """Return our text of an article."""
+    """Return our text of an article. `apparatus=False` removes the sections of notes, links and literature."""
     return render_text(article.wikitext, article.language, article.title, apparatus)
 
 
 def theirs(article: Article) -> str:
-    """Return mwparserfromhell's text of an article."""
+    """Return the text of an article by mwparserfromhell's `strip_code`."""
     return str(mwparserfromhell.parse(article.wikitext).strip_code())
 
 
 def run() -> str:
-    """Return a table of both sets of pages: rates, medians of alternating rounds, and mean token F1."""
+    """Return a table of both sets of pages: median rates over alternating rounds, and mean token F1."""
     lines = []
     for name, articles, sections in (("golden, 20 languages", golden(), False), ("real dumps", real(), True)):
         if not articles:
             continue
-        some = articles * (1 if len(articles) > 20 else 20)  # few pages are repeated, so that the clock resolves them
+        some = articles * (1 if len(articles) > 20 else 20)  # A small set is repeated, so that its time is measurable.
         ways = {"ours": lambda some=some: list(map(ours, some)), "theirs": lambda some=some: list(map(theirs, some))}
         seconds, _ = alternate(ways, ROUNDS)
         quick, slow = (statistics.median(times) for times in seconds.values())
@@ -137,5 +138,13 @@ def run() -> str:
         over = format_ratios(seconds["theirs"], seconds["ours"], 1)
         rates = [f"{len(some) / quick:,.0f}", f"{len(some) / slow:,.0f}", over]
         lines.append([name, len(articles), *rates, f"{mine:.4f}", f"{other:.4f}"])
-    headings = ["pages", "number", "ours, pages/s", "strip_code, pages/s", "times as fast", "our F1", "its F1"]
+    headings = [
+        "pages",
+        "number",
+        "ours, pages/s",
+        "strip_code, pages/s",
+        "times as fast",
+        "our F1",
+        "F1 of strip_code",
+    ]
     return table(headings, lines) + ("" if len(lines) > 1 else f"\n\nreal dumps: {ABSENT}")

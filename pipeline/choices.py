@@ -158,6 +158,7 @@ def running(engine: Engine) -> Iterator[Engine]:
         if engine.runner == DASK and not option(engine.arguments, "dask_client_address"):
             from distributed import LocalCluster
 
+            logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of its own start and end
             made: Any = LocalCluster  # untyped
             cluster = stack.enter_context(
                 made(n_workers=engine.workers, threads_per_worker=1, dashboard_address=None, processes=True)

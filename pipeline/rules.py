@@ -96,9 +96,6 @@ def _comments(rule: type) -> dict[str, str]:
         if (field := _COMMENT.match(line)) and (field[2] or above):
             found[field[1]] = " ".join([*above, field[2] or ""]).strip()
         above = []
-    closing = re.search(r"^    (\w+): .*\(\n(?:        .*\n)+    \)  # (.*)$", source, re.MULTILINE)
-    if closing:
-        found[closing[1]] = closing[2]
     attributes = re.search(r"Attributes:\n((?:        .*\n)+)", source)
     for item in re.split(r"\n(?=        \S)", attributes[1].rstrip()) if attributes else ():
         name, _, text = item.strip().partition(": ")

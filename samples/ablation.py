@@ -1,8 +1,8 @@
-"""Run `make ablation`: check that small models show a planted fault of a recipe, and no difference where none exists.
+"""Run `make ablation`: check that small models reveal a planted fault of a recipe, and no difference if there is none.
 
-Usage: `python samples/ablation.py`. It writes build/ablation and continues what is finished there. Three arms are
-trained on three seeds each: recipes/ablation.yaml, recipes/ablation-raw.yaml with the planted fault, and
-recipes/ablation-null.yaml without a difference that matters.
+Usage: `python samples/ablation.py`. It writes to build/ablation and skips work that is finished there. It builds three
+corpora (arms) and trains three models with different seeds on each: recipes/ablation.yaml, recipes/ablation-raw.yaml,
+which has the planted fault, and recipes/ablation-null.yaml, whose models read the same documents in another order.
 """
 
 import os
@@ -18,11 +18,11 @@ SAMPLES, OUT = "build/samples", "build/ablation"
 ARMS = ("ablation", "ablation-raw", "ablation-null")
 REFERENCE, HELD_OUT = "ablation-held-out", f"{OUT}/held-out.jsonl"
 SEEDS = (0, 1, 2)
-TRAIN = "--model demo --steps 250 --batch-tokens 2048"  # 512,000 tokens a run
+TRAIN = "--model demo --steps 250 --batch-tokens 2048"  # 512,000 tokens per run
 
 
 def main() -> int:
-    """Run every command; return 0 if the planted fault is found and the null is not, else 1."""
+    """Run every command. Return 0 if the models reveal the planted fault and no difference for the null arm, else 1."""
     os.chdir(ROOT)
     started = time.monotonic()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -32,7 +32,7 @@ def main() -> int:
         run(f"-m pipeline run recipes/{name}.yaml --output {OUT}/{name}")
     corpora = " ".join(f"{OUT}/{name}" for name in (REFERENCE, *ARMS))
     print(run(f"-m manifests freeze {corpora} --output {HELD_OUT}"))
-    with ThreadPoolExecutor(max(1, min(cores, len(ARMS) * len(SEEDS)))) as pool:  # a run has one thread
+    with ThreadPoolExecutor(max(1, min(cores, len(ARMS) * len(SEEDS)))) as pool:  # Each run uses one thread.
         trained = [
             pool.submit(run, f"-m trainer train {OUT}/{arm} {TRAIN} --seed {seed} --output {runs(arm, seed)}")
             for seed in SEEDS
@@ -50,7 +50,7 @@ def main() -> int:
 
 
 def compare(arm: str) -> str:
-    """Compare an arm with the first, and print and return the result."""
+    """Compare an arm with the first arm. Print and return the output of `trainer compare`."""
     folders = " ".join(runs(one, seed) for one in (ARMS[0], arm) for seed in SEEDS)
     text = run(f"-m trainer compare {folders} --held-out {HELD_OUT}")
     print(text)
@@ -58,12 +58,16 @@ def compare(arm: str) -> str:
 
 
 def runs(arm: str, seed: int) -> str:
-    """Return the folder of a run."""
+    """Return the folder of the training run of an arm with a seed."""
     return f"{OUT}/runs/{arm}-{seed}"
 
 
 def run(command: str) -> str:
-    """Print and run a command; return its standard output, or end this process with its exit code and its errors."""
+    """Print and run a Python command and return its standard output.
+
+    Raises:
+        SystemExit: If the command fails. The message contains its output and its exit code.
+    """
     print(f"$ python {command}", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Zip archives with the same bytes on every machine: no dates, no owners, compressed by `deflate`."""
+"""Write zip archives that have the same bytes on every machine: fixed date, no owners, compressed by `deflate`."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ UNIX, DEFLATED, UTF_8, FIRST_DAY = 0x0314, 8, 0x0800, 0x0021
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return a zip archive of the files, dated 1980-01-01, the first day that zip knows (APPNOTE 4.3)."""
+    """Return a zip archive of the files (APPNOTE 4.3). All dates are 1980-01-01, the first day that zip can express."""
     out, directory = bytearray(), bytearray()
     for name, data in files.items():
         block, path = deflate(data), name.encode()

@@ -1,4 +1,4 @@
-"""WARC files with damage in the middle; a reader must find the good records on both sides of it."""
+"""Write WARC files with damaged records. A reader must find the good records before and after the damage."""
 
 from pathlib import Path
 
@@ -9,9 +9,11 @@ from web_pages import Article, Planted, almanac, notebook
 
 
 def broken(path: Path, articles: list[Article]) -> list[Planted]:
-    """Write the .warc.gz file with cut, changed and mislabelled members, and return what is planted in it.
+    """Write a .warc.gz file with truncated and changed members and with wrong headers. Return the planted records.
 
-    `articles` must hold at least seven. The first seven stay undamaged between the damaged members.
+    Args:
+        path: The file to write.
+        articles: At least seven articles. The first seven are also written undamaged, between the damaged members.
     """
     good = [Planted(response(f"https://whole.example/{a.slug}.html", notebook(a)), "whole", "kept") for a in articles]
     victims = [response(f"https://damaged.example/{a.slug}.html", almanac(a)) for a in articles]
@@ -59,9 +61,9 @@ def broken(path: Path, articles: list[Article]) -> list[Planted]:
 
 
 def plain(path: Path, articles: list[Article]) -> list[Planted]:
-    """Write the uncompressed file and return what is planted in it.
+    """Write an uncompressed WARC file and return the planted records.
 
-    It holds good pages, and one record whose stated length reaches into the next record.
+    The file has good pages, and one record whose stated length extends into the next record.
     """
     pages = [response(f"https://plain.example/{article.slug}.html", almanac(article)) for article in articles]
     liar = response("https://damaged.example/liar.html", notebook(articles[0]))

@@ -1,4 +1,7 @@
-"""Small inputs for CCNet's and LLaMA's filters: WET files, a Wikipedia that cites our pages, the pages, a blocklist."""
+"""Write small inputs for the filters of CCNet and LLaMA.
+
+The inputs are WET files, a Wikipedia dump that cites pages of the sample, a WARC file of cited pages, and a blocklist.
+"""
 
 import zlib
 from collections.abc import Iterator
@@ -25,17 +28,20 @@ Pages = list[tuple[str, str]]
 
 
 def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str], small: bool) -> dict[str, object]:
-    """Write wet/, wiki/, cited/ and the blocklist below `out`, and return the lists of what is planted, by file name.
+    """Write wet/, wiki/, cited/ and the blocklist below `out`.
 
-    Half of the library's modules go into the WET files, the other half become articles of the wiki. So no language
-    model is trained on the pages that it scores.
+    The documentation of half of the library's modules goes into the WET files. The other half becomes articles of the
+    wiki. So no language model is trained on the pages that it scores.
 
     Args:
-        out: folder of the sample.
+        out: The folder of the sample.
         documentation: (URL, HTML) of each page of the documentation.
-        entries: articles of the gazetteer; the first 30 are for the WET files, the others for the wiki.
-        in_web: URLs of the readable pages of web/.
-        small: write the small sample.
+        entries: Articles of the gazetteer. The first 30 are for the WET files, the others for the wiki.
+        in_web: The URLs of the pages of web/ that a reader can extract.
+        small: True writes the small sample.
+
+    Returns:
+        The contents of the lists of planted records, by file name.
     """
     for_wiki = [page for page in documentation if is_for_wiki(page[0])]
     for_wet = [page for page in documentation if not is_for_wiki(page[0])]
@@ -73,15 +79,15 @@ def make(out: Path, documentation: Pages, entries: list[Entry], in_web: set[str]
 
 
 def is_for_wiki(url: str) -> bool:
-    """Return True for the half of the library's modules, with their notes, that becomes articles of the wiki."""
+    """Return True if a URL of the documentation belongs to the half of the modules that becomes wiki articles."""
     kind, _, name = url.removesuffix(".html").partition("/python/")[2].partition("/")
     return kind in ("library", "notes") and zlib.crc32(name.partition("-")[0].encode()) % 2 == 0
 
 
 def pages(documentation: Pages) -> Iterator[wet.Text]:
-    """Yield the text of our own pages, of hand-written pages and of the documentation.
+    """Yield the texts of the articles, the hand-written HTML pages and the documentation, for the WET files.
 
-    Every sixth article is in both crawls.
+    Every sixth English article is in both crawls.
     """
     for number, (url, page, _) in enumerate(articles()):
         yield wet.Text(url, wet.visible(page), "eng", BOTH if number % 6 == 5 else wet.one_crawl(url))
@@ -96,14 +102,14 @@ def pages(documentation: Pages) -> Iterator[wet.Text]:
 
 
 def articles() -> Iterator[tuple[str, str, str]]:
-    """Yield (URL, HTML, title) of our English articles, at their addresses in web/."""
+    """Yield (URL, HTML, title) of the English articles. The URLs are those of web/."""
     for number, article in enumerate(read("en")):
         site, render = LAYOUTS[number % 3]
         yield f"{site}/en/{article.slug}.html", render(article), article.title
 
 
 def cited_pages(documentation: Pages, in_web: set[str]) -> Pages:
-    """Return (URL, title) of the pages that the wiki cites: our own articles, and most of the language reference."""
+    """Return (URL, title) of the pages that the wiki cites: all articles, and most of the language reference."""
     out = [(url, title) for url, _, title in articles()]
     out += [(url, title_of(url)) for url in sorted(in_web) if url.startswith(("https://whole.", "https://plain."))]
     topics = [url for url, _ in documentation if "/python/reference/" in url]

@@ -18,7 +18,7 @@ STEPS = 250
 
 
 def main(out: Path) -> int:
-    """Run every command into `out`; return the exit code of the first command that fails, or 0."""
+    """Run every command and write results to `out`. Return the exit code of the first command that fails, or 0."""
     os.chdir(ROOT)
     started = time.monotonic()
     corpus, model = out / "corpus", out / "run"
@@ -58,13 +58,13 @@ The report: {corpus}/report.html"""
 
 
 def first_shard(corpus: Path) -> str:
-    """Return the path, below `shards/`, of the first train shard of the web source."""
+    """Return the path of the first training shard of the source common_crawl, relative to `shards/`."""
     shards = corpus / "shards"
     return sorted(path.relative_to(shards).as_posix() for path in shards.glob("common_crawl/train-*"))[0]
 
 
 def loss_line(metrics: Path) -> str:
-    """Return the training loss, from the first step to the last, as one line of text."""
+    """Return a line of text with the training loss of the first and the last step."""
     with metrics.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     first, last = float(rows[0]["loss"]), float(rows[-1]["loss"])

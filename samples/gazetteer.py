@@ -1,7 +1,7 @@
-"""Encyclopaedia articles about places and things that do not exist, generated from sentence patterns.
+"""Generate encyclopaedia articles about places and things that do not exist from sentence patterns.
 
-In a pattern `(a|b|c)` stands for one of its alternatives and `$name` for a name or a number. `patterns/*.txt` holds one
-kind of article per file.
+In a pattern, `(a|b|c)` is replaced by one of its alternatives, and `$name` by a random name or number. Each file in
+`patterns/*.txt` has the patterns of one kind of article.
 """
 
 import random
@@ -38,7 +38,13 @@ NUMBERS = {"year": (1640, 1990), "small": (3, 19), "large": (120, 4800), "late":
 
 @dataclass(frozen=True)
 class Entry:
-    """An article: its title, its kind, and sections of (heading, paragraphs)."""
+    """An article.
+
+    Attributes:
+        title: The title.
+        kind: The name of the file of patterns.
+        sections: (heading, paragraphs) of each section.
+    """
 
     title: str
     kind: str
@@ -46,7 +52,7 @@ class Entry:
 
 
 def entries(count: int) -> list[Entry]:
-    """Return articles, each kind in turn, with titles that are all different."""
+    """Return `count` articles with different titles. The kinds of articles alternate."""
     files, out, taken = sorted(PATTERNS.glob("*.txt")), list[Entry](), set[str]()
     for number in range(count):
         file = files[number % len(files)]
@@ -61,10 +67,14 @@ def entries(count: int) -> list[Entry]:
 
 
 def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the paragraphs under their headings, which are lines of `== Heading ==` in the pattern.
+    """Return (heading, paragraphs) of each section. Headings are lines of the form `== Heading ==` in the patterns.
 
-    The first sentence of a paragraph is always there; one in six of the others is left out. `known` is passed to
-    `fill_pattern`.
+    The first sentence of a paragraph is always used. One in six of the other sentences is left out.
+
+    Args:
+        parts: The patterns of the headings and paragraphs. A paragraph has one sentence per line.
+        chance: The random number generator.
+        known: The values of slots for `fill_pattern`.
     """
     out = list[tuple[str, list[str]]]([("", [])])
     for part in parts:
@@ -78,9 +88,13 @@ def sections(parts: list[str], chance: random.Random, known: dict[str, str]) -> 
 
 
 def fill_pattern(pattern: str, chance: random.Random, known: dict[str, str]) -> str:
-    """Return the sentence with one of its alternatives chosen and its slots filled.
+    """Return a sentence in which alternatives are chosen and slots are filled.
 
-    `known` keeps the values of slots that end in `a` or `b`, so that an article can use them again (`$persona`).
+    Args:
+        pattern: The pattern of the sentence.
+        chance: The random number generator.
+        known: Values of slots by name. The function adds the values of slots whose name ends in an additional letter,
+            such as `$persona`, so that all sentences of an article use the same value.
     """
     while choice := CHOICE.search(pattern):
         pattern = pattern[: choice.start()] + chance.choice(choice[1].split("|")) + pattern[choice.end() :]

@@ -1,8 +1,9 @@
-"""Make the sample dumps: `python samples/make.py OUT [--small]`.
+"""Write the sample dumps: `python samples/make.py OUT [--small]`.
 
-OUT/web holds WARC files and OUT/books text files. OUT/planted.json lists their odd records, each with the expected
-result. OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github, OUT/arxiv and OUT/odd have lists of
-their own. The same Python version gives the same bytes.
+OUT/web contains WARC files, and OUT/books contains text files. OUT/planted.json lists their planted records. A planted
+record has a description and an expected result, which tests compare with the result of the pipeline. Other files
+OUT/planted-*.json list the planted records of OUT/wet, OUT/wiki, OUT/wikipedia, OUT/stackexchange, OUT/c4, OUT/github,
+OUT/arxiv and OUT/odd. The same Python version always writes the same bytes.
 """
 
 import argparse
@@ -38,7 +39,9 @@ ERROR_PAGE = """<!DOCTYPE html>
 def make(out: Path, small: bool = False) -> None:
     """Write the whole sample below `out`.
 
-    It has about 1,100 pages of documentation in eight files, or 40 pages in two files if `small`.
+    Args:
+        out: The folder to write.
+        small: False writes about 1,100 pages of documentation in eight files. True writes 40 pages in two files.
     """
     web = out / "web"
     web.mkdir(parents=True, exist_ok=True)
@@ -75,19 +78,19 @@ def make(out: Path, small: bool = False) -> None:
 
 
 def encyclopaedia(entries: list[gazetteer.Entry]) -> list[wiki.Page]:
-    """Return a third of the entries as articles that cite nothing; none of them is in the posts."""
+    """Return wiki articles without citations from a third of the entries. The posts use other entries."""
     return list(wiki.articles(entries[60::3], []))
 
 
 def row(file: str, item: Planted) -> dict[str, str]:
-    """Return a planted record as an entry of a planted list."""
+    """Return a planted record as an entry of planted.json."""
     return {
         "file": file, "url": item.record.url, "record": item.record.kind, "what": item.what, "expect": item.expect,
     }  # fmt: skip
 
 
 def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, str]]:
-    """Write the books; return for each file name its description and the expected result."""
+    """Write the books. Return their entries for planted.json by file name."""
     folder.mkdir(parents=True, exist_ok=True)
     text = {name: (BOOKS / f"{name}.txt").read_text("utf-8") for name in (STORY, ESSAY, FRENCH)}
     edition = second_edition(text[ESSAY])
@@ -117,7 +120,7 @@ def books(folder: Path, entries: list[gazetteer.Entry]) -> dict[str, dict[str, s
 
 
 def second_edition(text: str) -> str:
-    """Return a revised edition of the essay: a few sentences are changed."""
+    """Return a second edition of the essay, in which nine sentences differ."""
     changes = {
         "It would be pleasant to believe": "One would like to believe", 
         "They had not been made to record speech.": "Nobody had made them to record speech.",
@@ -133,7 +136,7 @@ def second_edition(text: str) -> str:
 
 
 def anthology() -> str:
-    """Return every ninth web page as one book, a chapter per page."""
+    """Return a book with one chapter for every ninth English article."""
     chapters = [f"{a.title.upper()}\n\n" + "\n\n".join(a.paragraphs) for a in read("en")[::9]]
     return "A PAGE A DAY\n\nShort pieces for every season\n\n" + "\n\n\n".join(chapters) + "\n"
 

@@ -1,8 +1,8 @@
-"""The manual of a library that does not exist, as web pages: the small sample's documentation.
+"""Generate the manual of a library that does not exist, as web pages. It is the documentation in the small sample.
 
-Its chapters and modules are generated from sentence patterns, as the gazetteer's articles are, so they are the same
-with every Python version. `manual/*.txt` holds one kind of chapter per file; `manual/library/` the sentences about
-modules and functions.
+Chapters and modules are generated from sentence patterns, like the articles of the gazetteer, so they are the same with
+every Python version. Each file in `manual/*.txt` has the patterns of one kind of chapter. `manual/library/` has the
+patterns of sentences about modules and functions.
 """
 
 import random
@@ -16,12 +16,13 @@ from prose import Block
 from pydoc_pages import SITE, Section, make_pages
 
 MANUAL = Path(__file__).parent / "manual"
-ROW = re.compile(r"\brow(s?)\b")  # the object of a function in the patterns; each module has its own name for it
+# The word for the data of a function in the patterns. Each module replaces it by another word.
+ROW = re.compile(r"\brow(s?)\b")
 CHAPTERS, MODULES, BUILTIN, FUNCTIONS = 84, 44, 14, 6
 
 
 def pages() -> list[tuple[str, str]]:
-    """Return (URL, HTML) of every page, sorted by URL."""
+    """Return (URL, HTML) of all pages, sorted by URL."""
     out = dict[str, str]()
     for number in range(CHAPTERS):
         out.update(chapter(number))
@@ -32,12 +33,12 @@ def pages() -> list[tuple[str, str]]:
 
 
 def choose_evenly(every: list[tuple[str, str]], limit: int) -> list[tuple[str, str]]:
-    """Return at most `limit` of the pages, evenly spaced."""
+    """Return at most `limit` pages at even distances in the list."""
     return every[:: max(1, len(every) // limit)][:limit]
 
 
 def chapter(number: int) -> Iterator[tuple[str, str]]:
-    """Yield a chapter's pages: whole sentences under a few headings."""
+    """Yield (URL, HTML) of the pages of a chapter, which has sentences under a few headings."""
     files = sorted(MANUAL.glob("*.txt"))
     chance, known = random.Random(f"manual {number}"), dict[str, str]()
     title_pattern, *parts = files[number % len(files)].read_text("utf-8").strip().split("\n\n")
@@ -51,11 +52,11 @@ def chapter(number: int) -> Iterator[tuple[str, str]]:
 
 
 def module(kind: str, number: int) -> Iterator[tuple[str, str]]:
-    """Yield a module's pages: its purpose, and some functions with their signatures."""
+    """Yield (URL, HTML) of the pages of a module: an introduction, and some functions with signatures."""
     chance, known = random.Random(f"{kind} {number}"), dict[str, str]()
     name = gazetteer.fill_pattern("$parta", chance, known).replace(" ", "_") + f"{number}"
     introduction = (MANUAL / "library/modules.txt").read_text("utf-8").splitlines()
-    half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # wiki and crawls use different halves of the sentences
+    half = is_for_wiki(f"{SITE}/{kind}/{name}.html")  # The wiki and the crawls use different halves.
     chosen = chance.sample(introduction[half::2], 4)
     item = gazetteer.fill_pattern("$item", chance, known)
 

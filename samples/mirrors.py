@@ -1,8 +1,8 @@
 """Write pages of sites that mirror pages of the sample: `python samples/mirrors.py SAMPLES OUT`.
 
-Every fourth page of the WET files, and every fourth row of C4, is on four mirrors, each time below a menu of the
-titles of many pages. This is the planted fault of docs/ablation.md: with a recipe that removes neither
-duplicate lines nor duplicate pages, a model reads mostly menus.
+About one in four pages of the WET files, and one in four rows of C4, is on four mirror sites. Each mirrored page begins
+with a menu of the titles of many pages. This is the planted fault of docs/ablation.md: if a recipe removes neither
+duplicate lines nor duplicate pages, most of the training text is menus.
 """
 
 import gzip
@@ -26,7 +26,7 @@ Pages = dict[str, str]  # texts by URL
 
 
 def main(samples: Path, out: Path) -> None:
-    """Write the mirrors of both sources."""
+    """Write the mirrors of the WET files and of C4."""
     crawled = mirror_pages(dict(page for path in sorted((samples / "wet").rglob("*.gz")) for page in read_wet(path)))
     records = [conversion(Text(url, text, "eng", (0,)), CRAWLS[0]) for url, text in crawled.items()]
     write(out / "wet/mirrors.warc.wet.gz", [warcinfo(CRAWLS[0], 0), *records])
@@ -36,7 +36,7 @@ def main(samples: Path, out: Path) -> None:
 
 
 def mirror_pages(pages: Pages) -> Pages:
-    """Return the mirrors of every fourth page."""
+    """Return the pages of the mirror sites. About one in four pages is mirrored, chosen by a hash of the URL."""
     titles = [text.split("\n")[0][:TITLE_CHARACTERS].strip() for _, text in sorted(pages.items())]
     menu = "\n".join(titles[:: -(-len(titles) // MENU_TITLES)])
     chosen = {url: text for url, text in sorted(pages.items()) if zlib.crc32(url.encode()) % MIRRORED == 0}
@@ -48,7 +48,7 @@ def mirror_pages(pages: Pages) -> Pages:
 
 
 def read_wet(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (URL, text) of the records of one of our own WET files."""
+    """Yield (URL, text) of the records of a WET file of the sample."""
     data, place = gzip.decompress(path.read_bytes()), 0
     while found := RECORD.search(data, place):
         place = found.end() + int(found[2])
@@ -56,7 +56,7 @@ def read_wet(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (URL, text) of the rows of one of our own files of C4 that are not planted with an error."""
+    """Yield (URL, text) of the valid rows of a C4 file of the sample."""
     for line in gzip.decompress(path.read_bytes()).splitlines():
         try:
             row = json.loads(line)
@@ -66,7 +66,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def write(path: Path, members: list[bytes]) -> None:
-    """Write gzip members to a file."""
+    """Compress each part as a gzip member and write all members to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(map(gzipped, members)))
 

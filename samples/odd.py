@@ -1,4 +1,4 @@
-"""The folder odd/, which the demo does not read: an ARC file, and kinds of records that a reader must tell apart."""
+"""Write the folder odd/, which the demo does not read: an ARC file, and records that need different treatment."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from warc import Record, http_block, other, response, write
 from web_pages import Article, Planted, notebook, weekly
 
 SITE = "https://odd.example/more"
-# Pages for blocklist.txt: (URL, description, expected result).
+# Pages that test blocklist.txt: (URL, description, expected result).
 BLOCKED = (
     ("https://casino.example/welcome.html", "a domain on the list", "blocked-url"),
     ("http://tables.casino.example:8080/rules?lang=en", "below a domain on the list", "blocked-url"),
@@ -26,12 +26,12 @@ BLOCKED = (
 
 
 def article(entry: Entry) -> Article:
-    """Return an entry of the gazetteer as an HTML page."""
+    """Return an entry of the gazetteer as the article of a web page."""
     return Article("", entry.title, tuple(text for _, section in entry.sections for text in section))
 
 
 def blocked(entries: list[Entry]) -> list[tuple[Planted, str]]:
-    """Return (planted page, HTML) for every case of the blocklist."""
+    """Return (planted page, HTML) for each case in BLOCKED."""
     pages = [notebook(article(entry)) for entry in entries[: len(BLOCKED)]]
     return [
         (Planted(response(url, page), what, expect), page)
@@ -40,7 +40,7 @@ def blocked(entries: list[Entry]) -> list[tuple[Planted, str]]:
 
 
 def records(entries: list[Entry]) -> Iterator[Planted]:
-    """Yield the records of a WARC file, each about one entry of the gazetteer."""
+    """Yield the planted records of a WARC file. Their pages are entries of the gazetteer."""
     pages = [notebook(article(entry)) for entry in entries]
     yield Planted(other(f"{SITE}/resource", pages[0].encode(), "resource", "text/html"), "a resource of HTML", "kept")
     picture = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00;"
@@ -64,7 +64,7 @@ def records(entries: list[Entry]) -> Iterator[Planted]:
 
 
 def arc(file: Path, entries: list[Entry]) -> list[Planted]:
-    """Write an ARC file of version 1 (Burner and Kahle 1996), one gzip member per record; return the planted items."""
+    """Write an ARC file of version 1 (Burner and Kahle 1996) with one gzip member per record; return its records."""
     pages = [article(entry) for entry in entries]
     planted = [
         Planted(Record("http://arc.example/first.html", notebook(pages[0]).encode()), "a page in an ARC file", "kept"),
@@ -101,7 +101,7 @@ def arc_member(url: str, kind: str, block: bytes) -> bytes:
 
 
 def odd(out: Path, entries: list[Entry]) -> dict[str, list[Planted]]:
-    """Write the folder from 20 entries of the gazetteer; return the planted records by file."""
+    """Write the folder, using 20 entries of the gazetteer. Return the planted records by file."""
     mixed = [*records(entries[:5]), *(item for item, _ in blocked(entries[8:18]))]
     write(out / "odd/records.warc.gz", (item.record for item in mixed))
     return {"odd/records.warc.gz": mixed, "odd/pages.arc.gz": arc(out / "odd/pages.arc.gz", entries[5:8])}

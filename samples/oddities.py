@@ -1,4 +1,4 @@
-"""Records that are not pages, and hostile pages: the kinds that occur in a crawl, and some that occur only here."""
+"""Make records that are not pages, and hostile pages. Most kinds occur in real crawls; some occur only here."""
 
 import zlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ ODD = "https://odd.example"
 
 
 def other_records(articles: list[Article]) -> Iterator[Planted]:
-    """Yield records that are not pages: requests, metadata, revisits, dns, conversions, resources."""
+    """Yield records that are not web pages: requests, metadata, revisits, DNS, conversions, resources."""
     url = f"{ALMANAC}/en/{articles[0].slug}.html"
     ask = (("Host", "www.almanac.example"), ("User-Agent", "samples/1.0"))
     yield Planted(Record(url, b"", "request", headers=ask), "request", "request-record")
@@ -35,7 +35,7 @@ def other_records(articles: list[Article]) -> Iterator[Planted]:
 
 
 def other_answers() -> Iterator[Planted]:
-    """Yield answers that hold no page: errors, redirects, other content types, empty bodies."""
+    """Yield responses without a page: errors, redirects, other content types, empty bodies."""
     for status in ("301 Moved Permanently", "302 Found", "404 Not Found", "500 Internal Server Error", "503 Busy"):
         body = f"<html><title>{status}</title><body><h1>{status}</h1><p>The server said {status}.</p></body></html>"
         url = f"{ODD}/status/{status[:3]}"
@@ -97,7 +97,7 @@ def hostile(articles: list[Article]) -> Iterator[Planted]:
 
 
 def bomb() -> bytes:
-    """Return a gzip member of 64 MiB of spaces."""
+    """Return a gzip member that decompresses to 64 MiB of spaces."""
     size, checksum = 1 << 26, 0
     for _ in range(64):
         checksum = zlib.crc32(b" " * (size // 64), checksum)

@@ -1,7 +1,7 @@
-"""A month of arXiv's bulk archive, filled with our own papers: OUT/arXiv_src_2401_001.tar, and one paper on its own.
+"""Write papers in the formats of arXiv: a monthly tar, OUT/arXiv_src_2401_001.tar, and a file of a single paper.
 
-OUT/../planted-papers.json describes each member and the expected result. The papers in papers/ were written for this
-project.
+OUT/../planted-papers.json describes each member of the tar and the expected result. The papers in papers/ were written
+for this project.
 """
 
 import io
@@ -15,7 +15,7 @@ MONTH = "arXiv_src_2401_001.tar"
 
 
 def make(out: Path) -> list[dict[str, str]]:
-    """Write the files below `out`; return what is planted in them."""
+    """Write the files below `out` and return the entries of planted-papers.json."""
     out.mkdir(parents=True, exist_ok=True)
     grid = gzipped(tar({**read("grid"), "._main.tex": b"\0\5\x16\7", "figure.eps": b"%!PS-Adobe-3.0 EPSF\n" * 200}))
     letter = read("loaves")["letter.tex"].decode().encode("latin-1")
@@ -46,13 +46,13 @@ def make(out: Path) -> list[dict[str, str]]:
 
 
 def read(name: str) -> dict[str, bytes]:
-    """Return the files of a paper, by path."""
+    """Return the TeX files of a paper by path."""
     files = sorted(path for path in (PAPERS / name).rglob("*.tex"))
     return {path.relative_to(PAPERS / name).as_posix(): path.read_bytes() for path in files}
 
 
 def tar(files: dict[str, bytes]) -> bytes:
-    """Return a tar archive of files and folders (names that end in /), without owners and dates."""
+    """Return a tar archive of files and folders, without owners and dates. Names of folders end in `/`."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, data in files.items():

@@ -1,8 +1,9 @@
-"""Lines that are equal or similar in several pages of the WET files, with the expected result of CCNet's rule.
+"""Define lines that are equal or similar in several pages of the WET files, and the expected result of CCNet's rule.
 
-A line is a duplicate if its normalised form was seen before: outer white space removed, lower case, every digit a 0,
-some Unicode punctuation and control characters removed (cc_net/text_normalizer.py, normalize_for_dedup). ASCII
-punctuation and accents count. A line that is repeated only in its own page stays once (cc_net/dedup.py, finalize_doc).
+A line is a duplicate if its normalised form occurred before. Normalisation removes white space at both ends, converts
+to lower case, replaces every digit by 0, and removes some Unicode punctuation and control characters
+(cc_net/text_normalizer.py, normalize_for_dedup). ASCII punctuation and accents stay. A line that is repeated only
+within one page is kept once (cc_net/dedup.py, finalize_doc).
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ SITE = "https://lines.example"
 
 @dataclass(frozen=True)
 class Group:
-    """Copies of one line as (page, line), and how many of them stay, by scope and by what is kept.
+    """A group of copies of one line.
 
-    The scopes are `dump` and `all`, each with `none` or `first` kept. Pages are named by crawl and number: a0 to a7 are
-    in the first crawl, b0 to b7 in the second.
+    Attributes:
+        what: A description.
+        copies: (page, line) of each copy. Names of pages begin with a in the first crawl and with b in the second.
+        left: The number of copies that stay with four settings of the rule (scope, keep): (dump, none), (dump, first),
+            (all, none) and (all, first).
     """
 
     what: str
@@ -25,13 +29,17 @@ class Group:
     left: tuple[int, int, int, int]
 
     def row(self, files: dict[str, str]) -> dict[str, object]:
-        """Return the group as an entry of planted-lines.json; `files` gives the file of each URL."""
+        """Return the group as an entry of planted-lines.json.
+
+        Args:
+            files: The WET file of each URL.
+        """
         copies = [{"file": files[url(page)], "url": url(page), "line": line} for page, line in self.copies]
         return {"what": self.what, "copies": copies, "left": left(self.left)}
 
 
 def left(numbers: tuple[int, int, int, int]) -> dict[str, dict[str, int]]:
-    """Return the number of lines that stay, by scope and by what is kept."""
+    """Return the numbers of `Group.left` as nested dicts: {scope: {keep: number}}."""
     dump_none, dump_first, all_none, all_first = numbers
     return {"dump": {"none": dump_none, "first": dump_first}, "all": {"none": all_none, "first": all_first}}
 
@@ -42,7 +50,7 @@ def url(page: str) -> str:
 
 
 def on(pages: str, line: str) -> tuple[tuple[str, str], ...]:
-    """Return the same line for each of several pages."""
+    """Return (page, line) of one line on several pages, whose names are separated by spaces."""
     return tuple((page, line) for page in pages.split())
 
 
@@ -89,8 +97,8 @@ GROUPS = (
     Group("only ASCII punctuation differs", (("b4", "Corrections, please."), ("b5", "Corrections please!")), STAY),
     Group("only an accent differs", (("b4", "The café is open"), ("b5", "The cafe is open")), STAY),
 )  # fmt: skip
-# Pages without a line of their own: (description, page, page, how many of the two stay). The others are dropped as
-# only-duplicate-lines.
+# Pairs of pages with the same lines: (description, page, page, number of the two pages that stay, as in `Group.left`).
+# The other pages are dropped with the reason only-duplicate-lines.
 TWINS = (
     ("the same lines in another order, in one crawl", "a6", "a7", GONE),
     ("the same page in both crawls, under two addresses", "b6", "a8", (2, 2, 0, 1)),
@@ -98,7 +106,7 @@ TWINS = (
 
 
 def pages(entries: list[Entry]) -> list[tuple[str, str]]:
-    """Return (page, text) of every planted page: an entry of the gazetteer with planted lines between its own."""
+    """Return (page, text) of all planted pages. A page is an entry of the gazetteer with planted lines inserted."""
     names = [f"{crawl}{number}" for crawl in "ab" for number in range(6)] + [first for _, first, _, _ in TWINS]
     text = dict[str, list[str]]()
     for name, entry in zip(names, entries, strict=False):
@@ -114,7 +122,9 @@ def pages(entries: list[Entry]) -> list[tuple[str, str]]:
 def rows(files: dict[str, str], recrawled: list[str]) -> dict[str, object]:
     """Return the contents of planted-lines.json.
 
-    `recrawled` holds the addresses of pages that are in both crawls, unchanged.
+    Args:
+        files: The WET file of each URL.
+        recrawled: The URLs of pages that are unchanged in both crawls.
     """
     twins = [(what, [url(first), url(second)], numbers) for what, first, second, numbers in TWINS]
     twins += [("the same address in both crawls", [address, address], (2, 2, 0, 1)) for address in recrawled]

@@ -1,7 +1,7 @@
-"""Tables of posts in the format of Stack Exchange's dumps, for three sites: code, invented places, and a meta site.
+"""Write tables of posts in the format of Stack Exchange's dumps, for three sites: code, invented places, a meta site.
 
-Questions about places ask for facts of the gazetteer; the code was written for this project. OUT/planted-posts.json
-lists the odd rows of the tables and the expected results.
+The answers about places are paragraphs of the gazetteer. The posts about code were written for this project.
+planted-posts.json lists the planted rows of the tables and the expected results.
 """
 
 import html
@@ -67,14 +67,27 @@ CODE = (
 
 @dataclass
 class Table:
-    """Posts.xml while it is built: its rows, and for each planted row a description and the expected result."""
+    """A file Posts.xml that is being built.
+
+    Attributes:
+        site: The host of the site.
+        rows: The lines of XML.
+        planted: For each planted row, its entry in planted-posts.json.
+    """
 
     site: str
     rows: list[str] = field(default_factory=list)
     planted: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, kind: int, expect: str = "", what: str = "", **attributes: object) -> int:
-        """Write a row and return its id."""
+        """Add a row and return its id.
+
+        Args:
+            kind: The PostTypeId.
+            expect: The expected result of a planted row, else "".
+            what: The description of a planted row.
+            **attributes: The attributes of the row.
+        """
         number = len(self.rows) + 1
         day = 1 + number * 37 % 28
         date = f"{2010 + number * 7 % 12}-{1 + number % 12:02}-{day:02}T{number % 24:02}:{number % 60:02}:00.000"
@@ -87,14 +100,14 @@ class Table:
         return number
 
     def write(self, path: Path) -> None:
-        """Write the table, gzipped if its name ends in .gz."""
+        """Write the table. It is gzipped if the name of the file ends in .gz."""
         path.parent.mkdir(parents=True, exist_ok=True)
         data = (HEAD + "".join(self.rows) + TAIL).encode()
         path.write_bytes(gzipped(data) if path.suffix == ".gz" else data)
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
-    """Write the tables below `out`; return what is planted in them."""
+    """Write the tables below `out` and return the entries of planted-posts.json."""
     tables = {
         "code.example-Posts.xml.gz": code(),
         "places.example/Posts.xml": places(entries),
@@ -106,7 +119,7 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def code() -> Table:
-    """Return a site with questions about code.
+    """Return the table of a site about code.
 
     Each answer comes before its question, which never happens in a real dump.
     """
@@ -121,7 +134,7 @@ def code() -> Table:
 
 
 def places(entries: list[Entry]) -> Table:
-    """Return a site with questions about the gazetteer's entries, and odd rows."""
+    """Return the table of a site about the gazetteer's entries, with planted rows."""
     table = Table("places.example")
     for number, entry in enumerate(entries):
         title, body = ASK[number % len(ASK)]
@@ -146,7 +159,7 @@ def places(entries: list[Entry]) -> Table:
 
 
 def meta() -> Table:
-    """Return the meta site of another site."""
+    """Return the table of a meta site."""
     table = Table("meta.places.example")
     question = table.add(1, "meta-site", "a meta site", Title="May we ask about bridges?", Body="<p>May we?</p>")
     table.add(2, "meta-site", "a meta site", ParentId=question, Body="<p>You may.</p>", Score=3)

@@ -1,4 +1,4 @@
-"""Plain text to clean HTML: separate prose from code, and put a page around them."""
+"""Convert plain text to clean HTML: separate prose from code, and make a page of them."""
 
 import html
 import re
@@ -12,14 +12,22 @@ ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 
 @dataclass(frozen=True)
 class Block:
-    """One element of a page: `tag` is h2, p, li or pre; `text` is not yet escaped."""
+    """An element of a page.
+
+    Attributes:
+        tag: The HTML tag: h2, p, li or pre.
+        text: The text, not yet escaped.
+    """
 
     tag: str
     text: str
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Split a docstring, a comment or a reference text into re-flowed paragraphs, list items, headings and code."""
+    """Split a docstring, a comment or a reference text into paragraphs, list items, headings and code.
+
+    Each paragraph and list item becomes one line.
+    """
     for part in re.split(r"\n[ \t]*\n", ADDRESS.sub("an address", text.expandtabs())):
         lines = [line.rstrip() for line in part.strip("\n").split("\n")]
         if not any(lines):
@@ -32,7 +40,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def items(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Split a paragraph's lines before each list item; yield ("p" or "li", lines)."""
+    """Split the lines of a paragraph before each list item. Yield (tag, lines); the tag is "p" or "li"."""
     tag, item = "p", list[str]()
     for line in lines:
         mark = LIST_ITEM.match(line)
@@ -47,7 +55,7 @@ def items(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_prose(lines: list[str]) -> bool:
-    """Return True if the lines are sentences: enough words, mostly letters, no prompt, no column of code or table."""
+    """Return True if lines are sentences: at least 5 words, mostly letters, no prompt, no columns of code or tables."""
     text = " ".join(" ".join(lines).split())
     if len(text.split()) < 5 or any(line.lstrip().startswith((">>>", "...", "|", "+-")) for line in lines):
         return False
@@ -58,9 +66,9 @@ def is_prose(lines: list[str]) -> bool:
 
 
 def prose(tag: str, lines: list[str]) -> Iterator[Block]:
-    """Yield the blocks of a paragraph, each in one line.
+    """Yield the blocks of a paragraph, each as one line.
 
-    A last part without an end mark ("For example:") becomes a block of its own.
+    If the last sentence does not end with a mark such as a full stop ("For example:"), it becomes a separate block.
     """
     text = strip_marks(" ".join(" ".join(lines).split()))
     if text[-1] in '.!?"':
@@ -75,13 +83,13 @@ def prose(tag: str, lines: list[str]) -> Iterator[Block]:
 
 
 def strip_marks(text: str) -> str:
-    """Return the text without reStructuredText's marks of emphasis and literals."""
+    """Return the text without reStructuredText's markup of emphasis and literals."""
     text = re.sub(r"``([^`]*)``|:[a-z:]+:`([^`]*)`|`([^`']*)['`]", lambda m: m[1] or m[2] or m[3] or "", text)
     return re.sub(r"(?<![\w*])\*{1,2}([\w.]+)\*{1,2}(?![\w*])", r"\1", text).strip()
 
 
 def body(parts: Iterable[Block]) -> str:
-    """Return the blocks as HTML, with neighbouring list items in one list."""
+    """Return the blocks as HTML. Consecutive list items are put into one list."""
     out, in_list = list[str](), False
     for part in parts:
         if in_list != (part.tag == "li"):
@@ -92,7 +100,16 @@ def body(parts: Iterable[Block]) -> str:
 
 
 def page(title: str, content: str, *, language: str = "en", head: str = "", before: str = "", after: str = "") -> str:
-    """Return a whole HTML page: `content` in an article between a site's `before` and `after`, `head` in its head."""
+    """Return an HTML page.
+
+    Args:
+        title: The title and heading.
+        content: The HTML of the article.
+        language: The value of the attribute `lang`.
+        head: HTML for the element `head`, before the title.
+        before: HTML before the element `main`, such as the site's menu.
+        after: HTML after the element `main`, such as the site's footer.
+    """
     name = html.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="{language}">\n<head>\n{head}<title>{name}</title>\n</head>\n<body>\n{before}'

@@ -1,9 +1,9 @@
-"""The running Python's own documentation as web pages: docstrings, the language reference, and longer comments.
+"""Make web pages of the running Python's documentation: docstrings, the language reference, and longer comments.
 
 The documented modules are a fixed list of files of the standard library, so other installed packages have no effect.
-Files are parsed and never imported: no code runs, and no path or address of this machine can get into a page. The few
-compiled modules are part of every interpreter, so no file can replace them; their docstrings are the same in all builds
-of a version.
+Files are parsed and never imported. So no code runs, and pages contain no path or memory address of this machine. Only
+a few compiled modules are imported. They are part of every interpreter, so no file can replace them, and their
+docstrings are the same in all builds of a version.
 """
 
 import ast
@@ -19,7 +19,7 @@ from pathlib import Path
 from prose import Block, blocks, body, page
 
 SITE = "https://docs.example.org/python"
-# Files of the standard library that every Python from 3.11 to 3.14 has, those of Linux distributions included.
+# The list of files of the standard library that exist in every Python from 3.11 to 3.14, also in Linux distributions.
 MODULES = Path(__file__).parent / "modules.txt"
 TOPICS = "pydoc_data/topics.py"
 COMPILED = ("_collections", "_functools", "_operator", "_weakref", "builtins", "gc", "itertools", "marshal")
@@ -36,19 +36,19 @@ AFTER = """<footer><p>This site uses cookies to remember which version of the ma
 
 @dataclass
 class Section:
-    """A heading with its blocks."""
+    """A heading and the blocks below it."""
 
     heading: str
     content: list[Block] = field(default_factory=list)
 
 
 def pages() -> list[tuple[str, str]]:
-    """Return (URL, HTML) of every page, sorted by URL."""
+    """Return (URL, HTML) of all pages, sorted by URL."""
     return sorted(dict([*topic_pages(), *module_pages(), *builtin_pages()]).items())
 
 
 def topic_pages() -> Iterator[tuple[str, str]]:
-    """Yield the pages of the language reference behind `help("topics")`, read from its file."""
+    """Yield the pages of the language reference, the texts of `help("topics")`. They are read from a Python file."""
     for node in ast.parse(source_of(TOPICS)).body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for name, text in ast.literal_eval(node.value).items():
@@ -56,7 +56,7 @@ def topic_pages() -> Iterator[tuple[str, str]]:
 
 
 def module_pages() -> Iterator[tuple[str, str]]:
-    """Yield pages with the docstrings and longer comments of the listed files."""
+    """Yield pages with the docstrings and longer comments of the files listed in `MODULES`."""
     for file in MODULES.read_text("utf-8").splitlines():
         source = source_of(file)
         name = file.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -65,7 +65,7 @@ def module_pages() -> Iterator[tuple[str, str]]:
 
 
 def source_of(file: str) -> str:
-    """Return the text of a file of the standard library, or an empty text if this Python does not have the file."""
+    """Return the text of a file of the standard library, or "" if this Python does not have the file."""
     path = Path(sysconfig.get_path("stdlib"), file)
     return path.read_text("utf-8") if path.is_file() else ""
 
@@ -76,7 +76,7 @@ def builtin_pages() -> Iterator[tuple[str, str]]:
         module = importlib.import_module(name)
         sections = list[Section]()
         for key, thing in sorted(vars(module).items()):
-            if key.startswith("_") or key == "WindowsError":  # Windows has one more name for OSError
+            if key.startswith("_") or key == "WindowsError":  # WindowsError is another name of OSError.
                 continue
             if not isinstance(thing, type) and not inspect.isbuiltin(thing):
                 continue
@@ -109,7 +109,7 @@ def docstrings(tree: ast.Module, name: str) -> Iterator[Section]:
 
 
 def comments(source: str) -> list[Block]:
-    """Return the paragraphs of a file's comments that are whole sentences, without licences and reminders."""
+    """Return the paragraphs of comments that are complete sentences, except licences and notes such as TODO."""
     out = list[Block]()
     for lines in re.findall(r"(?:^[ \t]*#.*\n)+", source, re.MULTILINE):
         text = "\n".join(line.strip().lstrip("#") for line in lines.splitlines())
@@ -120,7 +120,7 @@ def comments(source: str) -> list[Block]:
 
 
 def split_sections(text: str) -> Iterator[Section]:
-    """Yield the text as sections, split at its headings."""
+    """Split a text at its headings and yield the sections."""
     section = Section("")
     for block in blocks(text):
         if block.tag == "h2":
@@ -132,10 +132,10 @@ def split_sections(text: str) -> Iterator[Section]:
 
 
 def make_pages(path: str, title: str, sections: Iterable[Section]) -> Iterator[tuple[str, str]]:
-    """Yield pages of sections, each paragraph once; pages of fewer than 200 characters are left out.
+    """Yield (URL, HTML) of pages with the given sections. A text that repeats is only on the first page that has it.
 
-    C4 drops every page with a curly bracket, which would remove most pages. So curly
-    brackets are kept in only one document in four.
+    Pages with fewer than 200 characters are left out. C4 drops every page with a curly bracket, which would remove most
+    pages. Therefore blocks with curly brackets are kept in only one document in four.
     """
     curly, seen = zlib.crc32(path.encode()) % 4 == 0, set[str]()
     parts, size = [list[Block]()], 0
@@ -152,7 +152,13 @@ def make_pages(path: str, title: str, sections: Iterable[Section]) -> Iterator[t
 
 
 def pieces(section: Section, curly: bool, seen: set[str]) -> Iterator[Block]:
-    """Yield the section's heading and blocks, without blocks that are already on this document's pages."""
+    """Yield the heading and the blocks of a section.
+
+    Args:
+        section: The section.
+        curly: False leaves out blocks with curly brackets.
+        seen: The texts that are already on the pages of this document. They are left out; new texts are added.
+    """
     if section.heading:
         yield Block("h2", section.heading)
     for block in section.content:

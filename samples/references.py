@@ -1,4 +1,4 @@
-"""Citations of the sample Wikipedia: forms of <ref>, and addresses that differ a little from those of the crawl."""
+"""Make citations for the sample Wikipedia: several forms of <ref>, and URLs that differ slightly from crawled URLs."""
 
 import zlib
 from collections.abc import Callable
@@ -8,29 +8,30 @@ ARCHIVE = "https://web.archive.org/web/20190715120000"
 
 
 def other_scheme(url: str) -> str:
-    """Return the address with the other of http and https."""
+    """Return a URL in which http is replaced by https, or https by http."""
     scheme, rest = url.split("://", 1)
     return f"{'http' if scheme == 'https' else 'https'}://{rest}"
 
 
 def other_www(url: str) -> str:
-    """Return the address with `www.` added, or removed if it is there."""
+    """Return a URL with `www.` added to its host, or removed if the host begins with it."""
     scheme, rest = url.split("://", 1)
     return f"{scheme}://{rest.removeprefix('www.') if rest.startswith('www.') else 'www.' + rest}"
 
 
 def other_case(url: str) -> str:
-    """Return the address with its host in capitals."""
+    """Return a URL in which each part of the host begins with a capital letter."""
     scheme, rest = url.split("://", 1)
     host, path = rest.split("/", 1)
     return f"{scheme}://{host.title()}/{path}"
 
 
 def site(url: str) -> str:
-    """Return the host of an address without `www.`."""
+    """Return the host of a URL."""
     return url.split("://", 1)[1].split("/", 1)[0]
 
 
+# Variants of a URL: (description, function from the crawled URL to the cited URL).
 ADDRESSES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("as crawled", lambda url: url),
     ("other scheme", other_scheme),
@@ -40,6 +41,7 @@ ADDRESSES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("fragment", lambda url: f"{url}#top"),
     ("capitals in the host", other_case),
 )  # fmt: skip
+# Forms of a citation: (description, function from URL, title and name of the reference to wikitext).
 FORMS: tuple[tuple[str, Callable[[str, str, str], str]], ...] = (
     ("plain", lambda url, title, name: f"<ref>{url}</ref>"),
     ("bracketed, named", lambda url, title, name: f'<ref name="{name}">[{url} {title}], {site(url)}.</ref>'),
@@ -62,7 +64,7 @@ FORMS: tuple[tuple[str, Callable[[str, str, str], str]], ...] = (
     ("only the archived copy", lambda url, title, name: f"<ref>[{ARCHIVE}/{url} {title}]</ref>"),
     ("capitals in the tag", lambda url, title, name: f"<REF NAME='{name}' >''{title}'', [{url}] (2023)</REF >"),
 )  # fmt: skip
-# Addresses that are in no crawl.
+# URLs that are in no crawl.
 UNCRAWLED = (
     "https://lost.example/papers/{}.pdf", "http://www.county-record-office.example/deeds?box={}&leaf=2",
     "https://press.example/2011/{}/", "https://doi.org/10.5555/sample.{}",
@@ -71,7 +73,15 @@ UNCRAWLED = (
 
 @dataclass(frozen=True)
 class Reference:
-    """A citation: the address in the crawl (empty if it is in no crawl), the cited address, and the <ref> itself."""
+    """A citation.
+
+    Attributes:
+        url: The URL in the crawl, or "" if it is in no crawl.
+        cited: The URL in the citation.
+        address: The description of the variant of the URL.
+        form: The description of the form of the citation.
+        text: The wikitext of the citation.
+    """
 
     url: str
     cited: str
@@ -81,14 +91,14 @@ class Reference:
 
 
 def cites_topic(url: str) -> bool:
-    """Return True for nine in ten pages of the language reference, so that some good pages are never cited."""
+    """Return True for nine in ten pages of the language reference. The other pages are good, but never cited."""
     return zlib.crc32(url.encode()) % 10 != 0
 
 
 def references(pages: list[tuple[str, str]]) -> list[Reference]:
-    """Return a citation of each page (URL, title), in alternating forms of <ref> and of addresses.
+    """Return a citation of each page (URL, title). Forms of <ref> and variants of the URL alternate.
 
-    Every seventh citation is followed by a citation of an address that is in no crawl.
+    After every seventh citation comes a citation of a URL that is in no crawl.
     """
     out = list[Reference]()
     for number, (url, title) in enumerate(pages):
@@ -101,7 +111,7 @@ def references(pages: list[tuple[str, str]]) -> list[Reference]:
 
 
 def reference(number: int, url: str, title: str) -> Reference:
-    """Return one citation in the form and address variant of its number."""
+    """Return the citation of a page. The number of the page determines the form and the variant of the URL."""
     address, change = ADDRESSES[(number + number // len(FORMS)) % len(ADDRESSES)]
     form, shape = FORMS[number % len(FORMS)]
     cited = change(url)
@@ -109,7 +119,13 @@ def reference(number: int, url: str, title: str) -> Reference:
 
 
 def rows(cited: list[Reference], in_wet: set[str], in_web: set[str]) -> list[dict[str, object]]:
-    """Return the contents of planted-references.json; `in_wet` and `in_web` hold the addresses of the pages there."""
+    """Return the citations as entries of planted-references.json.
+
+    Args:
+        cited: The citations.
+        in_wet: The URLs of the pages in wet/.
+        in_web: The URLs of the pages in web/.
+    """
     return [
         {
             "url": item.url, "cited": item.cited, "address": item.address, "form": item.form,

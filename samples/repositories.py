@@ -1,7 +1,8 @@
-"""Repositories of code for the source GitHub, and an export of BigQuery's tables of them.
+"""Write repositories of code for the source github, and an export of BigQuery's tables of GitHub.
 
-One repository holds programs in many languages, in an archive like those of GitHub; the others have odd files. All
-were written for this project. OUT/planted-repositories.json lists the odd files and the expected results.
+One repository has programs in many languages, in an archive like the archives that GitHub offers. The other
+repositories have planted files, which planted-repositories.json lists with the expected results. All files were written
+for this project.
 """
 
 import io
@@ -126,7 +127,11 @@ HARBOUR = {
 
 
 def make(out: Path, tables: Path) -> list[dict[str, Any]]:
-    """Write the repositories below `out` and the tables below `tables`; return what is planted in the repositories."""
+    """Write the repositories below `out` and the tables of BigQuery below `tables`.
+
+    Returns:
+        The entries of planted-repositories.json.
+    """
     out.mkdir(parents=True, exist_ok=True)
     keeper = {name: text for name, (text, _, _) in KEEPER.items()}
     (out / "keepers").mkdir(exist_ok=True)
@@ -153,7 +158,7 @@ def make(out: Path, tables: Path) -> list[dict[str, Any]]:
 
 
 def programs() -> dict[str, str]:
-    """Return the files below `code/` by path, and the licence."""
+    """Return the texts of the files below `code/` and of the licence, by path."""
     code = Path(__file__).parent / "code"
     paths = sorted(path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     texts = {path.relative_to(code).as_posix(): path.read_text("utf-8") for path in paths}
@@ -161,7 +166,7 @@ def programs() -> dict[str, str]:
 
 
 def make_tar(files: dict[str, str], folder: str) -> bytes:
-    """Return a tar like those of `git archive`, with two members that no tar should have."""
+    """Return a tar in the form that `git archive` writes, with two unsafe members: a path outside, a symbolic link."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": COMMIT}) as archive:
         entry = tarfile.TarInfo(folder.rstrip("/"))
@@ -180,7 +185,7 @@ def make_tar(files: dict[str, str], folder: str) -> bytes:
 
 
 def export(files: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """Return tables of three repositories that share their files, in the format of BigQuery's export."""
+    """Return tables of three repositories with the same files, in the format of BigQuery's export."""
     licences = {"keepers/keeper": "mit", "others/fork": "bsd-3-clause", "others/closed": "gpl-3.0"}
     rows = [
         {"repo_name": repository, "ref": "refs/heads/main", "path": path, "mode": "33188", "id": f"{number:040x}"}

@@ -1,6 +1,6 @@
-"""Rows in the format of C4's released files, and books in the formats of Project Gutenberg and EPUB; some rows are odd.
+"""Write rows in the format of C4's released files, and books in the formats of Project Gutenberg and EPUB.
 
-OUT/planted-rows.json describes each odd row and the expected result.
+planted-rows.json describes the planted rows and the expected results.
 """
 
 import json
@@ -62,7 +62,7 @@ PAGE = (
 
 
 def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
-    """Write the rows below `out`; return what is planted in them."""
+    """Write the rows below `out` and return the entries of planted-rows.json."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row(number, entry), ensure_ascii=number % 2 == 0) for number, entry in enumerate(entries)]
     odd = [
@@ -83,18 +83,18 @@ def make(out: Path, entries: list[Entry]) -> list[dict[str, Any]]:
 
 
 def row(number: int, entry: Entry) -> dict[str, str]:
-    """Return an article as a row."""
+    """Return an article of the gazetteer as a row of C4."""
     date = f"2019-04-{1 + number % 28:02}T{number % 24:02}:00:00Z"
     return {"text": text_of(entry), "timestamp": date, "url": f"https://gazetteer.example/{number}"}
 
 
 def text_of(entry: Entry) -> str:
-    """Return an article's paragraphs, one per line."""
+    """Return the paragraphs of an article, one per line."""
     return "\n".join(text for _, texts in entry.sections for text in texts)
 
 
 def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
-    """Return a book with the header and footer of Project Gutenberg."""
+    """Return a book with one chapter per article, and with a header and a footer like those of Project Gutenberg."""
     chapters = []
     for chapter, entry in enumerate(entries, 1):
         text = text_of(entry).replace("\n", "\n\n")
@@ -105,7 +105,7 @@ def gutenberg(entries: list[Entry], title: str, number: int) -> bytes:
 
 
 def epub(entries: list[Entry], title: str) -> bytes:
-    """Return a book as an EPUB with a chapter per article."""
+    """Return a book in the EPUB format with one chapter per article."""
     numbers = range(1, len(entries) + 1)
     items = "".join(f'<item id="c{n}" href="c{n}.xhtml" media-type="application/xhtml+xml"/>' for n in numbers)
     spine = "".join(f'<itemref idref="c{n}"/>' for n in numbers)

@@ -1,7 +1,7 @@
 """Score an exported model with lm-eval (extra `eval`) on the held-out text of its corpus: `score.py CORPUS EXPORTED`.
 
-Each question has two endings of a passage: the document's own, and the same words in reverse order. transformers also
-continues one passage.
+A question is the beginning of a passage with two endings: the ending in the document, and the same words in reverse
+order. The script also prints how the model continues one passage (with transformers).
 """
 
 import json
@@ -16,13 +16,14 @@ from manifests.manifest import load_manifest
 from manifests.shard import open_shard
 
 TASK = "endings"
-BEGINNING, ENDING = 24, 16  # words of a question's beginning and of each ending
-MOST = 100  # questions per source
-TOKENS = 200  # most tokens of a question: the demo's model sees 256, and a word of code may be long
+BEGINNING, ENDING = 24, 16  # words of the beginning, and of each ending
+MOST = 100  # largest number of questions per source
+# Largest number of tokens of a question. The demo's model has a context of 256 tokens, and words of code can be long.
+TOKENS = 200
 
 
 def questions(corpus: Path) -> list[dict[str, Any]]:
-    """Return questions from held-out documents: the beginning of a passage and two endings, the right one first."""
+    """Return questions from held-out documents. The first of the two endings is right."""
     pieces, found = tokenizer.load(corpus), []
     for source in load_manifest(corpus).sources.values():
         rows: list[dict[str, Any]] = []
@@ -41,7 +42,7 @@ def questions(corpus: Path) -> list[dict[str, Any]]:
 
 
 def score(model: Path, rows: list[dict[str, Any]]) -> float:
-    """Return the share of questions that lm-eval's adapter of transformers answers correctly; chance is a half."""
+    """Return the share of questions that the model answers correctly, by lm-eval. Guessing gives a half."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -71,7 +72,7 @@ def score(model: Path, rows: list[dict[str, Any]]) -> float:
 
 
 def main(corpus: Path, model: Path) -> int:
-    """Print the score and a continued passage; return the exit code."""
+    """Print a continued passage and the score. Return the exit code."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows = questions(corpus)

@@ -1,18 +1,19 @@
-"""Streams of uncompressed blocks in formats that the standard library cannot write: brotli and zstandard."""
+"""Write streams of uncompressed blocks in formats that the standard library cannot write: brotli and zstandard."""
 
 from deflate import as_bytes, bits
 
-PIECE = 1 << 16
+PIECE = 1 << 16  # bytes per meta-block
 
 
 def brotli(data: bytes) -> bytes:
-    """Return the data as a brotli stream of stored meta-blocks (RFC 7932, sections 9.1 and 9.2)."""
+    """Return the data as a brotli stream of uncompressed meta-blocks (RFC 7932, sections 9.1 and 9.2)."""
     out, window = bytearray(), "0"  # a window of 16 bits
     for start in range(0, len(data), PIECE):
         piece = data[start : start + PIECE]
-        out += as_bytes(window + "0" + "00" + bits(len(piece) - 1, 16) + "1") + piece  # not the last; 4 nibbles; stored
+        # Header bits: 0, not the last meta-block; 00, a length of four nibbles; the length; 1, uncompressed.
+        out += as_bytes(window + "0" + "00" + bits(len(piece) - 1, 16) + "1") + piece
         window = ""
-    return bytes(out) + as_bytes(window + "11")  # the last, and empty
+    return bytes(out) + as_bytes(window + "11")  # 11: the last meta-block, which is empty
 
 
 def zstandard(data: bytes) -> bytes:

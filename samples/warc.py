@@ -1,4 +1,4 @@
-"""WARC members as bytes, with fixed ids and dates, so that the same input gives the same archive."""
+"""Write WARC records whose ids and dates depend only on the content, so that the same input gives the same bytes."""
 
 import base64
 import hashlib
@@ -18,7 +18,17 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True)
 class Record:
-    """One record: `headers` is None if the block is not an HTTP message; `body` is stored as sent, that is, encoded."""
+    """A WARC record.
+
+    Attributes:
+        url: The value of WARC-Target-URI.
+        body: The HTTP body with its transfer and content codings, or the whole block if it is not an HTTP message.
+        kind: The value of WARC-Type.
+        status: The HTTP status code and reason.
+        headers: The HTTP headers, or None if the block is not an HTTP message.
+        content_type: The content type of the record; "" means an HTTP message.
+        warc_headers: Additional WARC headers.
+    """
 
     url: str
     body: bytes
@@ -30,13 +40,20 @@ class Record:
 
     @property
     def date(self) -> str:
-        """Return a minute of March 2024 that follows from the URL."""
+        """Return a date in March 2024, chosen by a hash of the record's type and URL."""
         minute = zlib.crc32(f"{self.kind} {self.url}".encode()) % (31 * 24 * 60)
         return (START + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def response(url: str, body: str | bytes, content_type: str = HTML, **more: str) -> Record:
-    """Return a response of status 200, or of `status`; keywords add HTTP headers, as in `content_encoding="gzip"`."""
+    """Return a response record.
+
+    Args:
+        url: The URL.
+        body: The HTTP body.
+        content_type: The value of the HTTP header Content-Type; "" leaves the header out.
+        **more: `status`, by default "200 OK". All other keywords are HTTP headers, such as `content_encoding="gzip"`.
+    """
     status = more.pop("status", "200 OK")
     names = {"Content-Type": content_type} if content_type else {}
     names |= {name.replace("_", "-").title(): value for name, value in more.items()}
@@ -49,7 +66,7 @@ def other(url: str, block: bytes, kind: str, content_type: str) -> Record:
 
 
 def member(record: Record, gzip: bool = True) -> bytes:
-    """Return the record as stored: one gzip member, or plain bytes."""
+    """Return the bytes of a record in a file, by default as one gzip member."""
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{record.kind} {record.url} {zlib.crc32(record.body)}")
     block = record.body if record.headers is None else http_block(record)
     fields = {
@@ -72,7 +89,7 @@ def member(record: Record, gzip: bool = True) -> bytes:
 
 
 def http_block(record: Record) -> bytes:
-    """Return the HTTP message that the record stores."""
+    """Return the HTTP message of a record: start line, headers and body."""
     first = f"HTTP/1.1 {record.status}"
     if record.kind == "request":
         first = f"GET {urlsplit(record.url).path} HTTP/1.1"
@@ -81,12 +98,18 @@ def http_block(record: Record) -> bytes:
 
 
 def digest(data: bytes) -> str:
-    """Return the SHA-1 sum as WARC headers write it."""
+    """Return the SHA-1 digest of data in the form of WARC headers."""
     return "sha1:" + base64.b32encode(hashlib.sha1(data).digest()).decode()
 
 
 def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
-    """Return an uncompressed record with a block that no writer produces and a stated length that may be wrong."""
+    """Return an uncompressed record with any block.
+
+    Args:
+        record: The record whose type, URL and date are used.
+        block: The block, which need not be a valid HTTP message.
+        length: The value of Content-Length, which may be wrong. None means the right length.
+    """
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"raw {record.kind} {record.url} {zlib.crc32(block)}")
     head = (
         f"WARC/1.0\r\nWARC-Type: {record.kind}\r\nWARC-Record-ID: <urn:uuid:{name}>\r\nWARC-Date: {record.date}\r\n"
@@ -97,7 +120,7 @@ def raw(record: Record, block: bytes, length: int | None = None) -> bytes:
 
 
 def info(filename: str) -> Record:
-    """Return the warcinfo record at the beginning of a file."""
+    """Return the warcinfo record for the beginning of a file."""
     text = f"software: samples/make.py\r\nformat: WARC File Format 1.0\r\ndescription: {filename}\r\n"
     return Record(
         "", text.encode(), "warcinfo", headers=None, content_type="application/warc-fields",
@@ -106,7 +129,7 @@ def info(filename: str) -> Record:
 
 
 def write(path: Path, records: Iterable[Record]) -> None:
-    """Write a .warc.gz file: warcinfo first, then one member per record."""
+    """Write a .warc.gz file: a warcinfo record and the given records, one gzip member per record."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         out.write(member(info(path.name)))

@@ -1,7 +1,7 @@
-"""Our own pages, placed on a few small web sites: encodings, languages, duplicates.
+"""Make the planted pages of a few small web sites: different encodings, languages and duplicates.
 
-Every planted record is a `Planted`: the record, its description, and the expected result under the plain rules of
-LLaMA's English web data ("kept", or a reason from the catalogue of drop reasons).
+The expected result of a page is its result under the plain rules of LLaMA's English web data: "kept", or a value of
+`filters.reasons.Reason`. Some pages have the results "dropped" (any reason) and "any".
 """
 
 import html
@@ -22,7 +22,7 @@ ALMANAC, NOTEBOOK, WEEKLY = "https://www.almanac.example", "https://notebook.exa
 
 @dataclass(frozen=True)
 class Planted:
-    """A record, its description, and the expected result."""
+    """A planted record: the record, its description, and the expected result."""
 
     record: Record
     what: str
@@ -31,7 +31,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Article:
-    """A page's text: title and paragraphs."""
+    """The text of a page: the name of its file, its title and its paragraphs."""
 
     slug: str
     title: str
@@ -39,7 +39,7 @@ class Article:
 
 
 def read(folder: str) -> list[Article]:
-    """Return the articles of a folder, sorted by file name, with the lines of each paragraph joined."""
+    """Return the articles of a folder below pages/, sorted by file name. Each paragraph becomes one line."""
     found = []
     for file in sorted((PAGES / folder).glob("*.txt")):
         title, *rest = file.read_text("utf-8").strip().split("\n\n")
@@ -48,7 +48,7 @@ def read(folder: str) -> list[Article]:
 
 
 def almanac(article: Article, language: str = "en", head: str = '<meta charset="utf-8">\n') -> str:
-    """Return a page with a menu, a cookie notice and a footer that are the same on every page."""
+    """Return a page of the site ALMANAC: its menu, cookie notice and footer are the same on every page."""
     before = (
         "<header><p>The Village Almanac</p></header>\n<nav><ul><li>Home</li><li>Garden</li><li>Workshop</li>"
         "<li>Kitchen</li></ul></nav>\n<noscript><p>Please enable JavaScript to see the pictures.</p></noscript>\n"
@@ -62,14 +62,14 @@ def almanac(article: Article, language: str = "en", head: str = '<meta charset="
 
 
 def notebook(article: Article, language: str = "en", head: str = '<meta charset="utf-8">\n') -> str:
-    """Return a bare page with scripts and styles."""
+    """Return a page of the site NOTEBOOK: simple, with a script and a style sheet."""
     head += "<style>main { max-width: 40em; }</style>\n<script>const seen = {}; seen.now = Date.now();</script>\n"
     after = "<p>Share this note</p>\n<p>We use cookies to count our readers, and we count them very badly.</p>\n"
     return page(article.title, paragraphs(article), language=language, head=head, after=after)
 
 
 def weekly(article: Article, language: str = "en", head: str = "") -> str:
-    """Return a page in the style of the 1990s: tables, capitals, no closing tags."""
+    """Return a page of the site WEEKLY, in the style of the 1990s: tables, tags in capitals, no closing tags."""
     rows = "\n".join(f"<P>{html.escape(text, quote=False)}" for text in article.paragraphs)
     return (
         f"<HTML LANG={language}><HEAD>{head}<TITLE>{html.escape(article.title)}</TITLE></HEAD>\n<BODY BGCOLOR=white>"
@@ -88,12 +88,15 @@ LAYOUTS = ((ALMANAC, almanac), (NOTEBOOK, notebook), (WEEKLY, weekly))
 
 
 def fate(article: Article, otherwise: str) -> str:
-    """Return the expected result of an article; one article innocently holds a word of the bad-words list."""
+    """Return the expected result of an article.
+
+    One article contains a word of the list of bad words in a harmless sense, so C4's rule drops it.
+    """
     return "c4-bad-word" if article.slug == "life-drawing" else otherwise
 
 
 def english(articles: list[Article]) -> Iterator[Planted]:
-    """Yield each article once, on one of three sites, some of them with unusual headers or encodings."""
+    """Yield each article once, on one of three sites. Some have unusual headers or encodings."""
     wrapped = wrappings()
     for number, article in enumerate(articles):
         site, render = LAYOUTS[number % 3]
@@ -107,7 +110,11 @@ def english(articles: list[Article]) -> Iterator[Planted]:
 
 
 def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
-    """Return for each slug (description, function of URL and HTML that makes the record)."""
+    """Return the pages with unusual headers or encodings.
+
+    Returns:
+        {slug: (description, function from URL and HTML to the record)}.
+    """
     plain = "text/html"
 
     def undeclared(text: str) -> str:
@@ -150,9 +157,9 @@ def wrappings() -> dict[str, tuple[str, Callable[[str, str], Record]]]:
 
 
 def foreign(articles: list[Article]) -> Iterator[Planted]:
-    """Yield pages in thirteen languages in UTF-8, and some again in old encodings.
+    """Yield pages in other languages in UTF-8, and some of them again in old encodings.
 
-    The encoding is declared in the header, in a meta tag, or nowhere.
+    An old encoding is declared in the HTTP header, in a meta tag, or nowhere.
     """
     by_slug = {article.slug: article for article in articles}
     for article in articles:
@@ -178,6 +185,7 @@ def foreign(articles: list[Article]) -> Iterator[Planted]:
     )  # fmt: skip
 
 
+# Words that `second_edition` replaces: (old, new).
 SWAPS = (
     ("because", "since"), ("often", "frequently"), ("begin", "start"), ("little", "small"), ("nothing", "not a thing"),
     ("at once", "right away"), ("a quarter", "one fourth"), ("nobody", "no one"),
@@ -186,7 +194,7 @@ SWAPS = (
 
 
 def second_edition(article: Article, words: int) -> Article:
-    """Return the article with at most `words` words exchanged."""
+    """Return an article in which at most `words` words are replaced."""
     text = list(article.paragraphs)
     for old, new in SWAPS:
         for number, paragraph in enumerate(text):
@@ -198,7 +206,7 @@ def second_edition(article: Article, words: int) -> Article:
 
 
 def duplicates(articles: list[Article]) -> Iterator[Planted]:
-    """Yield copies of English pages: identical bytes, the same text in another layout, similar texts, and parts."""
+    """Yield copies of English pages: identical bytes, the same text in another layout, similar texts, first halves."""
     for number in range(2, 7):
         article, (_, render) = articles[number], LAYOUTS[number % 3]
         url = f"http://mirror.example/copy/{article.slug}.html?utm_source=letter"
@@ -227,7 +235,7 @@ def duplicates(articles: list[Article]) -> Iterator[Planted]:
 
 
 def chunked(body: bytes, size: int = 997) -> bytes:
-    """Return the body in HTTP chunks, with an extension on the first and a trailer after the last."""
+    """Return a body in HTTP's chunked coding. The first chunk has an extension, and a trailer ends the body."""
     out = bytearray()
     for start in range(0, len(body), size):
         chunk = body[start : start + size]
@@ -236,7 +244,7 @@ def chunked(body: bytes, size: int = 997) -> bytes:
 
 
 def handwritten() -> Iterator[Planted]:
-    """Yield the pages that are stored as whole HTML files."""
+    """Yield the pages of pages/html, which are complete HTML files."""
     fates = {
         "encyclopedia": ("citation marks, [edit], tables", "kept"), "forum": ("a forum thread, scripts", "kept"),
         "recipe": ("unclosed tags, no body tag", "kept"), "shop": ("only short lines", "c4-too-few-sentences"),

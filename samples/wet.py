@@ -1,6 +1,6 @@
-"""WET files in Common Crawl's format: the whole visible text of pages, one `conversion` record per page, by crawl.
+"""Write WET files in Common Crawl's format: the visible text of pages, one `conversion` record per page.
 
-The text of a page is its title and then every visible line, menus and footers included, without empty lines.
+The text of a page is its title and then all visible lines, including menus and footers, without empty lines.
 """
 
 import html
@@ -27,7 +27,14 @@ FORMATTED = re.compile(r"(<pre\b.*?</pre>)", re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Crawl:
-    """A monthly crawl; `languages` is True if its records state their languages, as those of recent crawls do."""
+    """A monthly crawl.
+
+    Attributes:
+        name: The name of the crawl.
+        segments: The names of its segments.
+        begun: The time of its first record.
+        languages: True if records state the languages of their pages, as in recent crawls.
+    """
 
     name: str
     segments: tuple[str, ...]
@@ -35,7 +42,7 @@ class Crawl:
     languages: bool
 
     def file(self, number: int) -> str:
-        """Return the path, below the sample, of a file of the crawl by its number."""
+        """Return the path of the crawl's file with this number, relative to the folder of the sample."""
         segment, stamp = self.segments[number % len(self.segments)], f"{self.begun:%Y%m%d%H%M%S}"
         end = f"{self.begun + timedelta(hours=2, minutes=24, seconds=4):%Y%m%d%H%M%S}"
         name = f"CC-MAIN-{stamp}-{end}-{number:05}.warc.wet.gz"
@@ -50,7 +57,14 @@ CRAWLS = (
 
 @dataclass(frozen=True)
 class Text:
-    """The text of a page, its languages (ISO 639-3, separated by commas) and the crawls that hold it."""
+    """The text of a page.
+
+    Attributes:
+        url: The URL.
+        text: The visible text.
+        language: The languages, ISO 639-3 codes separated by commas.
+        crawls: The indexes in CRAWLS of the crawls that contain the page.
+    """
 
     url: str
     text: str
@@ -59,7 +73,7 @@ class Text:
 
 
 def visible(page: str) -> str:
-    """Return the title and the visible lines of one of our own HTML pages, found by a few expressions."""
+    """Return the title and the visible lines of an HTML page. The regular expressions suit the sample's own pages."""
     title = TITLE.search(page)
     lines = [title[1] if title else ""]
     for number, part in enumerate(FORMATTED.split(UNSEEN.sub("", page))):
@@ -69,12 +83,21 @@ def visible(page: str) -> str:
 
 
 def one_crawl(url: str) -> tuple[int]:
-    """Return the crawl that holds the page, chosen by its URL."""
+    """Return a crawl for a page, chosen by a hash of the URL."""
     return (zlib.crc32(url.encode()) % len(CRAWLS),)
 
 
 def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
-    """Write the files of each crawl; return the file of each URL (in its last crawl, if it is in two)."""
+    """Write the WET files of each crawl.
+
+    Args:
+        out: The folder of the sample.
+        texts: The texts of the pages.
+        files: The number of files per crawl.
+
+    Returns:
+        The file of each URL. If a URL is in two crawls, it is the file of the second crawl.
+    """
     inside = {crawl.file(number): [warcinfo(crawl, number)] for crawl in CRAWLS for number in range(files)}
     place = dict[str, str]()
     for text in sorted(texts, key=lambda text: text.url):
@@ -90,7 +113,7 @@ def write(out: Path, texts: Iterable[Text], files: int) -> dict[str, str]:
 
 
 def conversion(text: Text, crawl: Crawl) -> bytes:
-    """Return a conversion record with the text of a page."""
+    """Return the conversion record of a page in a crawl."""
     block = text.text.encode() + b"\n"
     date = crawl.begun + timedelta(seconds=zlib.crc32(text.url.encode()) % (3 * 3600))
     fields = {
@@ -107,7 +130,7 @@ def conversion(text: Text, crawl: Crawl) -> bytes:
 
 
 def warcinfo(crawl: Crawl, number: int) -> bytes:
-    """Return the warcinfo record of a file of a crawl."""
+    """Return the warcinfo record of the crawl's file with this number."""
     name = crawl.file(number).rpartition("/")[2]
     block = (
         f"Software-Info: samples/make.py\r\nExtracted-Date: {crawl.begun:%a, %d %b %Y %H:%M:%S} GMT\r\n"
@@ -124,11 +147,11 @@ def warcinfo(crawl: Crawl, number: int) -> bytes:
 
 
 def record(fields: dict[str, str], block: bytes) -> bytes:
-    """Return a WARC record of header fields and a block."""
+    """Return an uncompressed WARC record with the given header fields and block."""
     head = "".join(f"{name}: {value}\r\n" for name, value in {**fields, "Content-Length": str(len(block))}.items())
     return f"WARC/1.0\r\n{head}\r\n".encode() + block + b"\r\n\r\n"
 
 
 def record_id(*parts: str) -> str:
-    """Return a record id that follows from its parts."""
+    """Return a record id that is a hash of the given strings."""
     return f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, ' '.join(parts))}>"

@@ -1,6 +1,7 @@
-"""A small Wikipedia dump: MediaWiki XML of export version 0.11 in several bzip2 streams, like the multistream dumps.
+"""Write a small Wikipedia dump: MediaWiki XML, export version 0.11, in several bzip2 streams like a multistream dump.
 
-Articles come from the gazetteer, from our own books, and from documentation; they cite our sample pages.
+The articles are made from the gazetteer, from the books of the sample, and from documentation. They cite pages of the
+sample.
 """
 
 import bz2
@@ -39,7 +40,14 @@ NOT_PROSE = re.compile(r"[{}\[\]|<>=*_~#\\]|''|\.\w+\(|>>>")
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the wiki; `redirect` is the title of its target, or empty."""
+    """A page of the wiki.
+
+    Attributes:
+        title: The title.
+        text: The wikitext.
+        namespace: The number of the namespace.
+        redirect: The title of the target of a redirect, else "".
+    """
 
     title: str
     text: str
@@ -48,7 +56,7 @@ class Page:
 
 
 def manual(pages: list[tuple[str, str]]) -> list[Entry]:
-    """Return an article for each module whose documentation (URL, HTML) has enough plain sentences."""
+    """Return an article for each module with enough plain sentences in its documentation, given as (URL, HTML)."""
     modules = dict[str, list[str]]()
     for url, page in pages:
         name = url.rpartition("/")[2].removesuffix(".html").partition("-")[0]
@@ -65,14 +73,14 @@ def manual(pages: list[tuple[str, str]]) -> list[Entry]:
 
 
 def book(file: Path) -> Entry:
-    """Return a book as one article, with its chapters as sections."""
+    """Return a book as one article."""
     title, *parts = file.read_text("utf-8").strip().split("\n\n")
     paragraphs = tuple(" ".join(part.split()) for part in parts if len(part) > 80)
     return Entry(title.title(), "book", (("", paragraphs),))
 
 
 def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page]:
-    """Yield the entries as wikitext; the references are divided evenly among a third of them, in order."""
+    """Yield the articles of entries. The references are divided evenly among a third of the articles, in order."""
     citing = [number for number in range(len(entries)) if (number + number // 6) % 3 == 0]
     share = {number: (len(references) * n // len(citing), len(references) * (n + 1) // len(citing))
              for n, number in enumerate(citing)}  # fmt: skip
@@ -82,10 +90,10 @@ def articles(entries: list[Entry], references: list[Reference]) -> Iterator[Page
 
 
 def wikitext(entry: Entry, number: int, cited: list[Reference]) -> str:
-    """Return the wikitext of an article: an infobox, its sections, sometimes a table or a picture.
+    """Return the wikitext of an article: an infobox, its sections, and sometimes a table or a picture.
 
-    A reference follows each paragraph and the others are under Sources. The last one is in the list of references if
-    the text points to it by name.
+    One reference follows each paragraph. The remaining references are in the section Sources, which also refers again
+    to all named references. If the last reference has a name, it is defined in the list of references instead.
     """
     waiting = [reference.text for reference in cited]
     again = "".join(f'<ref name="{name}" />' for name in NAMED.findall("".join(waiting)))
@@ -118,7 +126,7 @@ TABLE = """{{| class="wikitable" style="text-align:right"
 
 
 def marked(text: str, title: str, number: int) -> str:
-    """Return the paragraph with the title in bold at its beginning, and one word linked."""
+    """Return a paragraph as wikitext, with one word linked, and the title in bold if the paragraph begins with it."""
     if text.startswith(title):
         text = f"'''{title}'''{text[len(title) :]}"
     word = ("river", "church", "water", "tower", "module", "object", "work")[number % 7]
@@ -127,10 +135,12 @@ def marked(text: str, title: str, number: int) -> str:
 
 
 def beside(uncited: list[str], first: str) -> list[Page]:
-    """Return pages that are not articles: redirects to `first`, help, a template, a category, an empty page.
+    """Return other pages: redirects, a help page, a template, a category, an empty page, a disambiguation page.
 
-    The help page, and a comment and raw text in an article, each seem to cite an address of `uncited`. A reader must
-    count none of these addresses as cited.
+    Args:
+        uncited: Three URLs. The help page, a comment and a nowiki text seem to cite one URL each. A reader must not
+            count these URLs as cited.
+        first: The title of the target of the redirects.
     """
     in_help, in_comment, in_raw_text = (f"<ref>[{url} A listing]</ref>" for url in uncited)
     return [
@@ -149,7 +159,7 @@ def beside(uncited: list[str], first: str) -> list[Page]:
 
 
 def write(file: Path, pages: list[Page]) -> None:
-    """Write the dump: one stream with the header, one for every fifty pages, one with the end."""
+    """Write the dump: a stream for the header, a stream for every 50 pages, and a stream for the end."""
     parts = ["".join(page_xml(page, start + n) for n, page in enumerate(pages[start : start + STREAM_PAGES]))
              for start in range(0, len(pages), STREAM_PAGES)]  # fmt: skip
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +167,7 @@ def write(file: Path, pages: list[Page]) -> None:
 
 
 def page_xml(page: Page, number: int) -> str:
-    """Return the XML of a page."""
+    """Return the XML of a page with this number, from which its ids and dates are computed."""
     data = page.text.encode()
     digest = int.from_bytes(hashlib.sha1(data).digest(), "big")
     redirect = f"    <redirect title={quoteattr(page.redirect)} />\n" if page.redirect else ""
@@ -175,7 +185,7 @@ def page_xml(page: Page, number: int) -> str:
 
 
 def base36(number: int) -> str:
-    """Return the number in 31 digits of base 36, MediaWiki's form of SHA-1 sums."""
+    """Return a number as 31 digits in base 36, the form in which MediaWiki writes SHA-1 digests."""
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"
     out = ""
     while number:

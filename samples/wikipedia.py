@@ -1,7 +1,7 @@
-"""Small Wikipedia dumps of our own in twenty languages: an article of samples/wikipedia/, a redirect, a category.
+"""Write small Wikipedia dumps in twenty languages, each with an article of samples/wikipedia/, a redirect, a category.
 
-The dumps have the different forms of real dumps: several bzip2 streams, one stream, gzip, plain, UTF-16; some pages are
-broken. OUT/planted-wikipedia.json lists the pages and the expected results.
+The dumps have different forms: several bzip2 streams, one bzip2 stream, gzip, uncompressed, UTF-16, truncated. Some
+pages are broken. planted-wikipedia.json lists the pages and the expected results.
 """
 
 import bz2
@@ -19,7 +19,8 @@ REDIRECTS = {
     "ru": "#ПЕРЕНАПРАВЛЕНИЕ", "sl": "#PREUSMERITEV", "sr": "#Преусмери", "sv": "#OMDIRIGERING",
     "uk": "#ПЕРЕНАПРАВЛЕННЯ",
 }  # fmt: skip
-MULTISTREAM, PLAIN, GZIPPED, UTF_16, CUT = "en", "de", "fr", "bg", "nl"
+MULTISTREAM, PLAIN, GZIPPED, UTF_16, CUT = "en", "de", "fr", "bg", "nl"  # languages whose dumps have a special form
+# Broken pages by language: (description, expected result, markup before the text, markup after the text).
 BROKEN = {
     "cs": ("mark-up that was not escaped", "corrupt-record", "<b>", "</i>"),
     "hu": ("an entity that XML does not have", "entity-expansion", "&laugh;", ""),
@@ -36,7 +37,11 @@ class Item(NamedTuple):
 
 
 def make(out: Path, encyclopaedia: list[wiki.Page]) -> list[dict[str, str]]:
-    """Write the dumps below `out` and return what is planted; the English dump also holds the encyclopaedia's pages."""
+    """Write the dumps below `out`; the English dump also has the pages of `encyclopaedia`.
+
+    Returns:
+        The entries of planted-wikipedia.json.
+    """
     out.mkdir(parents=True, exist_ok=True)
     planted = []
     for language in REDIRECTS:
@@ -49,9 +54,9 @@ def make(out: Path, encyclopaedia: list[wiki.Page]) -> list[dict[str, str]]:
 
 
 def pages(language: str) -> list[Item]:
-    """Return the pages of one dump.
+    """Return the planted pages of one dump.
 
-    Every second dump marks its redirect by its first word alone, as dumps before 2010 do.
+    In every second dump the redirect has no element <redirect>, only the keyword in its text, as in dumps before 2010.
     """
     article = (TEXTS / f"{language}.wiki").read_text("utf-8")
     title = (TEXTS / f"{language}.txt").read_text("utf-8").partition("\n")[0]
@@ -75,7 +80,13 @@ def pages(language: str) -> list[Item]:
 
 
 def dump(language: str, items: list[str], more: list[str]) -> tuple[str, bytes]:
-    """Return the name and the bytes of a dump."""
+    """Return the file name and the bytes of a dump.
+
+    Args:
+        language: The language, which also determines the form of the dump.
+        items: The XML of the planted pages.
+        more: The XML of further pages, for the multistream dump only.
+    """
     name = f"{language}wiki-20240101-pages-articles"
     whole = wiki.HEADER + "".join(items) + "</mediawiki>\n"
     if language == MULTISTREAM:

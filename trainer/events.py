@@ -6,6 +6,7 @@ whose loss or gradient norm was an outlier. `RUN/run.json` holds the plan, from 
 
 import contextlib
 import datetime
+import fcntl
 import json
 import math
 import os
@@ -28,6 +29,25 @@ FOLDER = "spikes"
 SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
 
 Range = tuple[int, int]  # of steps, counted from 1, both ends included
+
+
+@contextlib.contextmanager
+def locked(run: Path) -> Iterator[str]:
+    """Hold a run's folder, which is made, against a second command; the lock goes with the process.
+
+    Yields:
+        Why the folder cannot be had, or "". A file system without locks, as of some clusters, refuses nothing.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / LOG).open("a", encoding="utf-8") as file:
+        refusal = ""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            refusal = f"another command is training {run}: wait for it, or give another --output"
+        except OSError:
+            pass
+        yield refusal
 
 
 def log(run: Path, event: str, **facts: Any) -> None:

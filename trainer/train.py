@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from trainer.parallel import (
     first_error_across_ranks,
     memory_of_rank,
     reshard,
-    sum_over_ranks,
 )
 from trainer.schedule import rate_at
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
@@ -83,8 +82,15 @@ def train(setup: RunSetup) -> str:
     """Train, or resume training, and return one line about the end of the run.
 
     Raises:
-        UserError: The folder holds a run of another plan, or the initial weights are those of another model.
+        UserError: The folder holds a run of another plan or is in use, or the initial weights are of another model.
     """
+    with events.locked(setup.run) if setup.ranks.first else nullcontext("") as refusal:
+        if error := first_error_across_ranks(refusal, setup.ranks.world):
+            raise UserError(error)
+        return _train(setup)
+
+
+def _train(setup: RunSetup) -> str:
     run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
@@ -97,7 +103,6 @@ def train(setup: RunSetup) -> str:
     late = tuple(bool(share(reason)) for reason in _find_late(setup, resumed)) if saved else (False, False)
     if resumed >= plan.steps and not any(late):
         return f"{run} is finished: {plan.steps} steps"
-    run.mkdir(parents=True, exist_ok=True)
     skips = events.resolve_skips(run, list(setup.options.skip_steps), resumed, ranks.first)
     loop = TrainingLoop(**{**vars(setup), "config": config}, fresh=not saved)
     if saved:
@@ -121,17 +126,13 @@ def _find_late(setup: RunSetup, step: int) -> tuple[str, str]:
 
     A run that was killed when the step's checkpoint was written, and they were not, has them when it goes on.
     """
-    options, ends = setup.options, step == setup.plan.steps
-    due = {events.VALIDATION: options.validate_every}
-    due[events.EVALUATION] = options.evaluate_every if setup.evaluate else -1
+    options, length = setup.options, setup.plan.sequence_length
     held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
-    if not any(windows_of(entry.tokens, setup.plan.sequence_length) for entry in held):
-        due[events.VALIDATION] = -1
+    possible = any(windows_of(entry.tokens, length) for entry in held), setup.evaluate is not None
+    due = (step == setup.plan.steps or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
     validates, evaluates = (
-        f"{name} lacks step {step}"
-        if every >= 0 and (ends or _is_due(step, every)) and not events.has_rows(setup.run / name, step)
-        else ""
-        for name, every in due.items()
+        "" if not can or not is_due or events.has_rows(setup.run / name, step) else f"{name} lacks step {step}"
+        for name, can, is_due in zip((events.VALIDATION, events.EVALUATION), possible, due, strict=True)
     )
     return validates, evaluates
 
@@ -346,7 +347,8 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
             here = len(rows[mine]) > 0
             part = rows[mine if here else slice(0, 1)]
             total += stepper.losses(part.to(ranks.device), part)[0] * here
-        loss = float(sum_over_ranks(total))
+        dist.all_reduce(total)
+        loss = float(total)
         bits = format_bits_per_byte(loss, int(stepper.text_bytes(rows).sum()))
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
@@ -371,9 +373,6 @@ def _freeze_garbage() -> Iterator[None]:
 def _catch_sigterm() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM sets: all ranks then end the step under way, save and stop."""
     requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested
-        return
     before = signal.signal(signal.SIGTERM, lambda *_: requested.set())
     try:
         yield requested

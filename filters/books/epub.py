@@ -38,6 +38,7 @@ _SELF_CLOSED = re.compile(
 )
 # The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0); its class
 # in books of Project Gutenberg and Wikisource.
+PAGE_MARKS = ("pagebreak", "pagen", "page-n")  # one of them is in every page break
 _PAGE_BREAK = re.compile(
     r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak"
     r"|class\s*=\s*[\"'](?:[\w -]{0,60}[ -])?page-?n(?:um|o|umber)(?:[ -][\w -]{0,60})?)[\"'][^<>]{0,400}>"
@@ -127,7 +128,10 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
         size += len(body)
         page = decode(body, None)
         if not _is_apparatus(page):
-            page = _NOTE_MARK.sub("", _PAGE_BREAK.sub("", _SELF_CLOSED.sub(r"<\1\2></\1>", page)))
+            page = _SELF_CLOSED.sub(r"<\1\2></\1>", page)
+            if any(mark in page for mark in PAGE_MARKS):
+                page = _PAGE_BREAK.sub("", page)
+            page = _NOTE_MARK.sub("", page)
             text = replace_c1(extract_text(page, max_depth, "all"))
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))

@@ -24,7 +24,9 @@ NESTING = (
     100  # levels of a row in JSON: how many Python's parser takes depends on its version and on its caller's depth
 )
 GROUP_BYTES = 4 << 30  # decoded bytes that a row group may state for the columns that are read
-_PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, IndexError, NotImplementedError)
+_PARQUET_ERRORS = (
+    pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, LookupError, NotImplementedError,
+)  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -258,19 +260,16 @@ def clean_text(value: Any) -> str | Damage | None:
 
 
 def format_time(value: Any) -> str:
-    """Return a column's time as ISO 8601 in UTC, or "" if it is not a time."""
-    if isinstance(value, str) and len(value) <= 40:
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return ""
-    if not isinstance(value, datetime):
+    """Return a column's time as ISO 8601 in UTC, or "" if it is not a time. Those of Parquet are bytes."""
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str) or len(text) > 40:
         return ""
-    value = value.replace(tzinfo=UTC) if value.tzinfo is None else value
     try:
-        return str(value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
-    except OverflowError:
+        time = datetime.fromisoformat(text)
+        time = time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
         return ""
+    return time.isoformat().replace("+00:00", "Z")
 
 
 def read_groups(stored: StoredView) -> list[Group] | Damage:
@@ -316,13 +315,35 @@ def read_group_rows(
             yield Damage(Reason.NO_TEXT, "none of the columns that the recipe names")
             return
         for batch in file.iter_batches(batch_rows, row_groups=[group.number], columns=present):
-            yield from _read_batch(batch)
+            yield from _read_batch(_spell_times(batch))
     except _PARQUET_ERRORS as error:
         yield Damage(Reason.CORRUPT_RECORD, f"a row group that cannot be read: {type(error).__name__}")
 
 
 def _open_parquet(stored: StoredView) -> pq.ParquetFile:
     return pq.ParquetFile(StoredFile(stored) if isinstance(stored, FetchedFile) else pa.py_buffer(stored))
+
+
+def _spell_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with its dates and times as ISO 8601 in UTC, in bytes, so that they are not taken for text.
+
+    Python's datetime holds no nanoseconds and no years beyond 9999, and a time zone may be unknown: pyarrow raises, or
+    gives other values if pandas is installed.
+    """
+    original = batch.schema
+    for target in (None, pa.string(), pa.binary()):
+        schema = pa.schema([field.with_type(_replace_times(field.type, target)) for field in original])
+        batch = batch.cast(schema) if schema != batch.schema else batch
+    return batch
+
+
+def _replace_times(kind: pa.DataType, target: pa.DataType | None) -> pa.DataType:
+    """Return a type with `target` for the dates and times in it; without a target, with times that have no zone."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_replace_times(field.type, target)) for field in kind])
+    if not pa.types.is_temporal(kind):
+        return kind
+    return target or (pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind)
 
 
 def _read_batch(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:

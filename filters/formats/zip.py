@@ -38,18 +38,19 @@ def read_members(stored: Stored, limit: int, total: int, wants: Callable[[str], 
         decoded += info.file_size
         name = info.filename.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         problem, detail = _check(info, name, limit)
+        is_folder = name.endswith("/")  # ZipInfo.is_dir raises on an empty name
         if decoded > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
             yield ArchiveMember(name, 0, 0, end, b"", Reason.TOO_LARGE, detail)
             return
         data = b""
-        if problem is None and not info.is_dir() and wants(name):
+        if problem is None and not is_folder and wants(name):
             try:
                 with archive.open(info) as file:
                     data = file.read(info.file_size + 1)
             except ZIP_ERRORS as error:
                 problem, detail = Reason.CORRUPT_RECORD, f"a member that cannot be read: {error}"
-        yield ArchiveMember(name, 0, info.file_size, end, data, problem, detail, info.is_dir(), commit)
+        yield ArchiveMember(name, 0, info.file_size, end, data, problem, detail, is_folder, commit)
 
 
 def _check(info: zipfile.ZipInfo, name: str, limit: int) -> tuple[Reason | None, str]:

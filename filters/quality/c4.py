@@ -8,7 +8,10 @@ abbreviations ends there: in linear time, and without a model. Its duplicate lin
 
 import hashlib
 import re
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from filters.errors import UserError
 from filters.loaded_files import keep_loaded
@@ -95,8 +98,20 @@ class MinSentences(Rule):
         return Verdict(reason=None if enough else Reason.C4_TOO_FEW_SENTENCES)
 
 
+class BadWordList(NamedTuple):
+    """A list of bad words, casefolded.
+
+    Attributes:
+        words: entries of one word.
+        phrases: the others by their first two words; under () those that have fewer.
+    """
+
+    words: frozenset[str]
+    phrases: Mapping[tuple[str, ...], list[str]]
+
+
 class BadWords(Rule):
-    """Drop pages that contain a word of a list.
+    """Drop pages that contain a word or phrase of a list.
 
     The rule of bad words, the last of C4's (Raffel et al. 2020, section 2.2).
     """
@@ -105,7 +120,7 @@ class BadWords(Rule):
     FILES = ("words",)
     SHORT = "words"
 
-    words: str  # path of a list, one word per line; C4 uses the English list of LDNOOBW
+    words: str  # path of a list, one word or phrase per line; C4 uses the English list of LDNOOBW
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Return whether the page stays."""
@@ -218,8 +233,8 @@ def _find_phrase(line: str) -> Reason | None:
 
 
 @keep_loaded(8, lambda path: [path])
-def read_bad_words(path: str) -> frozenset[str]:
-    """Return the casefolded words of a list in UTF-8, one word a line.
+def read_bad_words(path: str) -> BadWordList:
+    """Read a list in UTF-8, with one word or phrase a line.
 
     Raises:
         UserError: the list cannot be read.
@@ -227,13 +242,30 @@ def read_bad_words(path: str) -> frozenset[str]:
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"bad_words: {path} cannot be read ({error}): give a file with one word per line") from error
-    return frozenset(word for line in lines if (word := line.strip().casefold()))
+        raise UserError(
+            f"bad_words: {path} cannot be read ({error}): give a file with one word or phrase per line"
+        ) from error
+    entries = {entry for line in lines if (entry := line.strip().casefold())}
+    words = frozenset(filter(_WORD.fullmatch, entries))
+    phrases: dict[tuple[str, ...], list[str]] = {}
+    for entry in sorted(entries - words):
+        first = tuple(_WORD.findall(entry)[:2])
+        phrases.setdefault(first if len(first) == 2 else (), []).append(entry)
+    return BadWordList(words, phrases)
 
 
-def has_bad_word(page: str, bad_words: frozenset[str]) -> bool:
-    """Return True if a page holds one of the words that `read_bad_words` returns."""
-    return bool(bad_words) and not bad_words.isdisjoint(_WORD.findall(page.casefold()))
+def has_bad_word(page: str, bad: BadWordList) -> bool:
+    """Return True if a page holds an entry of a list, without a character of a word before or after it."""
+    folded = page.casefold()
+    words = _WORD.findall(folded)
+    if not bad.words.isdisjoint(words):
+        return True
+    met = [(), *(bad.phrases.keys() & pairwise(words))]
+    return any(
+        entry in folded and re.search(rf"(?<!\w){re.escape(entry)}(?!\w)", folded)
+        for key in met
+        for entry in bad.phrases.get(key, ())
+    )
 
 
 def normalise_url(url: str) -> str:

@@ -216,6 +216,15 @@ def _render_coordinates(call: Call) -> str:
     return text.strip()
 
 
+def _render_ordinal(call: Call) -> str:
+    """Return English {{ordinal|21}} as 21st."""
+    number = call.arguments.get("1", "")
+    if not number.isdecimal():
+        return number or mark_unknown()
+    is_teen = number[-2:-1] == "1"
+    return number + ("th" if is_teen else {"1": "st", "2": "nd", "3": "rd"}.get(number[-1], "th"))
+
+
 def _render_music(call: Call) -> str:
     return _ACCIDENTALS.get(call.arguments.get("1", ""), call.arguments.get("1", ""))
 
@@ -271,6 +280,7 @@ FUNCTIONS: dict[str, Callable[[Call], str]] = {
     "iso_date": _render_iso_date,
     "music": _render_music,
     "old_style_date": _render_old_style_date,
+    "ordinal": _render_ordinal,
     "ship": _render_ship,
     "spoken": _render_spoken,
     "unspoken": _render_unspoken,

@@ -16,15 +16,16 @@ UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark
 _TOKEN = re.compile(
     r"(?P<marks>[\x07\x08](?:[^\x07\x08\x0e\n]*\x0e)(?:[ \u00a0]{0,4}(?:\x04|[\x07\x08][^\x07\x08\x0e\n]*\x0e))*)"
     r"|(?P<opening>[(（])|(?P<closing>[)）])"
-    r"|(?P<stop>\x03|(?<=[\w)\x07\x08][\w)\x0e][.!?…])[\"'»”’\x04]{0,4}\s+|(?<=[.!?…][\"'»”’])\x04{0,4}\s+|(?<=。))"
+    r"|(?P<stop>\x03|(?<=[\w)\x04\x07\x08][\w)\x04\x0e][.!?…])[\"'»”’\x04]{0,4}\s+|(?<=[.!?…][\"'»”’])\x04{0,4}\s+|(?<=。))"
 )
 _MARK = re.compile(r"([\x07\x08])([^\x07\x08\x0e]*)\x0e")
 _MARKS = re.compile(r"[ \t\u00a0\x04]*+(?:[\x07\x08][^\x07\x08\x0e\n]*\x0e[ \t\u00a0\x04]*+)*\Z")
 _STRAY = re.compile(r"[\x07\x08\x0e]")
 _PHRASE = re.compile(r"(?![a-z]{2,3}\Z)(?=.*[^\W\d_]{2})[^\n=\x03-\x0e]{2,200}\Z")
 _HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
+TAIL = 8  # characters before a mark that are looked at, notes that are gone included
 _AFTER_GAP = frozenset(" ,.;:!?\u00a0")
-_SEPARATORS = frozenset("([（,;:/–—-")
+_SEPARATORS = frozenset("([（,;:/")  # before a note in brackets; a dash has text on both sides
 _OPENERS = frozenset('([（«„“‘"–—/=')
 _NUMBER_START = re.compile(r"[.,]?\d")
 _NUMBER_END = re.compile(r"\d[.,]?\Z")
@@ -71,7 +72,7 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
     for token in _TOKEN.finditer(text):
         piece = text[position : token.start()]
         out.append(piece)
-        tail = (tail + piece)[-4:]
+        tail = (tail + piece)[-TAIL:]
         position, kind, found = token.end(), token.lastgroup, token.group()
         if kind == "opening":
             brackets.append(_Part(len(out), lost=False))
@@ -99,9 +100,9 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
         else:
             out.append(GONE)
             found = ""
-            if tail.rstrip()[-1:] in (".", "!", "?") and text[position : position + 1].isspace() and not brackets:
+            if _last_read(tail) in (".", "!", "?") and text[position : position + 1].isspace() and not brackets:
                 sentence = _end_sentence(out, sentence)
-        tail = (tail + found)[-4:]
+        tail = (tail + found)[-TAIL:]
     out.append(text[position:])
     lost = sentence.lost or any(part.lost for part in brackets)
     _end_sentence(out, sentence._replace(lost=lost))
@@ -113,6 +114,11 @@ def _end_sentence(out: list[str], sentence: _Part) -> _Part:
     if sentence.lost:
         del out[sentence.start :]
     return _Part(len(out), lost=False)
+
+
+def _last_read(tail: str) -> str:
+    """Return the last character that a reader sees: notes that are gone, and blanks, stand behind it."""
+    return tail.rstrip(" \t\n\u00a0\x04")[-1:]
 
 
 def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
@@ -131,12 +137,12 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
         return True
     if not (last.isspace() or last in _OPENERS):
         return False
-    before = left.rstrip()[-1:]
+    before = _last_read(left)
     if not following:
         return whole_line and before not in '.!?:;)”»"'
     if before in ".!?…":
         return following.islower()
-    return not (before in _SEPARATORS and following in ")]）,;:/–—-.")
+    return not (before in _SEPARATORS and following in ")]）,;:/.")
 
 
 def _show_marks(marks: str, *, in_brackets: bool, tail: str) -> str | None:
@@ -166,7 +172,7 @@ def close_gaps(text: str) -> str:
             kept[-1] = kept[-1].rstrip(" ,;:")
         elif number and part[:1] in _AFTER_GAP:
             kept[-1] = kept[-1].rstrip(" \t\u00a0")
-            if part[0] in ",;" and kept[-1].endswith((",", ";")):
+            if part[0] in ",;." and kept[-1].endswith((",", ";")):
                 kept[-1] = kept[-1][:-1]
         if not part:
             continue

@@ -112,6 +112,11 @@ class Row:
     stored: int
     data: bytes
 
+    @property
+    def place(self) -> tuple[str, int, str, int]:
+        """The key by which the rows of a group are sorted, whenever they are joined."""
+        return self.locator.file, self.locator.offset, self.locator.member, self.locator.inner_offset
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
@@ -152,7 +157,7 @@ class JoinedReader(Protocol):
         """Yield the rows of a piece of a file, and the outcomes of those that are not joined, in order."""
 
     def combine(self, rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-        """Join the rows of one group, sorted by place, in the round `number`.
+        """Join the rows of one group, sorted by `Row.place`, in the round `number`.
 
         Yields:
             Rows for the next round (not in the last), documents, and an outcome for every other row.

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -299,7 +300,7 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
     for file in sorted({place.file for place in places}):
         names = {place.member for place in places if place.file == file}
         rows += [row for row in _reread_rows(stored[file], file, names, recipe) if isinstance(row, Row)]
-    for outcome in combine(rows, source, recipe, 0):
+    for outcome in combine(sorted(rows, key=attrgetter("place")), source, recipe, 0):
         if outcome.document is not None and outcome.document.locator == locator:
             return outcome
     raise LookupError(f"{locator.file} has changed since it was read: it makes no such document")

@@ -22,6 +22,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -227,15 +228,11 @@ def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) 
     index.sort()
     combine = _get_reader(source).combine
     for group, places in groupby(index, key=lambda item: item[0]):
-        rows = sorted((_unpack(blocks[which], place) for _, which, place in places), key=_get_place)
+        rows = sorted((_unpack(blocks[which], place) for _, which, place in places), key=attrgetter("place"))
         if group == _DEAD:
             yield from map(_restore_dead_letter, rows)
         else:
             yield from combine(rows, name, source, number)
-
-
-def _get_place(row: Row) -> tuple[str, int, str, int]:
-    return row.locator.file, row.locator.offset, row.locator.member, row.locator.inner_offset
 
 
 def _restore_dead_letter(row: Row) -> Outcome:
@@ -245,7 +242,7 @@ def _restore_dead_letter(row: Row) -> Outcome:
 
 def _choose_range(row: Row, ranges: int) -> int:
     # dead letters are spread by their places
-    name = row.group or repr(_get_place(row)).encode()
+    name = row.group or repr(row.place).encode()
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") * ranges >> 64
 
 

@@ -12,9 +12,9 @@ DOCUMENTS = 30_000
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
     monkeypatch.setattr(clusters, "RANGE_BYTES", 3 << 20)
-    ranges = clusters.ranges_of(DOCUMENTS)
+    ranges = clusters.count_ranges(DOCUMENTS)
     assert ranges == 4
-    return [clusters.keys_of_range(DOCUMENTS, ranges, number) for number in range(ranges)]
+    return [clusters.make_keys(DOCUMENTS, ranges, number) for number in range(ranges)]
 
 
 def test_every_document_has_each_band_once_and_a_range_holds_its_own_keys(
@@ -64,7 +64,7 @@ def test_rates_are_over_all_that_is_timed() -> None:
 
 
 def test_rounds_end_where_union_find_does() -> None:
-    told = clusters.in_rounds(DOCUMENTS, 4)
+    told = clusters.measure_rounds(DOCUMENTS, 4)
     assert told["exchanges"] % 2 == 1 and told["rows"] > told["edges"]
 
 

@@ -49,7 +49,7 @@ def changed_lists(load: Callable[[Path], Any], path: Path, first: bytes, second:
 @pytest.mark.parametrize(
     ("load", "first", "second", "expected"),
     [
-        (lambda path: read_bad_words(str(path)), b"one", b"two", [{"one"}, {"two"}]),
+        (lambda path: set(read_bad_words(str(path)).words), b"one", b"two", [{"one"}, {"two"}]),
         (lambda path: blocklist.load((str(path),)).blocks("http://a.org/"), b"a.org", b"b.org", [True, False]),
         (lambda path: perplexity.load_cutoffs(path, 30, 60), b"p,en\n30,1\n60,2\n", b"p,en\n30,3\n60,4\n",
          [{"en": (1, 2)}, {"en": (3, 4)}]),

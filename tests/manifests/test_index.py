@@ -219,6 +219,6 @@ def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents
             for find in (index.find_id, index.find_url):
                 column = "document" if find == index.find_id else "url"
                 assert list(find(columns[column])) == [Place(entry.path, row)]
-    for question in benchmark.questions(tmp_path).values():
+    for question in benchmark.measured_commands(tmp_path).values():
         _, _, anonymous = benchmark.measure_command(tmp_path, *question)
         assert anonymous < 200e6

@@ -1,5 +1,6 @@
 """One manifest hash on every engine: real job services, worker pools and clusters on loopback."""
 
+import logging
 import os
 import shutil
 import signal
@@ -136,9 +137,13 @@ def test_dask_with_a_schedulers_address_and_workers_in_other_folders(
     assert build(recipe, tmp_path / "corpus", "dask", *dask[0]) == expected
 
 
-def test_dask_started_and_closed_by_the_run(recipe: Recipe, expected: str, tmp_path: Path) -> None:
+def test_dask_started_and_closed_by_the_run(
+    recipe: Recipe, expected: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("distributed", reason="the extra dask is not installed")
-    assert build(recipe, tmp_path / "corpus", "dask") == expected
+    with caplog.at_level(logging.INFO):
+        assert build(recipe, tmp_path / "corpus", "dask") == expected
+    assert [record for record in caplog.records if record.name.startswith("distributed")] == []
 
 
 class ProtoEngine(Engine):

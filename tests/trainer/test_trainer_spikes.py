@@ -206,6 +206,19 @@ def test_told_to_stop_and_resumed_it_is_as_never_stopped(corpus: Path, whole: Pa
     assert not (run / "stopped").exists() and rows(run) == rows(whole) and same_files(run, whole)
 
 
+def test_a_second_command_for_a_run_that_is_being_trained_is_refused(
+    corpus: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both would write the same tables and checkpoints."""
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with events.locked(run) as refusal:
+        assert refusal == "" and main(command(corpus, run)) == 2
+    assert f"another command is training {run}: wait for it" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert main(command(corpus, run)) == 0
+
+
 def same_files(one: Path, other: Path) -> bool:
     """Whether the last checkpoints hold the same tensors, bit for bit."""
     folders = [checkpoint.list_checkpoints(run)[-1][1] for run in (one, other)]

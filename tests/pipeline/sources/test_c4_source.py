@@ -164,6 +164,32 @@ def test_times(value: Any, time: str) -> None:
     assert format_time(value) == time
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "value", "time"),
+    [
+        (pa.timestamp("s"), 3, "1970-01-01T00:00:03Z"), (pa.timestamp("s"), 1 << 40, ""),
+        (pa.timestamp("us"), -(1 << 62), ""), (pa.timestamp("us", "Nowhere/Town"), 3, "1970-01-01T00:00:00.000003Z"),
+        (pa.timestamp("ms", "+05:30"), 4, "1970-01-01T00:00:00.004000Z"),
+        (pa.timestamp("ns"), 1556197074_000000_123, "2019-04-25T12:57:54Z"), (pa.timestamp("ns", "UTC"), None, ""),
+        (pa.date32(), 1, "1970-01-02T00:00:00Z"), (pa.date64(), 1 << 55, ""), (pa.time64("ns"), 1001, ""),
+        (pa.duration("ns"), 1001, ""), (pa.int64(), 20190425, ""),
+    ],
+)  # fmt: skip
+def test_times_of_parquet(kind: pa.DataType, value: int | None, time: str, nested: bool) -> None:
+    """Of any unit, zone and range, whether pandas is installed or not; a time is no text."""
+    times = pa.array([value, None], kind)
+    named = {"at": pa.StructArray.from_arrays([times, times], ["time", "other"])} if nested else {"time": times}
+    out = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a", "b"], "url": ["u", "u"], **named}), out)
+    column = "at.time" if nested else "time"
+    found = outcomes(out.getvalue(), source(columns=Columns(timestamp=column, metadata=[column])))
+    assert [outcome.document and outcome.document.timestamp for outcome in found] == [time, ""]
+    assert all(outcome.document and outcome.document.metadata == {} for outcome in found)
+    found = outcomes(out.getvalue(), source(columns=Columns(text=column, timestamp="")))
+    assert not any(outcome.document for outcome in found)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

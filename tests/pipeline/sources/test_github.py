@@ -19,6 +19,7 @@ from licence_texts import APACHE, BSD_3, GPL_HEADER, MIT, commented
 
 from filters.code.languages import detect_language
 from filters.code.licences import is_allowed
+from filters.formats import zip
 from filters.formats.tar import read_members
 from filters.reasons import Reason
 from filters.rule_list import parse_rules
@@ -65,9 +66,7 @@ def outcomes(inputs: dict[str, bytes], recipe: Source | None = None) -> list[Out
         assert all(item.stored >= 0 for item in found) and surveys[name].rows >= 0
         items += found
     done = [item for item in items if isinstance(item, Outcome)]
-    waiting = sorted(
-        (item for item in items if isinstance(item, Row)), key=lambda item: (item.group, item.locator.file)
-    )
+    waiting = sorted((item for item in items if isinstance(item, Row)), key=lambda item: (item.group, item.place))
     for _, group in itertools.groupby(waiting, key=lambda item: item.group):
         rows = list(group)
         found = list(github.combine(rows, "github", recipe, 0))
@@ -149,6 +148,14 @@ def test_every_form_of_a_repository_gives_the_same_documents(form: str) -> None:
     if form == "tar":
         place = made["src/area.py"].locator
         assert FORMS[form]["areas.tar"][place.offset : place.offset + place.length].decode() == CODE
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
+def test_two_licences_in_any_order_in_the_archive_are_found_again(form: str) -> None:
+    files = {"LICENSE-MIT": MIT, "a.py": CODE, "LICENSE-APACHE": APACHE}
+    archive = zipped(files) if form == "zip" else tar(files)
+    made = documents(outcomes({f"a.{form}": gzip.compress(archive) if form == "tar.gz" else archive}))["a.py"]
+    assert made.licence == "Apache-2.0 AND MIT" and len(made.locator.parts) == 2
 
 
 def test_names_refs_and_urls() -> None:
@@ -300,6 +307,16 @@ def test_any_damage_ends_in_reasons(form: str, changes: list[tuple[int, int]]) -
     for place, value in changes:
         hurt[place % len(hurt)] = value
     outcomes({name: bytes(hurt)})
+
+
+def test_a_zip_member_without_a_name_is_dropped_by_name() -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("a.py", CODE)
+        archive.writestr("b.py", CODE)
+    stored = out.getvalue().replace(b"a.py", b"\0.py")
+    found = zip.read_members(stored, 1 << 20, 1 << 30, lambda _: True)
+    assert [(member.name, member.problem) for member in found] == [("", Reason.UNSAFE_PATH), ("b.py", None)]
 
 
 def test_tars_as_python_reads_them() -> None:
