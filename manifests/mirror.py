@@ -101,7 +101,7 @@ class Mirror:
         Raises:
             UserError: the path leads out of the folder, as an object's name or a foreign manifest may.
         """
-        if not is_inner_path(path):
+        if not is_inner_path(path) or "//" in path or "\0" in path:  # the latter two no system takes
             raise UserError(f"{self.storage.url}/{path} is no name of a file of a corpus: use another corpus")
         self.storage.download(path, self.folder / path, sha256)
 

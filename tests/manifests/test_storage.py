@@ -95,7 +95,7 @@ def test_a_new_corpus_that_cannot_be_uploaded_leaves_nothing(stored: Storage, mo
         write()
 
 
-@pytest.mark.parametrize("path", ["../x", "/x", "shards/../../x", "a//b", "./x", "", "x/"])
+@pytest.mark.parametrize("path", ["../x", "/x", "shards/../../x", "a//b", ".", "", "x/.."])
 def test_no_name_in_a_store_leads_out_of_its_mirror(stored: Storage, tmp_path: Path, path: str) -> None:
     mirror = Mirror(tmp_path / "here/mirror", stored)
     for fetched in (mirror.fetch, mirror.fetch_anew, lambda name: mirror.fetch_all([name])):
