@@ -134,7 +134,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(inputs_module.expand_user(path).absolute())
 
 
 def keep_user_code(recipe: Recipe, corpus: Path) -> None:

@@ -59,6 +59,7 @@ class Damaged:
     done: list[str] = field(default_factory=list)
 
     def stored(self) -> bytes:
+        """Return the bytes of the archive."""
         return b"".join(stretch.data for stretch in self.stretches)
 
     def cut_at(self, position: int) -> int:
@@ -146,6 +147,7 @@ def damage_archive(archive: Archive, others: list[Archive], chance: random.Rando
 
 
 def _flip(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Flip one to three bits of a stretch."""
     index = chance.randrange(len(hurt.stretches))
     data = bytearray(hurt.stretches[index].data)
     for _ in range(chance.randrange(1, 4)):
@@ -155,6 +157,7 @@ def _flip(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _cut(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Remove a range of bytes."""
     begin = chance.randrange(len(hurt.stored()))
     end = begin + chance.randrange(1, 2000)
     first = hurt.cut_at(begin)
@@ -162,6 +165,7 @@ def _cut(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _insert(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Insert random bytes, zeros, newlines or the beginning of a gzip member."""
     size = chance.randrange(1, 600)
     junk = chance.choice((chance.randbytes(size), bytes(size), b"\r\n" * size, b"\x1f\x8b\x08\0" + bytes(size)))
     hurt.stretches.insert(hurt.cut_at(chance.randrange(len(hurt.stored()))), Stretch(junk))
@@ -178,6 +182,7 @@ def _splice(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _splice_bytes(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Insert a range of bytes of another archive."""
     stored = b"".join(other.units)
     begin = chance.randrange(len(stored))
     stretch = Stretch(stored[begin : begin + chance.randrange(1, 20_000)])
@@ -185,6 +190,7 @@ def _splice_bytes(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _truncate(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Remove all bytes after a position."""
     del hurt.stretches[hurt.cut_at(chance.randrange(len(hurt.stored()))) :]
 
 
@@ -203,11 +209,13 @@ def _change_length(hurt: Damaged, other: Archive, chance: random.Random) -> None
 
 
 def _move(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Move a stretch to another place."""
     stretch = hurt.stretches.pop(chance.randrange(len(hurt.stretches)))
     hurt.stretches.insert(chance.randrange(len(hurt.stretches) + 1), stretch)
 
 
 def _page(chance: random.Random, number: int) -> tuple[str, bytes]:
+    """Return the URL and the HTTP response of a random page."""
     words = " ".join(chance.choice(("alpha", "beta", "gamma", "delta", "omega")) for _ in range(chance.randrange(200)))
     noise = base64.b64encode(chance.randbytes(chance.randrange(400)))  # so that members are not very small
     body = b"<html><body><p>%b.</p>\r\n\r\n<!-- %b --></body></html>" % (words.encode(), noise)
@@ -218,6 +226,7 @@ def _page(chance: random.Random, number: int) -> tuple[str, bytes]:
 
 
 def _warc(uri: str, block: bytes) -> bytes:
+    """Return an uncompressed WARC record of an HTTP response, written by warcio."""
     out = io.BytesIO()
     writer = WARCWriter(out, gzip=False)
     head, _, body = block.partition(b"\r\n\r\n")
@@ -238,4 +247,5 @@ _ARC_START = b"filedesc://a.arc 0.0.0.0 20240518015810 text/plain 76\n1 0 Exampl
 
 
 def _arc(uri: str, block: bytes) -> bytes:
+    """Return an uncompressed ARC record of an HTTP response."""
     return b"%b 192.0.2.1 20240518015810 text/html %d\n%b\n" % (uri.encode(), len(block), block)

@@ -27,6 +27,7 @@ def _arc(name: str, first: str) -> Row:
 
 
 def _files() -> dict[str, str]:
+    """Return the contents of all files by path."""
     boolq = [
         {"question": "is a kettle hot", "title": "Kettle", "answer": True, "passage": "A kettle boils {water}."},
         {"question": "can a kettle swim", "title": "Kettle", "answer": False, "passage": "Kettles sink."},

@@ -51,6 +51,7 @@ def _write_manifest(corpus: Path, vocabulary: int, sources: dict[str, SourceEntr
 
 
 def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, vocabulary: int) -> ShardEntry:
+    """Write a shard and return its manifest entry. The tokens of a document are an arithmetic progression."""
     chance = np.random.default_rng(seed)
     rows = []
     for number in range(documents):
@@ -71,6 +72,7 @@ def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, voca
 
 
 def _entry(corpus: Path, name: str, rows: list[dict[str, object]], vocabulary: int) -> ShardEntry:
+    """Write a shard of the given rows and return its manifest entry."""
     batch = pa.RecordBatch.from_pylist(rows, schema=shard_schema(vocabulary))
     path = corpus / "shards" / name
     write_shard(path, batch, {})

@@ -121,13 +121,13 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
         _list_encrypted(_parse_xml(_read_member(archive, ENCRYPTION, PACKAGE_BYTES))) if ENCRYPTION in names else set()
     )
     texts, size = [], 0
-    for chapter in chapters:
+    for chapter, least_links in chapters.items():
         if chapter in locked:
             raise _BadError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
         body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
         page = decode(body, None)
-        if not _is_apparatus(page):
+        if not _is_apparatus(page, least_links):
             page = _SELF_CLOSED.sub(r"<\1\2></\1>", page)
             if any(mark in page for mark in PAGE_MARKS):
                 page = _PAGE_BREAK.sub("", page)
@@ -137,16 +137,16 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 
 
-def _is_apparatus(page: str) -> bool:
+def _is_apparatus(page: str, least_links: int) -> bool:
     """Return True for a table of contents, an index or a copyright page.
 
     A document says so (EPUB 3 Structural Semantics, DPUB-ARIA), or two thirds of its letters lead to other places of
-    the book.
+    the book, by at least so many links.
     """
     if (outer := _OUTER.search(page)) and _APPARATUS.search(outer[0]):
         return True
     links = _LINK.findall(page)
-    return len(links) >= LEAST_LINKS and 3 * _count_letters("".join(links)) >= 2 * _count_letters(
+    return len(links) >= least_links and 3 * _count_letters("".join(links)) >= 2 * _count_letters(
         page[outer.end() :] if outer else page
     )
 
@@ -195,42 +195,52 @@ def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
     return [(name, given, "".join(parts).strip()) for name, given, parts in found]
 
 
-def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> list[str]:
-    """Return the spine's documents in order, each once, without navigation, tables of contents and non-linear ones.
+def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> dict[str, int]:
+    """Return the spine's documents in order, without navigation, tables of contents and non-linear ones.
+
+    Returns:
+        By path, the number of links that a table of contents has at least: one if the guide says that the document
+        holds one, which may stand before chapters in it.
 
     Raises:
         _BadError: There is no chapter, or one that the package does not list or that is no HTML and no image: a book
             is read whole or not at all.
     """
-    listed, nav, pages = {}, set(), []
+    listed, pages = {}, []
+    nav, holding = set[str](), set[str]()
     for name, given, _ in elements:
         if name == "item":
             kind = given.get("media-type", DOCUMENTS[0]).partition(";")[0].strip().lower()
             listed[given.get("id", "")] = given.get("href", ""), kind
             if "nav" in given.get("properties", "").split():
-                nav.add(given.get("href", ""))
+                nav.add(_normalise(given.get("href", "")))
         elif name == "reference" and given.get("type", "").lower() in _GUIDE_APPARATUS:
-            nav.add(given.get("href", "").partition("#")[0])
+            document, mark, _ = given.get("href", "").partition("#")
+            (holding if mark else nav).add(_normalise(document))
         elif name == "itemref" and given.get("linear", "yes") != "no":
             pages.append(given.get("idref", ""))
-    kept = []
+    kept: dict[str, int] = {}
     for page in dict.fromkeys(pages):
         if page not in listed:
             raise _BadError(Reason.CORRUPT_RECORD, f"the package does not list the chapter {page[:80]!r}")
         href, kind = listed[page]
-        if kind.startswith("image/") or href in nav:
+        if kind.startswith("image/") or _normalise(href) in nav:
             continue
         if kind not in DOCUMENTS and "xhtml" not in kind:
             raise _BadError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
-        kept.append(href)
+        kept.setdefault(_resolve(folder, href), 1 if _normalise(href) in holding else LEAST_LINKS)
     if not kept:
         raise _BadError(Reason.CORRUPT_RECORD, "the spine names no chapter")
-    return list(dict.fromkeys(_resolve(folder, href) for href in kept))
+    return kept
+
+
+def _normalise(href: str) -> str:
+    return posixpath.normpath(urllib.parse.unquote(href))
 
 
 def _resolve(folder: str, href: str) -> str:
     """Return the member that a reference names. Raises _BadError for one that leaves the archive."""
-    path = posixpath.normpath(posixpath.join(folder, urllib.parse.unquote(href.partition("#")[0])))
+    path = posixpath.normpath(posixpath.join(folder, _normalise(href.partition("#")[0])))
     if path.startswith(("/", "..", "\\")) or ":" in href.split("/")[0]:
         raise _BadError(Reason.UNSAFE_PATH, f"{href[:80]!r} lies outside the archive")
     return path
@@ -245,7 +255,7 @@ def _list_encrypted(elements: list[tuple[str, dict[str, str], str]]) -> set[str]
         elif name == "EncryptionMethod":
             method = method or given.get("Algorithm", "")
         elif name == "CipherReference" and method not in FONTS:
-            locked.add(posixpath.normpath(urllib.parse.unquote(given.get("URI", ""))))
+            locked.add(_normalise(given.get("URI", "")))
     return locked
 
 

@@ -21,6 +21,7 @@ from filters.errors import UserError
 from manifests.display import format_bytes, format_quantity
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
+from manifests.manifest import generation_folder
 from manifests.mirror import mirror_of, place_of
 from manifests.stages import stage_of
 from manifests.storage import StorageError
@@ -252,8 +253,10 @@ def _slow(tasks: list[RunningTask]) -> str:
 
 
 def read_status(corpus: Path) -> dict[str, Any]:
-    """Return the status that the last run on a corpus left. Raises UserError where no run has begun."""
-    path = corpus / "runs" / FILE
+    """Return the status that the last run or `append` on a corpus left. Raises UserError where none has begun."""
+    first = corpus / "runs" / FILE
+    appended = generation_folder(corpus, 1).parent.glob(f"*/runs/{FILE}")
+    path = max(appended, key=lambda one: one.stat().st_mtime_ns, default=first)  # no run follows an `append`
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())
         if not {"state", "started", "steps", "updated"} <= plain.keys():

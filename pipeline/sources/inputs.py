@@ -152,7 +152,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def is_matched(pattern: str) -> bool:
     """Return True if a path or glob matches a file, or is a folder."""
-    path = Path(pattern).expanduser()
+    path = expand_user(pattern)
     return os.path.exists(path) or next(_find_inputs(Path(), path.parts), None) is not None  # noqa: PTH110  # never raises
 
 
@@ -188,6 +188,11 @@ def _publish(mirror: Mirror, item: Input) -> Input:
     return replace(item, path=f"{mirror.storage.url}/{path}", version=str(entry.changed))
 
 
+def expand_user(path: str) -> Path:
+    """Return a path with the home folder for `~`; that of a user whom this machine does not know stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises an error for such a user
+
+
 def fixed_prefix(pattern: str) -> Path:
     """Return the folder above a pattern's first wildcard, which is left out of names."""
     fixed: list[str] = []
@@ -201,7 +206,7 @@ def fixed_prefix(pattern: str) -> Path:
 def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | None) -> list[tuple[str, Path]]:
     if is_url(pattern):
         return [_download(source, pattern, corpus, terminal)]
-    path = Path(pattern).expanduser()
+    path = expand_user(pattern)
     if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise

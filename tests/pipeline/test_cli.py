@@ -63,6 +63,8 @@ def test_a_mistyped_key(tmp_path: Path, books: Path, capsys: pytest.CaptureFixtu
 def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write(tmp_path, RECIPE.format(books=books / "*.gz"))
     mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out")], "no file matches", "*.gz")
+    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out"), "--input", "books=~no-such-user/x"], "no file")
+    mistake(capsys, ["plan", recipe, "--input", "books=~no-such-user/x"], "no file matches '~no-such-user/x'")
     nowhere = ["run", recipe, "--output", str(tmp_path / "out"), "--input", "bokks=x"]
     mistake(capsys, nowhere, "no source 'bokks', only books")
     mistake(capsys, [*nowhere[:-1], "books"], "is not SOURCE=GLOB")

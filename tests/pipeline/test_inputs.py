@@ -159,7 +159,7 @@ def test_a_url_that_cannot_be_had_whole_is_no_input(server: Server, tmp_path: Pa
 
 @pytest.mark.parametrize("path", ["/a/..", "/%2e%2e", "/a%5Cb", "/a%0A.txt"])
 def test_a_url_whose_name_would_lie_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
-    with pytest.raises(UserError, match="is not a path below the output folder"):
+    with pytest.raises(UserError, match=r"is not a path below the output folder|names no file"):
         match("books", [f"http://a.example{path}"], tmp_path)
 
 

@@ -88,8 +88,14 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
     [
         {
             "OEBPS/content.opf": package(
-                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="nav.xhtml#a"/>'
+                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="./nav.xhtml"/>'
             )
+        },
+        {
+            "OEBPS/content.opf": package(
+                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="nav.xhtml#a"/>'
+            ),
+            "OEBPS/nav.xhtml": page('<body><h1 id="a"><a href="text/1.xhtml">One</a></h1></body>'),
         },
         {
             "OEBPS/content.opf": package(ITEMS.replace('properties="nav"', ""), SPINE),
@@ -148,6 +154,7 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
     ],
     ids=[
         "guide",
+        "guide with a place",
         "type",
         "linear",
         "fonts",
@@ -169,6 +176,15 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)
     assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
+
+
+def test_a_document_that_begins_with_a_table_of_contents_stays() -> None:
+    """Else a book in one document was dropped, for its guide names the place of the contents in it."""
+    inside = '<body><h2 id="toc"><a href="#c1">One</a></h2><h2 id="c1">One</h2><p>It was a dark night.</p></body>'
+    guide = '<reference type="toc" href="text/1.xhtml#toc"/>'
+    changes = {"OEBPS/content.opf": package(ITEMS, '<itemref idref="one"/>', guide), "OEBPS/text/1.xhtml": page(inside)}
+    book = read_epub(epub(changes), 1 << 20)
+    assert isinstance(book, Epub) and book.text.split("\n")[-1] == "It was a dark night."
 
 
 @pytest.mark.parametrize(
