@@ -1,8 +1,8 @@
 """Run benchmarks: `python -m benchmarks NAME… | all` prints a table for each benchmark.
 
-If data is missing, it prints which data. The benchmarks `evaluation`, `extraction`, `fit-extraction`, `oracle`,
-`scale`, `templates`, `train` and `walks` have options. To list them, run for example `python -m benchmarks oracle
---help`.
+If the data for a benchmark is missing, a message names the data. The benchmarks `evaluation`, `extraction`,
+`fit-extraction`, `oracle`, `scale`, `templates`, `train` and `walks` have options. To list them, run for example
+`python -m benchmarks oracle --help`.
 """
 
 import ast
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _summary(module: str) -> str:
-    """Return the first line of a module's docstring, without importing it."""
+    """Return the first line of a module's docstring without importing the module."""
     source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 

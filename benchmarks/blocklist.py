@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.data import table
-from filters.quality.blocklist import Blocklist
+from filters.quality.blocklist import Blocklist, load
 
 LENGTHS = (10_000, 5_000_000)  # patterns in each list
 URLS = 100_000  # URLs that are looked up
@@ -46,7 +46,7 @@ def run() -> str:
             rng = random.Random(length)
             listed = [f"https://www.{name(rng)}/forum/2019/{number}.html?page=1" for number in range(min(length, URLS))]
             begun = time.process_time()
-            blocklist = Blocklist.load([path])
+            blocklist = load((str(path),))
             loading = time.process_time() - begun
             size = sys.getsizeof(blocklist.keys)
             as_set = frozenset(blocklist.keys)

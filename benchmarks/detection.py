@@ -1,6 +1,6 @@
 """Measure how many pages that declare no encoding are decoded exactly, and at what speed.
 
-The text is that of the shared Wikipedia samples. For other languages it is in languages.tsv. Each page is encoded in
+The texts come from the shared Wikipedia samples, and from languages.tsv for other languages. Each page is encoded in
 each encoding that websites used for its language.
 """
 

@@ -1,7 +1,7 @@
 """Measure the CPU time of a run with each engine, relative to the bare functions of its tasks, on the demo's sample.
 
-Each run builds the same corpus. The run and each server that its engine needs have a process session of their own. The
-CPU time of all processes in these sessions is counted: driver, workers and servers. The time of the bare functions is
+Each run builds the same corpus in a new process session. Each server that the engine needs has another session. The CPU
+time of all processes in these sessions is counted: driver, workers and servers. The time of the bare functions is
 the CPU time that the tasks of the run in one process have measured around their functions.
 """
 

@@ -101,22 +101,26 @@ def write_published_layouts(root: Path) -> None:
 
 
 def _boolq(row: Row) -> Row:
+    """Return a row of BoolQ in the published layout."""
     passage, _, question = row["query"].removeprefix("Passage: ").rpartition("\nQuestion: ")
     return {"passage": passage, "question": question.removesuffix("?"), "answer": row["gold"] == 1}
 
 
 def _piqa(row: Row) -> Row:
+    """Return a row of PIQA in the published layout."""
     goal = row["query"].removeprefix("Question: ").strip()
     return {"goal": goal, "sol1": row["choices"][0], "sol2": row["choices"][1], "label": row["gold"]}
 
 
 def _arc(row: Row) -> Row:
+    """Return a row of ARC or OpenBookQA in the published layout."""
     choices = [{"text": text, "label": letter} for text, letter in zip(row["choices"], "ABCDEFG", strict=False)]
     stem = row["query"].removeprefix("Question: ")
     return {"question": {"stem": stem, "choices": choices}, "answerKey": "ABCDEFG"[row["gold"]]}
 
 
 def _winogrande(row: Row) -> Row:
+    """Return a row of WinoGrande in the published layout: a sentence with a gap, and two options."""
     first, second = row["context_options"]
     words = takewhile(lambda pair: pair[0] == pair[1], zip(first.split(" "), second.split(" "), strict=False))
     shared = sum(len(word) + 1 for word, _ in words)
@@ -136,7 +140,7 @@ CONVERSIONS: tuple[tuple[str, str, Callable[[Row], Row]], ...] = (
 
 
 def main(arguments: list[str]) -> int:
-    """Run the benchmark and print its tables; return the exit code."""
+    """Run the benchmark and print its tables. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks evaluation")
     parser.add_argument("--limit", type=int, default=50, help="number of questions per task (default: 50)")
     parser.add_argument("--tasks", default="", help="names, separated by commas (default: all whose files are present)")

@@ -1,7 +1,7 @@
 """Measure the commands `find` and `trace` on ten million synthetic documents, and the writing of their index.
 
-Each document has 8 to 20 random tokens and a URL. The pipeline's own stage writes the index. Each
-command runs in a separate process, while the files are in the page cache.
+Each document has 8 to 20 random tokens and a URL. The pipeline's own stage writes the index. Each command runs in a
+separate process, while the files are in the page cache.
 """
 
 import json

@@ -64,6 +64,7 @@ class Objects:
 
 
 def _size(held: bytes | int) -> int:
+    """Return the size of an object in bytes."""
     return held if isinstance(held, int) else len(held)
 
 
@@ -127,6 +128,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(204, b"")
 
     def _list(self, bucket: str, query: dict[str, str]) -> None:
+        """Send a page of a listing of a bucket."""
         prefix, start = query.get("prefix", ""), len(bucket) + 1
         page, more = self.objects.list(f"{bucket}/{prefix}", query.get("continuation-token", ""))
         rows = [
@@ -145,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
         return urllib.parse.unquote(parts.path).lstrip("/"), query
 
     def _body(self) -> bytes:
+        """Return the body of a request without its transfer coding and without AWS's chunked encoding."""
         if self.headers.get("Transfer-Encoding", "") == "chunked":
             body = b"".join(iter(self._chunk, b""))
         else:
@@ -152,16 +155,19 @@ class Handler(BaseHTTPRequestHandler):
         return _decode_aws_chunks(body) if "aws-chunked" in self.headers.get("Content-Encoding", "") else body
 
     def _chunk(self) -> bytes:
+        """Read one chunk of HTTP's chunked coding. The last chunk is empty."""
         size = int(self.rfile.readline().split(b";")[0], 16)
         data = self.rfile.read(size)
         self.rfile.readline()
         return data
 
     def _xml(self, name: str, inner: str) -> None:
+        """Send an XML document with a root element of S3's namespace."""
         namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
         self._answer(200, f'<?xml version="1.0"?><{name} xmlns="{namespace}">{inner}</{name}>'.encode())
 
     def _answer(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Send a response."""
         self.send_response(code)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)

@@ -262,6 +262,7 @@ def run() -> str:
 
 
 def _measure(name: str, case: Case) -> list[object]:
+    """Measure one source and return its row of the table."""
     seconds, counts = alternate({"ours": case.ours, "bare": case.bare}, ROUNDS)
     ours, bare = (statistics.median(values) for values in seconds.values())
     documents, size = counts["ours"], case.size / 1e6

@@ -68,6 +68,7 @@ class Walk:
 
 
 def _run(name: str, *more: str) -> tuple[str, ...]:
+    """Return the arguments of `python -m pipeline run` for a recipe of `RECIPES`."""
     return ("run", f"{{folder}}/{name}.yaml", "--output", f"{{folder}}/{name}", "--quiet", "--workers", "1", *more)
 
 
@@ -184,6 +185,7 @@ class Tracer:
         return list(dict.fromkeys(found))
 
     def _describe_code(self, frame: FrameType) -> "_Code":
+        """Return and remember the description of the function that a frame executes."""
         path = Path(frame.f_code.co_filename)
         file = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
         ours = file and file.partition("/")[0] not in NOT_OURS
@@ -192,6 +194,7 @@ class Tracer:
         return code
 
     def _enter(self, code: "_Code", frame: FrameType) -> None:
+        """Open the windows that start with a function, and count its call if a window is open."""
         for number, window in enumerate(self.windows):
             if window.start == code.place and (not window.end or not self.opened[number]):
                 self._depths_of(window)[number] += 1
@@ -203,6 +206,7 @@ class Tracer:
             self.calls[code.file] = self.calls.get(code.file, 0) + is_first_entry
 
     def _leave(self, code: "_Code") -> None:
+        """Close the windows that end with a function."""
         for number, window in enumerate(self.windows):
             depths = self._depths_of(window)
             if (window.end or window.start) == code.place and depths[number]:
@@ -210,6 +214,7 @@ class Tracer:
                 self.closed[number] = True
 
     def _depths_of(self, window: Window) -> list[int]:
+        """Return the list, of all threads or of this thread, that counts how often each window is open."""
         depths: list[int] = self._depths if window.everywhere else self._local.depths
         return depths
 

@@ -71,6 +71,7 @@ def render_tree(code: Any) -> str:
 
 
 def _node(node: Any) -> str:
+    """Return the text of one node of a parse tree."""
     if isinstance(node, nodes.Text | nodes.HTMLEntity):
         return str(node.normalize() if isinstance(node, nodes.HTMLEntity) else node)
     if isinstance(node, nodes.Heading):
@@ -93,6 +94,7 @@ def _node(node: Any) -> str:
 
 
 def _template(node: Any) -> str:
+    """Return the text that a template shows, or "" for a template that shows none."""
     name = str(node.name).strip().lower()
     if name.startswith("formatnum:"):
         return name.partition(":")[2]

@@ -59,16 +59,6 @@ def describe_bins(
     return {"edges": list(edges[first : last + 1]), "counts": [found.get(place, 0) for place in range(first, last)]}
 
 
-def encode_histogram(found: Mapping[int, int]) -> dict[str, int]:
-    """Return a histogram as plain JSON values."""
-    return {str(place): count for place, count in sorted(found.items())}
-
-
-def decode_histogram(plain: Mapping[str, int]) -> dict[int, int]:
-    """Return the histogram that `encode_histogram` encoded."""
-    return {int(place): count for place, count in plain.items()}
-
-
 @dataclass
 class FrequentNames:
     """The most frequent names of a stream, in bounded memory.

@@ -162,8 +162,13 @@ def print_parts(parts: "Iterable[RenderableType]") -> None:
 
 
 def standard_output() -> "Console":
-    """Return the console of the standard output: coloured in a terminal, else plain and `WIDTH` columns wide."""
+    """Return the console of the standard output: coloured in a terminal, else plain; at least `WIDTH` columns wide.
+
+    A narrower terminal breaks the rows of a table itself; rich would cut the numbers in them.
+    """
     from rich.console import Console
 
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH, no_color=True)
+    if not console.is_terminal:
+        return Console(highlight=False, width=WIDTH, no_color=True)
+    return console if console.width >= WIDTH else Console(highlight=False, width=WIDTH)

@@ -8,6 +8,7 @@ from typing import TextIO
 from filters.errors import UserError
 from filters.rule_list import load_class, name_of
 from manifests.files import write_atomic
+from manifests.mirror import mirror_of
 from manifests.recipe import CODE, Recipe
 from pipeline.beam.quarantine import Place
 from pipeline.dedup.signatures import Split, earlier_splits
@@ -68,6 +69,8 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
 
     def resolve(name: str, patterns: list[str]) -> list[Input]:
         found = inputs_module.resolve(name, patterns, corpus, terminal)
+        for item in found:
+            _refuse_own(corpus, item)
         broken = [item for item in found if item.problem]
         if broken and not skip_unreadable:
             others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
@@ -100,6 +103,17 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
     return RunInputs(dumps, hashes, training, earlier_splits(recipe), unreadable)
 
 
+def _refuse_own(corpus: Path, item: Input) -> None:
+    """Raise UserError for an input that the run itself writes, as where the output folder lies below a glob."""
+    mirror = mirror_of(corpus)
+    for root in (str(corpus), *((mirror.storage.url,) if mirror is not None else ())):
+        if item.path.startswith(f"{root}/") and not item.path.startswith(f"{root}/{inputs_module.DOWNLOADED}/"):
+            raise UserError(
+                f"source {item.source}: {item.path} lies in the output folder: give another --output, or a glob that "
+                "leaves it out"
+            )
+
+
 def _check_length(recipe: Recipe, item: Input) -> None:
     """Raise UserError for an input of which no file of the corpus can have the name, as each of its splits does."""
     most = LONGEST_NAME - len("@000000000000000.parquet" if is_cut(recipe, item) else ".parquet")
@@ -120,7 +134,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if "://" in path else str(inputs_module.expand_user(path).absolute())
 
 
 def keep_user_code(recipe: Recipe, corpus: Path) -> None:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import textwrap
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -65,11 +64,7 @@ def write_markdown() -> str:
 
 def list_settings(rule: type[Rule]) -> list[str]:
     """Return a row of the table for each of a rule's own settings, whose meaning is the comment beside it."""
-    comments: dict[str, str] = {}
-    for one in rule.__mro__:
-        if issubclass(one, Rule) or "filters" in one.__module__:
-            comments = {**_comments(one), **comments}
-    rows = []
+    comments, rows = _comments(rule), []
     for name, field in rule.model_fields.items():
         if name not in BASE:
             default = "" if field.is_required() else f"`{_plain(field.default)}`"
@@ -88,7 +83,7 @@ def _comments(rule: type) -> dict[str, str]:
     """Return the comments beside or above the fields of a class, and what its docstring says of attributes."""
     found: dict[str, str] = {}
     above: list[str] = []
-    source = textwrap.dedent(inspect.getsource(rule))
+    source = inspect.getsource(rule)
     for line in source.split("\n"):
         if line.startswith("    # "):
             above.append(line[6:])
@@ -96,9 +91,6 @@ def _comments(rule: type) -> dict[str, str]:
         if (field := _COMMENT.match(line)) and (field[2] or above):
             found[field[1]] = " ".join([*above, field[2] or ""]).strip()
         above = []
-    closing = re.search(r"^    (\w+): .*\(\n(?:        .*\n)+    \)  # (.*)$", source, re.MULTILINE)
-    if closing:
-        found[closing[1]] = closing[2]
     attributes = re.search(r"Attributes:\n((?:        .*\n)+)", source)
     for item in re.split(r"\n(?=        \S)", attributes[1].rstrip()) if attributes else ():
         name, _, text = item.strip().partition(": ")

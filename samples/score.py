@@ -80,7 +80,7 @@ def main(corpus: Path, model: Path) -> int:
     given = words(rows[0]["question"], return_tensors="pt")
     made = AutoModelForCausalLM.from_pretrained(model).generate(**given, max_new_tokens=40, do_sample=False)
     print(words.decode(made[0], skip_special_tokens=True))
-    print(f"{score(model, rows):.3f} of {len(rows)} endings told from their words in reverse")
+    print(f"the real ending is chosen in {score(model, rows):.1%} of {len(rows)} questions (chance: 50%)")
     return 0
 
 

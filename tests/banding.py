@@ -1,4 +1,4 @@
-"""The probability that banding finds a pair and estimates it at a threshold, to hold counts of canaries against."""
+"""Compute the probability that banding finds a pair at a threshold, as the expected value for tests of canaries."""
 
 import math
 from functools import lru_cache
@@ -9,17 +9,24 @@ from filters.dedup.recall import binomial
 
 
 def agreements_needed(bands: int, rows: int, threshold: float) -> int:
-    """Return the fewest agreeing permutations whose share reaches the threshold, as floats compare."""
+    """Return the smallest number of agreeing permutations whose share is at least the threshold in float arithmetic."""
     permutations = bands * rows
-    needed = math.ceil(threshold * permutations) - 1  # the product may be rounded up over a whole number
+    needed = math.ceil(threshold * permutations) - 1  # Rounding may raise the product above an integer.
     return needed if needed >= 0 and needed / permutations >= threshold else needed + 1
 
 
 @lru_cache(maxsize=4096)
 def acceptance_probability(at: float, bands: int, rows: int, threshold: float) -> float:
-    """Return the probability that a pair of similarity `at` shares a band and is estimated at the threshold or above.
+    """Return the exact probability that a pair shares a band and has an estimated similarity of at least `threshold`.
 
-    Exact: band by band, the distribution of agreeing permutations, kept apart by whether some whole band agreed.
+    The function computes the distribution of the number of agreeing permutations band by band, separately for pairs
+    with and without a band that agrees completely.
+
+    Args:
+        at: The similarity of the pair.
+        bands: The number of bands.
+        rows: The number of rows per band.
+        threshold: The threshold.
     """
     band = binomial(rows, at)
     part = band.copy()

@@ -1,7 +1,7 @@
-"""Configuration for all tests: marks for the tests that `make test-fast` leaves out, and what many modules read.
+"""Configure all tests: mark the tests that `make test-fast` leaves out, and define fixtures for many test modules.
 
-The fixtures of the bundled sample and of corpora built from it are made once for all processes of a test run; tests
-change only copies of them.
+The bundled sample and the corpora built from it are made once for all processes of a test run. Tests change only copies
+of them.
 """
 
 import os
@@ -15,24 +15,25 @@ from hypothesis import HealthCheck, settings
 
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
-sys.dont_write_bytecode = False  # else every process would compile, and pytest rewrite, all modules again
+# Otherwise every process would compile all modules again, and pytest would rewrite the assertions of all tests again.
+sys.dont_write_bytecode = False
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [HERE, os.environ.get("PYTHONPATH", "")]))  # for Beam's workers
 
-# What a user has set for terminals would colour and wrap the output that the tests read.
+# These environment variables of a user would colour and wrap the output that tests read.
 _TERMINALS = ("FORCE_COLOR", "PYTHON_COLORS", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "COLUMNS", "PYTHONIOENCODING")
 for _name in _TERMINALS:
     os.environ.pop(_name, None)
 
-# An example may take as long as a slow or busy machine needs for it, and so may the drawing of examples. Where CI is
-# set, the examples are the same in each run, so that a change is judged by itself and not by a draw; elsewhere each run
-# looks at new ones.
+# There is no time limit for an example or for the generation of examples, because a machine may be slow or busy. If the
+# environment variable CI is set, each run has the same examples, so that only a change of the code can change the
+# result. Otherwise each run has new examples.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("any machine")
-settings.register_profile("quick", settings.get_profile("any machine"))  # of `make test-fast`: a fifth of the examples
+settings.register_profile("quick", settings.get_profile("any machine"))  # `make test-fast`: a fifth of the examples
 
-# Modules whose tests build corpora, run jobs on several workers, or train on several ranks: most of the suite's time.
+# Modules whose tests build corpora, run jobs on several workers, or train on several ranks. They take most of the time.
 CORPUS_MODULES = {
     "test_append", "test_benchmark_clusters", "test_benchmark_sources", "test_c4_books_built", "test_ccnet",
     "test_checkpoint", "test_cli", "test_cluster_size", "test_cluster_steps", "test_containment", "test_diff",
@@ -50,7 +51,8 @@ CORPUS_FIXTURES = {"demo_corpus", "demo_without_dropped", "first_corpus", "llama
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test-fast` leaves out, and run their modules first.
 
-    Processes take one module after the other: the short ones at the end keep all of them busy until then.
+    Each process runs one module after the other. If the short modules come last, all processes end at about the same
+    time.
     """
     for item in items:
         if settings.get_current_profile_name() == "quick" and hasattr(item, "obj"):
@@ -62,37 +64,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _draw_fewer_examples(test: Any) -> None:
-    """Let a property test draw a fifth of its examples; hypothesis has no option that limits all tests."""
+    """Reduce the number of examples of a property test to a fifth. Hypothesis has no option that limits all tests."""
     given = getattr(test, "_hypothesis_internal_use_settings", None)
     if given is not None:
         test._hypothesis_internal_use_settings = settings(given, max_examples=max(10, given.max_examples // 5))
 
 
 def pytest_runtest_setup() -> None:
-    """Make Beam quicker as soon as a test has imported it, which takes a second that others do without."""
+    """Patch Beam to be faster if a test has imported it. Importing Beam here would cost other tests a second."""
     if "apache_beam.transforms.userstate" in sys.modules:
         import quick_beam  # noqa: F401
 
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of the test run share: xdist gives each a folder of its own below the run's."""
+    """Return a folder that all processes of the test run share. With xdist, it is beside the processes' own folders."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
 
 
 def _unchanged(folder: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """Yield a folder, made if no other process has made it, and fail at the end if a test has changed a file."""
-    from corpus import file_times, made_once
+    """Make a folder unless another process has made it, and yield it. At the end, fail if a test has changed a file."""
+    from corpus import file_times, make_once
 
-    before = file_times(made_once(folder, make))
+    before = file_times(make_once(folder, make))
     yield folder
-    assert file_times(folder) == before, f"a test has changed {folder}, which others read"
+    assert file_times(folder) == before, f"a test has changed {folder}, which other tests read"
 
 
 @pytest.fixture(scope="session")
 def sample(shared_folder: Path) -> Iterator[Path]:
-    """The small form of the bundled sample."""
+    """Yield the folder of the small bundled sample."""
     from corpus import make_sample
 
     yield from _unchanged(shared_folder / "sample", make_sample)
@@ -100,7 +102,7 @@ def sample(shared_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """The demo's corpus of the sample, with the texts of three dropped documents of each reason."""
+    """Yield a corpus of the demo's recipe and the sample. The texts of three dropped documents per reason are kept."""
 
     def make(folder: Path) -> None:
         from corpus import build, demo_recipe
@@ -114,7 +116,7 @@ def demo_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def demo_without_dropped(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """The same corpus from a run that kept no texts of dropped documents."""
+    """Yield the same corpus from a run that kept no texts of dropped documents."""
     from corpus import build, demo_recipe
 
     yield from _unchanged(shared_folder / "demo-without-dropped", lambda folder: build(demo_recipe(sample), folder))
@@ -122,7 +124,7 @@ def demo_without_dropped(shared_folder: Path, sample: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def first_corpus(shared_folder: Path, sample: Path) -> Iterator[Path]:
-    """A corpus of two sources and a part of their files, with the texts of two dropped documents of each reason."""
+    """Yield a small corpus of two sources. The texts of two dropped documents per reason are kept."""
     from corpus import build, first_recipe
 
     recipe = first_recipe(sample)

@@ -1,4 +1,4 @@
-"""Small corpora built from the bundled sample, for tests of whole runs."""
+"""Build small corpora from the bundled sample, for tests of complete runs."""
 
 import fcntl
 import hashlib
@@ -24,7 +24,7 @@ FIRST = {"common_crawl": ["web/pages.warc.gz", "web/broken.warc.gz"], "books": [
 
 
 def make_sample(out: Path) -> Path:
-    """Write the small form of the bundled sample."""
+    """Write the small bundled sample to a folder and return the folder."""
     sys.path.insert(0, str(ROOT / "samples"))
     try:
         from make import make
@@ -34,8 +34,8 @@ def make_sample(out: Path) -> Path:
     return out
 
 
-def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Make a folder unless another process of the test run has made it; return it when it is whole."""
+def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Make a folder unless another process of the test run has made it. Return it when it is complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     done = folder.with_name(f"{folder.name}.done")
     with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
@@ -48,12 +48,17 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 
 def file_times(folder: Path) -> dict[str, int]:
-    """Return the time at which each file of a folder was last written."""
+    """Return the modification time of each file of a folder, in nanoseconds."""
     return {name: (folder / name).stat().st_mtime_ns for name in relative_files(folder)}
 
 
 def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
-    """Return the demo's recipe over a sample, with limits that suit a small sample."""
+    """Return the demo's recipe with a sample as input, and with settings that suit a small sample.
+
+    Args:
+        sample: The folder of the sample.
+        reverse: True lists the web files in reverse order.
+    """
     recipe = load_recipe(ROOT / "recipes/demo.yaml")
     web = [str(path) for path in sorted((sample / "web").iterdir(), reverse=reverse)]
     inputs = {
@@ -75,29 +80,29 @@ def demo_recipe(sample: Path, reverse: bool = False) -> Recipe:
 
 
 def with_few_macros(recipe: Recipe) -> Recipe:
-    """Return the recipe with a limit that the sample's paper of exploding macros reaches soon."""
+    """Return the recipe with a low limit of macro expansion, so that the sample's macro bomb reaches it quickly."""
     arxiv = recipe.sources["arxiv"]
     arxiv = arxiv.model_copy(update={"arxiv": arxiv.arxiv.model_copy(update={"macro_characters": 100_000})})
     return recipe.model_copy(update={"sources": {**recipe.sources, "arxiv": arxiv}})
 
 
 def under(folder: Path, inputs: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Return patterns of inputs below a folder."""
+    """Return the input patterns of each source with a folder prepended."""
     return {name: [str(folder / pattern) for pattern in patterns] for name, patterns in inputs.items()}
 
 
-def of_sources(recipe: Recipe, inputs: dict[str, list[str]]) -> Recipe:
-    """Return the recipe with these inputs and without its other sources."""
+def keep_sources(recipe: Recipe, inputs: dict[str, list[str]]) -> Recipe:
+    """Return the recipe with the given inputs and without all other sources."""
     return recipe.with_sources(only=list(inputs)).with_inputs(inputs)
 
 
 def first_recipe(sample: Path) -> Recipe:
-    """Return the demo's recipe over two sources and a part of their files, for runs of which a test needs many."""
-    return of_sources(demo_recipe(sample), under(sample, FIRST))
+    """Return the demo's recipe for two sources and some of their files, for tests that need many runs."""
+    return keep_sources(demo_recipe(sample), under(sample, FIRST))
 
 
 def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
-    """Return recipes/ccnet.yaml over a small sample, with models that so little text can train."""
+    """Return recipes/ccnet.yaml with a small sample as input, and with models that can be trained on so little text."""
     recipe = load_recipe(ROOT / "recipes/ccnet.yaml").with_inputs({"common_crawl": [str(sample / inputs)]})
     rule = rule_named(recipe, "common_crawl", "perplexity")
     assert isinstance(rule, Perplexity)
@@ -112,12 +117,12 @@ def ccnet_recipe(sample: Path, inputs: str = "wet/**") -> Recipe:
 
 
 def rule_named(recipe: Recipe, source: str, name: str) -> Rule:
-    """Return a source's first rule of this name."""
+    """Return the first rule of a source that has the given name."""
     return next(rule for rule in recipe.sources[source].filters if name_of(rule) == name)
 
 
 def with_rule(recipe: Recipe, source: str, name: str, **settings: Any) -> Recipe:
-    """Return the recipe with other settings of a source's rules of this name."""
+    """Return the recipe with changed settings of the rules of a source that have the given name."""
     filters = [
         rule.model_copy(update=settings) if name_of(rule) == name else rule for rule in recipe.sources[source].filters
     ]
@@ -133,13 +138,13 @@ def build(recipe: Recipe, corpus: Path, *arguments: str, workers: int = 1, keep_
 
 
 def build_in_two(recipe: Recipe, corpus: Path, keep_dropped: int = 0) -> Manifest:
-    """Build a corpus with two worker processes for every job over more than a few kilobytes."""
+    """Build a corpus with two worker processes for each job of more than 20,000 bytes."""
     with unittest.mock.patch("pipeline.beam.engines.SMALL_JOB_BYTES", 20_000):
         return build(recipe, corpus, workers=2, keep_dropped=keep_dropped)
 
 
 def digests(corpus: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a corpus except those that record times and machines."""
+    """Return the SHA-256 of each file of a corpus except files that contain times or machine names."""
     places = ("runs/", "recipe.yaml", "report.html")
     names = [name for name in relative_files(corpus) if not name.startswith(places)]
     return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}

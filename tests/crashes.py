@@ -1,4 +1,7 @@
-"""Rules and steps that kill the interpreter, for tests of the quarantine; of their own for worker processes."""
+"""Define rules and step functions that kill the interpreter, for tests of the quarantine.
+
+They are in a separate module so that worker processes can import them.
+"""
 
 import os
 import signal
@@ -20,7 +23,7 @@ def die(name: str) -> None:
 
 
 class CrashAtExtract(ExtractRule):
-    """Kill the interpreter at a word, while dumps are read."""
+    """A rule at extraction that kills the interpreter if a page contains a certain word."""
 
     REASONS = (NEVER,)
 
@@ -31,7 +34,7 @@ class CrashAtExtract(ExtractRule):
 
 
 class CrashAtFilter(Rule):
-    """Kill the interpreter at a word, while documents are filtered."""
+    """A rule at filtering that kills the interpreter if a document contains a certain word."""
 
     REASONS = (NEVER,)
 
@@ -41,30 +44,30 @@ class CrashAtFilter(Rule):
         return keep()
 
 
-def at_record(corpus: Path, name: str, *, how: str) -> Result:
-    """Die at a record."""
+def die_at_record(corpus: Path, name: str, *, how: str) -> Result:
+    """Kill the process while it works on a record."""
     is_quarantined(Locator("dump", 7, 3))
     die(how)
     return Result([])
 
 
-def behind_record(corpus: Path, name: str, *, how: str) -> Result:
-    """Die where no record is read."""
+def die_after_record(corpus: Path, name: str, *, how: str) -> Result:
+    """Kill the process after it has finished a record."""
     is_quarantined(Locator("dump", 7, 3))
     forget_record()
     die(how)
     return Result([])
 
 
-def tell_and_wait(corpus: Path, name: str) -> Result:
-    """Write the number of this process, and take longer than any test waits."""
+def write_pid_and_wait(corpus: Path, name: str) -> Result:
+    """Write the process id to a file, and sleep for longer than any test waits."""
     write_atomic(corpus / "pid", str(os.getpid()).encode())
     time.sleep(600)
     return Result([])
 
 
-def by_chance(corpus: Path, name: str) -> Result:
-    """Die at a record, and at another when tried again."""
+def die_at_other_record(corpus: Path, name: str) -> Result:
+    """Kill the process at one record in the first attempt, and at another record in later attempts."""
     marker = corpus / "tried"
     is_quarantined(Locator("dump", 7 if marker.exists() else 8, 3))
     marker.touch()

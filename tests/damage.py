@@ -1,4 +1,4 @@
-"""Deterministic damage to small web archives, with a record of the units that stayed untouched."""
+"""Damage small web archives deterministically, and record which units stay untouched."""
 
 import base64
 import gzip
@@ -25,7 +25,13 @@ LENGTH = re.compile(rb"(Content-Length: |text/html )([0-9]+)")
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive as units: gzip or zstd members, or uncompressed records. `whole[n]`: unit n holds records."""
+    """An archive that is divided into units.
+
+    Attributes:
+        form: "gzip" for units that are gzip members or zstd frames, else the format of the uncompressed records.
+        units: The bytes of each unit.
+        whole: For each unit, True if it contains complete records, so that a reader must find them.
+    """
 
     form: Literal["gzip", "WARC", "ARC"]
     units: list[bytes]
@@ -34,7 +40,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A range of bytes of a damaged archive; `untouched` is True if the range is a whole unit."""
+    """A range of bytes of a damaged archive. `untouched` is True if the range is a whole unit without damage."""
 
     data: bytes
     untouched: bool = False
@@ -42,18 +48,24 @@ class Stretch:
 
 @dataclass
 class Damaged:
-    """An archive after damage."""
+    """An archive after damage.
+
+    Attributes:
+        stretches: The ranges of bytes, in order.
+        done: The names of the functions that damaged it.
+    """
 
     stretches: list[Stretch]
     done: list[str] = field(default_factory=list)
 
     def stored(self) -> bytes:
+        """Return the bytes of the archive."""
         return b"".join(stretch.data for stretch in self.stretches)
 
     def cut_at(self, position: int) -> int:
         """Return the index of the stretch that begins at a position.
 
-        A stretch around the position is first cut in two, both no longer untouched.
+        A stretch that contains the position is first cut into two stretches, which are no longer untouched.
         """
         for index, stretch in enumerate(self.stretches):
             if position <= 0:
@@ -65,7 +77,7 @@ class Damaged:
         return len(self.stretches)
 
     def untouched(self) -> dict[int, bytes]:
-        """Return the untouched whole units, by their offsets."""
+        """Return the untouched units by offset in the damaged archive."""
         found, position = {}, 0
         for stretch in self.stretches:
             if stretch.untouched:
@@ -74,11 +86,11 @@ class Damaged:
         return found
 
 
-def of_bytes(stored: bytes) -> Archive:
-    """Return a real archive, cut into units at its frames.
+def split_archive(stored: bytes) -> Archive:
+    """Divide the bytes of a real archive into units at its frames.
 
-    A unit that holds records is whole if its end does not depend on the bytes after it: some writers leave out the
-    newlines that close a block.
+    A unit is whole if all its records are good and its end does not depend on the bytes after it. The end can depend on
+    them, because some writers leave out the newlines at the end of a block.
     """
     good: dict[tuple[int, int], bool] = {}
     limits = Limits(64 << 20)
@@ -95,8 +107,11 @@ def of_bytes(stored: bytes) -> Archive:
     return Archive("gzip" if stored.startswith(b"\x1f\x8b") else "WARC", units, whole)
 
 
-def made_archives() -> list[Archive]:
-    """Return the same pages as WARC and ARC: gzipped by member or as one member, in zstd frames, and uncompressed."""
+def make_archives() -> list[Archive]:
+    """Return archives of the same pages in eight formats.
+
+    WARC and ARC, each uncompressed, with one gzip member per record, with one gzip member in all, and with zstd frames.
+    """
     pages = [_page(random.Random(number), number) for number in range(7)]
     archives = []
     warc, arc = [_warc(*page) for page in pages], [_ARC_START, *(_arc(*page) for page in pages)]
@@ -109,16 +124,22 @@ def made_archives() -> list[Archive]:
 
 
 def pack_zstd(record: bytes) -> bytes:
-    """Return a zstd frame with a checksum, as WARC-ZSTD requires."""
+    """Compress a record as a zstd frame with a checksum, as WARC-ZSTD requires."""
     packer = zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
     return packer.compress(record) + packer.flush()
 
 
-def damaged(archive: Archive, others: list[Archive], chance: random.Random) -> Damaged:
-    """Return an archive after one to five kinds of damage; `others` are archives of the same form, to splice from."""
+def damage_archive(archive: Archive, others: list[Archive], chance: random.Random) -> Damaged:
+    """Return an archive after one to five random kinds of damage.
+
+    Args:
+        archive: The archive, which is not changed.
+        others: Archives of the same form, from which units and bytes are copied.
+        chance: The random number generator.
+    """
     hurt = Damaged([Stretch(unit, whole) for unit, whole in zip(archive.units, archive.whole, strict=True)])
     for _ in range(chance.randrange(1, 6)):
-        harm = chance.choice((_flip, _cut, _insert, _splice, _splice_bytes, _truncate, _lie, _move))
+        harm = chance.choice((_flip, _cut, _insert, _splice, _splice_bytes, _truncate, _change_length, _move))
         if hurt.stored():
             harm(hurt, chance.choice(others), chance)
             hurt.done.append(harm.__name__)
@@ -126,6 +147,7 @@ def damaged(archive: Archive, others: list[Archive], chance: random.Random) -> D
 
 
 def _flip(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Flip one to three bits of a stretch."""
     index = chance.randrange(len(hurt.stretches))
     data = bytearray(hurt.stretches[index].data)
     for _ in range(chance.randrange(1, 4)):
@@ -135,6 +157,7 @@ def _flip(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _cut(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Remove a range of bytes."""
     begin = chance.randrange(len(hurt.stored()))
     end = begin + chance.randrange(1, 2000)
     first = hurt.cut_at(begin)
@@ -142,13 +165,14 @@ def _cut(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _insert(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Insert random bytes, zeros, newlines or the beginning of a gzip member."""
     size = chance.randrange(1, 600)
     junk = chance.choice((chance.randbytes(size), bytes(size), b"\r\n" * size, b"\x1f\x8b\x08\0" + bytes(size)))
     hurt.stretches.insert(hurt.cut_at(chance.randrange(len(hurt.stored()))), Stretch(junk))
 
 
 def _splice(hurt: Damaged, other: Archive, chance: random.Random) -> None:
-    """Copy whole units from another archive, or within one."""
+    """Insert whole units of another archive, between stretches or within a stretch."""
     index = chance.randrange(len(hurt.stretches) + 1)
     if chance.random() < 0.5:
         index = hurt.cut_at(chance.randrange(len(hurt.stored())))
@@ -158,6 +182,7 @@ def _splice(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _splice_bytes(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Insert a range of bytes of another archive."""
     stored = b"".join(other.units)
     begin = chance.randrange(len(stored))
     stretch = Stretch(stored[begin : begin + chance.randrange(1, 20_000)])
@@ -165,11 +190,12 @@ def _splice_bytes(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _truncate(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Remove all bytes after a position."""
     del hurt.stretches[hurt.cut_at(chance.randrange(len(hurt.stored()))) :]
 
 
-def _lie(hurt: Damaged, other: Archive, chance: random.Random) -> None:
-    """Change the stated length of a record; a gzip member around it stays correct."""
+def _change_length(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Change the stated length of a record. A gzip member that contains the record stays valid."""
     index = chance.randrange(len(hurt.stretches))
     data = hurt.stretches[index].data
     try:
@@ -183,13 +209,15 @@ def _lie(hurt: Damaged, other: Archive, chance: random.Random) -> None:
 
 
 def _move(hurt: Damaged, other: Archive, chance: random.Random) -> None:
+    """Move a stretch to another place."""
     stretch = hurt.stretches.pop(chance.randrange(len(hurt.stretches)))
     hurt.stretches.insert(chance.randrange(len(hurt.stretches) + 1), stretch)
 
 
 def _page(chance: random.Random, number: int) -> tuple[str, bytes]:
+    """Return the URL and the HTTP response of a random page."""
     words = " ".join(chance.choice(("alpha", "beta", "gamma", "delta", "omega")) for _ in range(chance.randrange(200)))
-    noise = base64.b64encode(chance.randbytes(chance.randrange(400)))  # so that members do not compress to nothing
+    noise = base64.b64encode(chance.randbytes(chance.randrange(400)))  # so that members are not very small
     body = b"<html><body><p>%b.</p>\r\n\r\n<!-- %b --></body></html>" % (words.encode(), noise)
     if number == 3:  # a page about web archives
         body = b"<html><pre>\nWARC/1.0\r\nWARC-Type: response\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n</pre></html>"
@@ -198,6 +226,7 @@ def _page(chance: random.Random, number: int) -> tuple[str, bytes]:
 
 
 def _warc(uri: str, block: bytes) -> bytes:
+    """Return an uncompressed WARC record of an HTTP response, written by warcio."""
     out = io.BytesIO()
     writer = WARCWriter(out, gzip=False)
     head, _, body = block.partition(b"\r\n\r\n")
@@ -218,4 +247,5 @@ _ARC_START = b"filedesc://a.arc 0.0.0.0 20240518015810 text/plain 76\n1 0 Exampl
 
 
 def _arc(uri: str, block: bytes) -> bytes:
+    """Return an uncompressed ARC record of an HTTP response."""
     return b"%b 192.0.2.1 20240518015810 text/html %d\n%b\n" % (uri.encode(), len(block), block)

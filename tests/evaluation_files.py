@@ -1,4 +1,4 @@
-"""Small files of our own making in the published layout of every benchmark, for the evaluator's tests."""
+"""Write small invented files in the published layout of every benchmark, for the evaluator's tests."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ Row = dict[str, Any]
 
 
 def write_benchmarks(root: Path) -> Path:
-    """Write all benchmarks into a folder and return it."""
+    """Write the files of all benchmarks to a folder and return the folder."""
     for path, text in _files().items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text, encoding="utf-8")
@@ -27,6 +27,7 @@ def _arc(name: str, first: str) -> Row:
 
 
 def _files() -> dict[str, str]:
+    """Return the contents of all files by path."""
     boolq = [
         {"question": "is a kettle hot", "title": "Kettle", "answer": True, "passage": "A kettle boils {water}."},
         {"question": "can a kettle swim", "title": "Kettle", "answer": False, "passage": "Kettles sink."},

@@ -1,4 +1,4 @@
-"""Check code versions against what runs: every function of ours that a step executes must be in its version."""
+"""Check code versions: every function of this project that a step executes must be covered by the step's version."""
 
 import contextlib
 import sys
@@ -15,18 +15,19 @@ from pipeline.beam import step as step_module
 from pipeline.beam import task
 from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
 
-# Functions that move bytes and make none, in modules that do both.
+# Functions that need no version, because they only move bytes. Their modules also have functions that compute.
 MOVING = {("pipeline.beam.exchange", "write_blocks"), ("filters.formats.stored", "open_stored")}
-SAMPLES = 3  # tasks of each step and source that are traced
+SAMPLES = 3  # number of tasks that are traced per step and source
 Traced = dict[tuple[str, str], set[tuple[str, str]]]
-functions: dict[tuple[str, str], set[Callable[..., Any]]] = {}  # by step and function: it and those it looks up
-executed: Traced = {}
-counts: dict[tuple[str, str], int] = {}
+# By (step, name of its function): the function, and the functions that its units name in `calls`.
+functions: dict[tuple[str, str], set[Callable[..., Any]]] = {}
+executed: Traced = {}  # by (step, name of its function): (module, name) of the functions and classes that ran
+counts: dict[tuple[str, str], int] = {}  # tasks so far, by (step, source)
 
 
 @contextlib.contextmanager
 def covered_by_versions() -> Iterator[None]:
-    """Trace tasks that run in this process while the block runs, and check them at its end."""
+    """Trace the tasks that run in this process during the `with` block, and check at its end what they executed."""
     for found in (functions, executed, counts):
         found.clear()
     attempt, fingerprints = task.attempt, step_module.Step.fingerprints
@@ -50,7 +51,7 @@ def covered_by_versions() -> Iterator[None]:
 
 
 def traced(attempt: Callable[..., None], one: step_module.Task, blocks: Any, job: task.Job) -> None:
-    """Run a task; record the functions of ours that it calls, for the first tasks of each step and source."""
+    """Run a task. If it is one of the first tasks of its step and source, record which of our functions it calls."""
     function = job.function.args[0] if isinstance(job.function, partial) else job.function
     key = (one.step, step_module.source_of(one.name))
     counts[key] = counts.get(key, 0) + 1
@@ -77,7 +78,7 @@ def traced(attempt: Callable[..., None], one: step_module.Task, blocks: Any, job
 
 
 def _module_of(file: str) -> str:
-    """Return the dotted name of a module of ours; empty for others."""
+    """Return the dotted name of a module of this project by its file, or "" for any other file."""
     path = Path(file)
     if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in ROOMS:
         return ""
@@ -85,7 +86,7 @@ def _module_of(file: str) -> str:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Return True if a frame runs because a module of ours is being imported."""
+    """Return True if a frame runs while a module of this project is imported."""
     while frame is not None:
         if frame.f_code.co_name == "<module>" and _module_of(frame.f_code.co_filename):
             return True

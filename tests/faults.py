@@ -1,6 +1,6 @@
-"""Inject failures of storage into reads and writes of tasks that run in this process.
+"""Make reads and writes of tasks in this process fail, as if storage failed.
 
-A module of its own, so that engines which pickle functions find this very state by its name.
+This is a separate module, so that engines that pickle functions by name find the same module and its state.
 """
 
 import contextlib
@@ -22,17 +22,24 @@ from pipeline.beam import job as jobs
 from pipeline.beam import task
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.ESTALE, errno.ENOENT)
-EVENTS = {"open", "os.rename", "os.mkdir"}  # audited reads and writes; `Path.replace` is a rename
+EVENTS = {"open", "os.rename", "os.mkdir"}  # audit events of reads and writes; `Path.replace` causes os.rename
 
 
 class Plan:
-    """When accesses fail: the number of the first, how many from there on fail, and with which error."""
+    """A plan that determines which file accesses fail.
+
+    Attributes:
+        first: The number of accesses before the first failure.
+        times: The number of consecutive accesses that fail.
+        code: The errno of the failures.
+        seen: The number of accesses so far.
+    """
 
     def __init__(self, first: int, times: int, code: int) -> None:
         self.first, self.times, self.code, self.seen = first, times, code, 0
 
     def check(self, path: Any) -> None:
-        """Count one access, and raise if it is to fail."""
+        """Count one access and raise OSError if it must fail. Accesses to code (.py, .pyc, .so) are ignored."""
         if isinstance(path, int) or os.fsdecode(path).endswith((".py", ".pyc", ".so")):
             return
         self.seen += 1
@@ -41,7 +48,7 @@ class Plan:
 
 
 class RandomPlan(Plan):
-    """Accesses take a moment, and a share of them fails with any of the errors."""
+    """A plan in which each access takes some time, and a random share of accesses fails with random errors."""
 
     def __init__(self, share: float, seconds: float, chance: random.Random) -> None:
         super().__init__(0, 0, 0)
@@ -57,8 +64,8 @@ class RandomPlan(Plan):
 
 
 active: Plan | None = None
-pending: list[Plan] = []  # the plan that is active while tasks run
-performed: list[tuple[Any, tuple[Any, ...], Any]] = []  # task, blocks and job of all tasks, if they are recorded
+pending: list[Plan] = []  # the plan that becomes active while a task runs
+performed: list[tuple[Any, tuple[Any, ...], Any]] = []  # (task, blocks, job) of the tasks run by `record`
 _perform = task.perform
 _hooked = False
 
@@ -79,9 +86,12 @@ def _checked(call: Any) -> Any:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """See accesses while the block runs; libraries in C++ are reached by replacing what opens their files."""
+    """Check all file accesses against the active plan during the `with` block.
+
+    Libraries in C++ cause no audit events, so the functions that open their files are replaced.
+    """
     global _hooked
-    if not _hooked:  # an audit hook cannot be taken out again
+    if not _hooked:  # An audit hook cannot be removed, so it is added only once.
         sys.addaudithook(_audit)
         _hooked = True
     places = ((pa, "memory_map"), (pq, "ParquetFile"), (pq, "ParquetWriter"), (np, "fromfile"))
@@ -93,7 +103,7 @@ def _watched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def failing(plan: Plan) -> Iterator[Plan]:
-    """Let accesses fail while the block runs."""
+    """Make accesses fail as planned during the `with` block."""
     global active
     with _watched():
         active = plan
@@ -105,7 +115,7 @@ def failing(plan: Plan) -> Iterator[Plan]:
 
 @contextlib.contextmanager
 def failing_in_tasks(plan: Plan) -> Iterator[Plan]:
-    """Let accesses fail while the block runs, but only those of tasks."""
+    """Make accesses of tasks fail as planned during the `with` block. Accesses outside tasks do not fail."""
     pending[:] = [plan]
     with _watched(), performing(_fail):
         yield plan
@@ -121,13 +131,13 @@ def _fail(one: Any, *blocks: Any, job: Any) -> None:
 
 
 def record(one: Any, *blocks: Any, job: Any) -> None:
-    """Run a task as ever and keep it."""
+    """Run a task and append it to `performed`."""
     performed.append((one, blocks, job))
     _perform(one, *blocks, job=job)
 
 
-def elsewhere(one: Any, *blocks: Any, job: Any) -> None:
-    """Run a task in the folder that the environment names."""
+def perform_in_other_folder(one: Any, *blocks: Any, job: Any) -> None:
+    """Run a task in the working directory that the environment variable TASKS_RUN_IN names."""
     before = Path.cwd()
     os.chdir(os.environ["TASKS_RUN_IN"])
     try:
@@ -138,6 +148,6 @@ def elsewhere(one: Any, *blocks: Any, job: Any) -> None:
 
 @contextlib.contextmanager
 def performing(function: Any) -> Iterator[None]:
-    """Run all tasks through a function of this module."""
+    """Run all tasks by a function of this module during the `with` block."""
     with mock.patch.object(jobs, "perform", function):
         yield

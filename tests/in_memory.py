@@ -1,4 +1,4 @@
-"""Runs steps by calling their functions, without an engine, for property tests over many small corpora."""
+"""Run steps by calling their functions, without an engine, for property tests over many small corpora."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -10,12 +10,12 @@ from pipeline.beam.step import Keyed, Output, Receipt, Receipts, Result, Step, U
 
 
 def run_map(corpus: Path, step: Step) -> Receipts:
-    """Run every unit of a step and return the receipts by name."""
+    """Run all units of a step and return the receipts by name of the unit."""
     return {unit.name: _receipt(corpus, _call(corpus, step, unit)) for unit in step.units}
 
 
 def run_exchange(corpus: Path, mapping: Step, reducing: Step) -> Receipts:
-    """Run an exchange and return the receipts of its reducers by name."""
+    """Run an exchange and return the receipts of its reducers by name of the unit."""
     ranges: dict[int, list[bytes]] = defaultdict(list)
     for unit in sorted(mapping.units, key=lambda one: one.name):
         mapped: Mapped = _call(corpus, mapping, unit)

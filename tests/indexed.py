@@ -1,4 +1,4 @@
-"""Edit a built corpus and compute its hashes again, as a forger would."""
+"""Edit a finished corpus and recompute its hashes, so that it looks untouched, as a forger would."""
 
 import shutil
 from collections.abc import Callable
@@ -11,12 +11,17 @@ from manifests.manifest import FILE, SHA_FILE, IndexEntry, load_manifest
 
 
 def index_entry(path: Path, rows: int) -> IndexEntry:
-    """Return the manifest's entry of an index file."""
+    """Return the manifest entry of an index file."""
     return IndexEntry(path=path.name, sha256=sha256_file(path), bytes=path.stat().st_size, rows=rows)
 
 
 def reseal(corpus: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Edit the manifest's plain values and compute its hash again, as a forger would."""
+    """Edit the manifest and recompute its hash.
+
+    Args:
+        corpus: The corpus folder.
+        change: A function that edits the manifest as plain JSON values in place.
+    """
     manifest = load_manifest(corpus)
     plain = manifest.model_dump()
     change(plain)
@@ -27,7 +32,7 @@ def reseal(corpus: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def reseal_files(corpus: Path) -> None:
-    """Compute the hashes and sizes of shards and index files again, as a forger would."""
+    """Recompute the hashes and sizes of shards and index files in the manifest."""
 
     def change(plain: dict[str, Any]) -> None:
         shards = [entry for source in plain["sources"].values() for entry in (*source["train"], *source["validation"])]
@@ -39,8 +44,8 @@ def reseal_files(corpus: Path) -> None:
     reseal(corpus, change)
 
 
-def vouched_copy(corpus: Path, to: Path) -> Path:
-    """Return a copy of the files that `verify` reads."""
+def copy_verified_files(corpus: Path, to: Path) -> Path:
+    """Copy the files that `verify` reads to another folder and return that folder."""
     for name in ("shards", "index", "models"):
         shutil.copytree(corpus / name, to / name)
     for name in (FILE, SHA_FILE, "ledger.json", "recipe.yaml"):

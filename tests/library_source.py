@@ -1,7 +1,7 @@
-"""A joined source of two rounds for tests, as GitHub's tables are.
+"""Define a source for tests that joins rows in two rounds, like the source of GitHub's tables.
 
-Works meet their house's rules by house, and what may be printed meets its text by the text's name.
-Lines: `house H yes|no`, `work H T`, `text T words`.
+A dump has lines of three kinds: `house H yes|no`, `work H T` and `text T words`. The first round joins works with their
+publishing house H, and drops works of houses with "no". The second round joins the remaining works with their text T.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Texts of licences for tests: MIT and BSD in their common wording, and headers that name a licence."""
+"""Texts of licences for tests: the common wording of MIT and BSD, and file headers that name a licence."""
 
 from pathlib import Path
 
@@ -64,5 +64,5 @@ limitations under the License."""
 
 
 def commented(text: str, mark: str) -> str:
-    """Return a text as consecutive one-line comments."""
+    """Return a text in which each line is a comment that begins with `mark`."""
     return "".join(f"{mark} {line}".rstrip() + "\n" for line in text.split("\n"))

@@ -1,6 +1,6 @@
-"""A local HTTP server that misbehaves as a test plans it.
+"""A local HTTP server whose faulty responses a test can plan.
 
-A plan is a list of answers for a path, one per request; the last answer is repeated.
+A plan is a list of answers for a path, one for each request. The last answer is repeated.
 """
 
 import contextlib
@@ -14,9 +14,13 @@ Answer = Callable[[Handler], None]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server with a plan.
+    """A server with a plan for each path.
 
-    `requests` holds (path, headers) of every request, in order; `ended` releases silent answers at the end of a test.
+    Attributes:
+        plans: The answers by path.
+        requests: (path, headers) of all requests, in order.
+        ended: An event that ends waiting answers at the end of a test.
+        lock: Protects the plans and requests.
     """
 
     daemon_threads = True
@@ -33,7 +37,7 @@ class Server(http.server.ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def plan(self, path: str, *answers: Answer) -> str:
-        """Set the answers to requests for a path and return its URL."""
+        """Set the answers to requests for a path. Return the URL of the path."""
         self.plans[path] = list(answers)
         return self.url + path
 
@@ -50,7 +54,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.server.requests.append((self.path, dict(self.headers)))
             answers = self.server.plans.get(self.path, [status(404)])
             answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        with contextlib.suppress(ConnectionError):  # the client has left, which some tests are about
+        with contextlib.suppress(ConnectionError):  # In some tests the client closes the connection.
             answer(self)
         self.close_connection = True
 
@@ -60,6 +64,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def serving() -> Iterator[Server]:
+    """Run a server during the `with` block."""
     with Server() as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
@@ -68,12 +73,12 @@ def serving() -> Iterator[Server]:
 
 
 def status(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """Return an answer of a status and a body of the stated length; _ in header names stands for -."""
+    """Return an answer with a status, a body and its right Content-Length. `_` in names of headers becomes `-`."""
     return raw(code, body, Content_Length=str(len(body)), **headers)
 
 
 def raw(code: int, body: bytes = b"", **headers: str) -> Answer:
-    """Return an answer of a status and bytes, with only the given headers."""
+    """Return an answer with a status, a body, and no other headers than the given ones."""
 
     def answer(handler: Handler) -> None:
         handler.send_response(code)
@@ -86,7 +91,15 @@ def raw(code: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def file(body: bytes, etag: str | None = '"1"', cut: int | None = None, ranges: bool = True, **headers: str) -> Answer:
-    """Return the answer of a server with or without ranges; the connection is closed after `cut` bytes."""
+    """Return an answer that sends a file.
+
+    Args:
+        body: The content of the file.
+        etag: The ETag, or None for no ETag.
+        cut: The number of bytes after which the connection is closed, or None to send the whole file.
+        ranges: True if the server supports range requests.
+        **headers: Further headers.
+    """
     if etag is not None:
         headers["ETag"] = etag
 
@@ -109,7 +122,7 @@ def file(body: bytes, etag: str | None = '"1"', cut: int | None = None, ranges: 
 
 
 def silent(first: bytes = b"", length: int = 1000) -> Answer:
-    """Return the head of an answer and some bytes, then nothing until the test ends."""
+    """Return an answer that sends headers and some bytes of the body, and then waits until the test ends."""
 
     def answer(handler: Handler) -> None:
         raw(200, first, Content_Length=str(length), ETag='"1"')(handler)

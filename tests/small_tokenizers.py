@@ -1,4 +1,4 @@
-"""Small SentencePiece models, and texts that are hard for a tokenizer, for several test files."""
+"""Train small SentencePiece models, and generate texts that are hard for a tokenizer."""
 
 import io
 from functools import lru_cache
@@ -21,30 +21,30 @@ AWKWARD = [
     *["<s>", "</s>", "<unk>", "<0x0A>", "<0x00>"],
 ]
 
-# Any Unicode, lone surrogates included; texts that are likely to go wrong come more often.
+# A strategy for texts of any Unicode characters, including lone surrogates. Awkward texts are more frequent.
 texts = st.lists(st.one_of(st.sampled_from(AWKWARD), st.characters(), st.text(max_size=5))).map("".join)
 
 
 def sample_texts() -> list[str]:
-    """Return the bundled pages, in several scripts, and code."""
+    """Return the texts of the bundled pages, which use several scripts, and a text of code."""
     paths = sorted((ROOT / "samples/pages").rglob("*.txt"))
     return [*(path.read_text(encoding="utf-8") for path in paths), CODE * 50]
 
 
 @lru_cache(maxsize=1)
 def small_model() -> bytes:
-    """Return a BPE model of 3,000 pieces, trained as the pipeline trains it."""
+    """Return a serialized BPE model of 3,000 pieces, trained by the pipeline's function."""
     return train_bpe(sample_texts(), Tokenizer(vocabulary=3_000, character_coverage=0.999))
 
 
 @lru_cache(maxsize=1)
 def opened() -> sentencepiece.SentencePieceProcessor:
-    """Return the small model, opened."""
+    """Return a processor of the small model."""
     return open_model(small_model(), "small")
 
 
 def trained(**options: Any) -> bytes:
-    """Return a model like ours, with other values for some of SentencePiece's own options."""
+    """Return a serialized model with our options, some of which are replaced by the given options of SentencePiece."""
     ours: dict[str, Any] = {
         "model_type": "bpe",
         "byte_fallback": True,

@@ -1,4 +1,4 @@
-"""An invented, hostile manifest and the files beside it, for tests that read only these."""
+"""Write an invented manifest with hostile strings, and the files beside it, for tests that read no other files."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,10 @@ HOSTILE = (
 
 
 def ledger(sources: list[str], reasons: list[Reason], records: int = 1_000) -> dict[str, dict[str, object]]:
-    """Return a balanced ledger: each reason drops `records` per source and stage, and as many records stay in all."""
+    """Return a balanced ledger.
+
+    In each stage and source, each reason drops `records` records. At the end as many records are kept as are dropped.
+    """
     found: dict[str, dict[str, object]] = {stage: {} for stage in STAGES}
     for source in sources:
         left = records * len(reasons) * len(STAGES) * 2
@@ -37,7 +40,14 @@ def ledger(sources: list[str], reasons: list[Reason], records: int = 1_000) -> d
 
 
 def write_hostile(corpus: Path, sources: int = 200, reasons: int = 60, long: int = 100_000) -> Manifest:
-    """Write `manifest.json`, `statistics.json`, cards and a run whose every string is hostile or huge."""
+    """Write manifest.json, statistics.json, model cards and records of runs in which all strings are hostile or long.
+
+    Args:
+        corpus: The folder to write.
+        sources: The number of sources.
+        reasons: The number of reasons.
+        long: The number of characters of long strings.
+    """
     names = [f"s{number}{HOSTILE[number % len(HOSTILE)]}" for number in range(sources)]
     chosen = list(Reason)[:reasons]
     balanced = ledger(names, chosen)
@@ -79,7 +89,7 @@ def write_hostile(corpus: Path, sources: int = 200, reasons: int = 60, long: int
 
 
 def statistics(names: list[str], reasons: list[str], long: int) -> dict[str, object]:
-    """Return the contents of `statistics.json`, with every list as long as the stage writes it, and longer."""
+    """Return the contents of statistics.json. All lists are at least as long as those that the stage writes."""
     bins = {"edges": [float(edge) for edge in range(122)], "counts": [7] * 121}
     example = {"key": 1, "text": HOSTILE[0] + "t" * long, "url": HOSTILE[3], "id": "ab" * 16}
     short = {**example, "text": HOSTILE[4], "file": HOSTILE[5]}
@@ -99,12 +109,12 @@ def statistics(names: list[str], reasons: list[str], long: int) -> dict[str, obj
 
 
 def shard(source: str, side: str, documents: int, tokens: int) -> ShardEntry:
-    """Return a shard's entry of a manifest."""
+    """Return the manifest entry of a shard."""
     path = f"{source}/{side}-00000-of-00001.arrow"
     return ShardEntry(path=path, sha256="6" * 64, bytes=2 * tokens, tokens=tokens, documents=documents)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a value as JSON; lone surrogates stay escaped."""
+    """Write a value as ASCII JSON, in which lone surrogates are escaped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), "utf-8")

@@ -1,4 +1,4 @@
-"""Tar archives in memory, with the same bytes each time."""
+"""Make tar archives and gzip files in memory, which always have the same bytes."""
 
 import gzip
 import io
@@ -6,9 +6,12 @@ import tarfile
 
 
 def tar(files: dict[str, bytes | tuple[bytes, str]], kind: int = tarfile.USTAR_FORMAT) -> bytes:
-    """Return an archive of files.
+    """Return a tar archive.
 
-    A value (type letter, target) makes a member of another type; a name with / at its end makes a folder.
+    Args:
+        files: The content of each file by name. A name that ends in `/` makes a folder. A value (type, target) makes a
+            member of another type, such as a link to `target`.
+        kind: The tar format.
     """
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=kind) as archive:
@@ -27,7 +30,7 @@ def tar(files: dict[str, bytes | tuple[bytes, str]], kind: int = tarfile.USTAR_F
 
 
 def zipped(data: bytes, name: str = "") -> bytes:
-    """Return gzipped data, with a file's name in its header if one is given."""
+    """Return gzipped data. If a file name is given, it is in the header."""
     out = io.BytesIO()
     with gzip.GzipFile(name, "wb", fileobj=out, mtime=0) as file:
         file.write(data)

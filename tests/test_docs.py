@@ -34,7 +34,7 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path:
 
 
 def code_of(text: str) -> Iterator[str]:
-    """Yield the code blocks and the inline code of a document; a command's continued lines are joined."""
+    """Yield the code blocks and the inline code of a document. Lines that end in a backslash are joined."""
     for block in FENCE.findall(text):
         yield block.replace("\\\n", " ")
     yield from re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
@@ -72,7 +72,7 @@ def test_commands_and_their_options_exist(document: Path, capsys: pytest.Capture
     for command in itertools.chain.from_iterable(map(COMMAND.findall, code_of(document.read_text("utf-8")))):
         words = words_of(command)
         if words[1] != "-m":
-            continue  # a script, which is a path
+            continue  # The command runs a script, which test_paths_exist checks.
         while words[2:] and words[2] in ("pipeline", "manifests", "trainer"):
             own, _, rest = split_at(words[3:], "--")
             unknown += [f"{option}: {command}" for option in unknown_options(words[2], own, capsys)]
@@ -113,7 +113,7 @@ def test_the_page_of_the_recipe_has_every_key_with_its_default(heading: str) -> 
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words of a command without its comment and the signs of its synopsis: [optional], …, placeholders."""
+    """Return the words of a command without comments and without signs of a synopsis such as brackets and …."""
     return shlex.split(re.sub(r"[\[\]…]", " ", command.split(" #")[0].split("→")[0].replace("'", "")))
 
 
@@ -124,7 +124,7 @@ def split_at(words: list[str], separator: str) -> tuple[list[str], list[str], li
 
 
 def unknown_options(package: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """Return the subcommand if it is unknown, else the options that its help does not name."""
+    """Return the subcommand if it is unknown, else the options that are not in its help text."""
     commands = list(itertools.takewhile(lambda word: re.fullmatch(r"[a-z_0-9]+", word), words))[:2]
     if package != "pipeline" or commands[:1] != ["download"]:
         commands = commands[:1]
@@ -148,7 +148,7 @@ def help_of(package: str, commands: tuple[str, ...], capsys: pytest.CaptureFixtu
 
 
 def is_defined(name: str) -> bool:
-    """Return True if a dotted name is a package, a module, or a name (with an attribute) that a module defines."""
+    """Return True if a dotted name is a package, a module, or a name in a module, perhaps with an attribute."""
     parts = name.split(".")
     for number in range(len(parts), 0, -1):
         path = ROOT.joinpath(*parts[:number])
@@ -161,7 +161,7 @@ def is_defined(name: str) -> bool:
 
 @functools.cache
 def definitions_of(path: Path) -> set[str]:
-    """Return the names of a module's functions, classes and constants."""
+    """Return the names of the functions, classes and constants that a module defines."""
     found = set()
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -173,6 +173,6 @@ def definitions_of(path: Path) -> set[str]:
 
 
 def headings_of(path: Path) -> set[str]:
-    """Return the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors that GitHub generates for the headings of a document."""
     headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text("utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture.md, checked on the source text, so that a lazy import counts too."""
+"""Check the import rules of docs/architecture.md on the source text, so that imports inside functions are found too."""
 
 import ast
 from functools import cache
@@ -13,7 +13,7 @@ ALLOWED = {
         "numpy",
         "pyarrow",
         "backports",  # zstd before Python 3.14
-        "compression",  # zstd from then on
+        "compression",  # zstd since Python 3.14
         "brotli",
         "chardetng_py",
         "datasketch",
@@ -30,9 +30,9 @@ ALLOWED = {
     },
     "manifests": {
         "filters",
-        "google",  # storage and its credentials, of the extra gcs
+        "google",  # storage and its credentials, from the extra gcs
         "numpy",
-        "obstore",  # of the extra s3
+        "obstore",  # from the extra s3
         "pyarrow",
         "pydantic",
         "rich",
@@ -42,7 +42,7 @@ ALLOWED = {
     "pipeline": {
         "apache_beam",
         "distributed",
-        "google",  # credentials, of the extra gcp
+        "google",  # credentials, from the extra gcp
         "numpy",
         "pyarrow",
         "rich",
@@ -69,7 +69,7 @@ ALLOWED = {
         "manifests",
     },
 }
-# The folders of each room: a folder imports only folders before it; "." is the room itself.
+# The folders of each package. A folder may import only folders before it in the list; "." is the package itself.
 FOLDERS = {
     "filters": [".", "formats", "models", "dedup", "html", "wikitext", "tex", "code", "books", "posts", "quality"],
     "manifests": [".", "tools", "planning", "report"],
@@ -80,6 +80,7 @@ FOLDERS = {
 
 @cache
 def imports(path: Path) -> set[str]:
+    """Return the names of all modules that a source file imports."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -102,11 +103,11 @@ def test_a_package_imports_only_what_it_may_know(package: str) -> None:
             if top in sys.stdlib_module_names or top == package:
                 continue
             if package == "filters" and module == "filters.reasons":
-                continue  # one catalogue of reasons for both: see docs/decisions.md
+                continue  # All packages use one list of reasons (docs/decisions.md).
             if package == "filters" and module == "filters.errors":
                 continue
             if module in {"filters.errors", "filters.reasons"}:
-                continue  # everyone names mistakes and reasons
+                continue  # All packages may use errors and reasons.
             assert top in ALLOWED[package], f"{path.relative_to(ROOT)} imports {module}"
 
 
@@ -114,7 +115,7 @@ def test_a_package_imports_only_what_it_may_know(package: str) -> None:
 def test_a_folder_imports_only_folders_named_before_it(package: str) -> None:
     order = FOLDERS[package]
     held = {path.parent.relative_to(ROOT / package).as_posix() for path in (ROOT / package).rglob("*.py")}
-    assert held <= set(order), "each folder has its place in the order"
+    assert held <= set(order), "FOLDERS lacks a folder"
     for path in sorted((ROOT / package).rglob("*.py")):
         mine = path.parent.relative_to(ROOT / package).as_posix()
         for module in imports(path):
@@ -126,7 +127,7 @@ def test_a_folder_imports_only_folders_named_before_it(package: str) -> None:
 
 
 def test_test_files_have_names_of_their_own() -> None:
-    """Two of one name cannot be collected together, wherever they lie."""
+    """Pytest cannot collect two test files of the same name, even in different folders."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
 

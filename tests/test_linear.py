@@ -1,4 +1,4 @@
-"""The measure of linear time tells quadratic work apart, and a single slow turn from slow work."""
+"""The check of linear time rejects quadratic work, and accepts linear work if some measurements are slow."""
 
 import itertools
 

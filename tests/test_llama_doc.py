@@ -1,4 +1,4 @@
-"""docs/llama.md holds: keys of llama.yaml and constants have the values it states, modules and tests exist."""
+"""docs/llama.md is right: keys of llama.yaml and constants have the stated values, and modules and tests exist."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ KEY = re.compile(r"(\w+(?:\.\w+)*)(?:: (.+))?")
 
 
 class Row(NamedTuple):
-    """A row of a table: the statement, what implements it, and its proof."""
+    """A row of a table: a statement of the paper, its implementation, and its test or difference."""
 
     statement: str
     here: str
@@ -27,6 +27,7 @@ class Row(NamedTuple):
 
 
 def read_rows() -> list[Row]:
+    """Return the rows of all tables of docs/llama.md."""
     lines = (ROOT / "docs/llama.md").read_text("utf-8").split("\n")
     tables = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines if line.startswith("| ")]
     return [Row(*cells) for cells in tables if cells[0] != "statement"]
@@ -37,7 +38,7 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=[row.statement[:40] for row
 
 
 def settings_of_llama() -> dict[str, Any]:
-    """The recipe as plain values, defaults filled in, and each list of filters as a mapping by name."""
+    """Return the recipe as plain values with defaults. Each list of filters becomes a dict by name of the rule."""
     recipe = load_recipe(ROOT / "recipes/llama.yaml")
     plain = recipe.filled_in()
     for name, source in recipe.sources.items():
@@ -46,7 +47,11 @@ def settings_of_llama() -> dict[str, Any]:
 
 
 def find(path: str) -> Any:
-    """The value of a key of the recipe, else of a name in a module; KeyError, AttributeError or ImportError."""
+    """Return the value of a key of the recipe, or of a dotted name in a module.
+
+    Raises:
+        KeyError, AttributeError, ImportError: If there is no such key or name.
+    """
     parts = path.split(".")
     try:
         found: Any = settings_of_llama()
@@ -85,7 +90,7 @@ def test_every_rule_of_llama_is_in_a_table() -> None:
     said = " ".join(row.here for row in ROWS)
     for name, source in settings_of_llama()["sources"].items():
         assert f"sources.{name}." in said
-        for rule in {*source["filters"]} - {"http_status"}:  # implied: WET has no answers that are no pages
+        for rule in {*source["filters"]} - {"http_status"}:  # implied: WET files contain only pages
             assert f"sources.{name}.filters.{rule}." in said
 
 

@@ -1,7 +1,7 @@
-"""Patterns mean the same on every Python that runs this: no possessive or atomic group.
+"""Regular expressions have no possessive or atomic group, so that they match the same text on every supported Python.
 
-Before 3.11.5 Python does not go back to where such a group began if it fails half way (CPython issue 106052), and lets
-`(?:[ ]*+%)*+` match the blanks of "  x". A possessive repeat of one character is right on all versions.
+Before 3.11.5, Python does not go back to the start of such a group if the group fails half way (CPython issue 106052).
+For example, `(?:[ ]*+%)*+` matches the blanks of "  x". A possessive repeat of one character is right on all versions.
 """
 
 import importlib
@@ -21,7 +21,7 @@ SINGLE = {codes.LITERAL, codes.NOT_LITERAL, codes.IN, codes.ANY, codes.CATEGORY}
 
 
 def patterns(value: Any, depth: int = 3) -> Iterator[re.Pattern[Any]]:
-    """Yield the patterns in a value of a module."""
+    """Yield the compiled patterns in a value, also in nested lists, tuples and dicts."""
     if isinstance(value, re.Pattern):
         yield value
     elif depth and isinstance(value, list | tuple | dict):
@@ -30,7 +30,7 @@ def patterns(value: Any, depth: int = 3) -> Iterator[re.Pattern[Any]]:
 
 
 def unsafe(parsed: Any) -> Iterator[str]:
-    """Yield the possessive and atomic groups of a parsed pattern."""
+    """Yield a description of each possessive or atomic group in a parsed pattern."""
     for code, argument in parsed:
         if code is codes.ATOMIC_GROUP:
             yield "(?>…)"

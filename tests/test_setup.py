@@ -1,4 +1,4 @@
-"""Set-up: refusals in one sentence, wheels for every supported Python, and interrupted installations."""
+"""Set-up: error messages of one sentence, wheels for every supported Python, and interrupted installations."""
 
 import importlib.util
 import shutil
@@ -26,7 +26,7 @@ BETWEEN = [pytest.param(version, marks=pytest.mark.slow) for version in ("3.12",
 
 @pytest.mark.parametrize("version", ["3.11", *BETWEEN, "3.14"])
 def test_wheels_exist_for_every_supported_python(version: str) -> None:
-    """Resolve all packages of `make setup` from wheels alone, on Linux, without installing any."""
+    """Resolve all packages of `make setup` for Linux from wheels only, without installing them."""
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", version]
     command += ["--python-platform", "x86_64-manylinux_2_28", "--only-binary=:all:", "--extra", "dev"]
     command += ["-c", "constraints.txt", "pyproject.toml"]

@@ -1,4 +1,4 @@
-"""Commands that only look into a corpus, or print their help, start without modules that they may not need."""
+"""Commands that only read a corpus or print their help start without importing modules that they do not need."""
 
 import subprocess
 import sys

@@ -1,4 +1,7 @@
-"""Toy step functions and engines for tests of the plumbing; of their own so that worker processes can import them."""
+"""Define toy step functions and engines for tests of jobs and engines.
+
+They are in a separate module so that worker processes can import them.
+"""
 
 import errno
 import hashlib
@@ -22,13 +25,13 @@ RANGES = 4
 
 
 class ShuffleEngine(Engine):
-    """Pretends that its runner has a real shuffle, so that blocks themselves are grouped."""
+    """A local engine that is treated like an engine with a shuffle, so that blocks are grouped by the runner."""
 
     in_memory = False
 
 
 class PoolEngine(Engine):
-    """Two worker processes for every job, however small."""
+    """A local engine with two worker processes for every job, even for small jobs."""
 
     def pool_for(self, tasks: int, size: int) -> Pool:
         self.pool.start(2)
@@ -36,28 +39,30 @@ class PoolEngine(Engine):
 
 
 def run_step(corpus: Path, step: Step, engine: Engine) -> tuple[Receipts, int]:
-    """Run one step; see `run_job`."""
+    """Run one step. Return its receipts and the number of tasks that ran."""
     [[(found,)]], ran = run_job(corpus, [[(step,)]], engine)
     return found, ran
 
 
 def run_exchange(corpus: Path, mapping: Step, reducing: Step, engine: Engine) -> tuple[Receipts, Receipts, int]:
-    """Run one exchange; see `run_job`."""
+    """Run one exchange. Return the receipts of both steps and the number of tasks that ran."""
     [[(mapped, reduced)]], ran = run_job(corpus, [[(mapping, reducing)]], engine)
     return mapped, reduced, ran
 
 
 def tasks_of(step: Step) -> list[Task]:
-    """Return a task for each unit of a step that awaits nothing."""
+    """Return a task for each unit of a step whose units wait for no other tasks."""
     keys = step.fingerprints()
     return [step.task(unit, keys[unit.name]) for unit in step.units]
 
 
 def engine(corpus: Path, *arguments: str, kind: type[Engine] = Engine) -> Engine:
+    """Return a quiet engine with one worker."""
     return kind(1, arguments, corpus / "runs/now.parts", quiet=True)
 
 
 def digest(corpus: Path, *folders: str) -> dict[str, str]:
+    """Return the SHA-256 of each file in some folders of a corpus, by path."""
     names = [f"{folder}/{name}" for folder in folders for name in relative_files(corpus / folder)]
     return {name: hashlib.sha256((corpus / name).read_bytes()).hexdigest() for name in names}
 
@@ -74,7 +79,19 @@ def square(
     times: int = 0,
     seconds: float = 0.0,
 ) -> Result:
-    """Write the square of a number; on request for one number fail in one of several ways (`times`: then no more)."""
+    """Write the square of a number plus `add`, or fail for a certain number.
+
+    Args:
+        corpus: The corpus folder.
+        name: The name of the task.
+        number: The number.
+        add: The number that is added to the square.
+        mistake: The number for which UserError is raised.
+        die: The number for which the process is killed.
+        fail: The number for which OSError is raised.
+        times: The number of calls for which OSError is raised. Later calls succeed.
+        seconds: The time that the task takes.
+    """
     if number == mistake:
         raise UserError("this number is a mistake: give another")
     time.sleep(seconds)
@@ -92,30 +109,30 @@ def square(
 
 
 def add_files(corpus: Path, name: str, *, of: list[str]) -> Result:
-    """Write the sum of the numbers in files."""
+    """Write the sum of the numbers in the given files."""
     write_atomic(corpus / f"sums/{name}", str(sum(int((corpus / path).read_bytes()) for path in of)).encode())
     return Result([f"sums/{name}"])
 
 
 def wait(corpus: Path, name: str) -> Result:
-    """Take longer than any test waits."""
+    """Sleep for longer than any test waits."""
     time.sleep(600)
     return Result([])
 
 
 def hold(seconds: float) -> None:
-    """Keep a worker busy."""
+    """Keep a worker busy for some seconds."""
     time.sleep(seconds)
 
 
 def scatter(corpus: Path, name: str, *, bound: int) -> Mapped:
-    """Send the numbers below a bound, cut by their remainder."""
+    """Map: send each number below a bound to the range of its remainder."""
     blocks = [(r, b"".join(struct.pack("<q", n) for n in range(bound) if n % RANGES == r)) for r in range(RANGES - 1)]
     return Mapped([(r, block) for r, block in blocks if block], {}, {"bound": bound})
 
 
 def gather(corpus: Path, name: str, blocks: list[bytes]) -> Result:
-    """Write all numbers of a range, block after block in the mappers' order."""
+    """Reduce: write all blocks of a range in the order of the mappers."""
     write_atomic(corpus / f"ranges/{name}", b"|".join(blocks))
     return Result([f"ranges/{name}"], {}, {"blocks": len(blocks)})
 

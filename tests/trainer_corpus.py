@@ -1,4 +1,4 @@
-"""A synthetic corpus for the trainer's tests: learnable tokens, two sources, written through `manifests`."""
+"""Write synthetic corpora for the trainer's tests. The tokens follow patterns that a model can learn."""
 
 import io
 from pathlib import Path
@@ -51,6 +51,7 @@ def _write_manifest(corpus: Path, vocabulary: int, sources: dict[str, SourceEntr
 
 
 def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, vocabulary: int) -> ShardEntry:
+    """Write a shard and return its manifest entry. The tokens of a document are an arithmetic progression."""
     chance = np.random.default_rng(seed)
     rows = []
     for number in range(documents):
@@ -71,6 +72,7 @@ def _shard(corpus: Path, source: str, name: str, documents: int, seed: int, voca
 
 
 def _entry(corpus: Path, name: str, rows: list[dict[str, object]], vocabulary: int) -> ShardEntry:
+    """Write a shard of the given rows and return its manifest entry."""
     batch = pa.RecordBatch.from_pylist(rows, schema=shard_schema(vocabulary))
     path = corpus / "shards" / name
     write_shard(path, batch, {})
@@ -84,9 +86,9 @@ def _entry(corpus: Path, name: str, rows: list[dict[str, object]], vocabulary: i
 
 
 def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
-    """Write a corpus of one source, `docs`: this repository's documentation.
+    """Write a corpus of one source, `docs`, which contains this repository's documentation.
 
-    Its tokenizer is trained on it, as the pipeline trains its own.
+    Its tokenizer is trained on the same texts, with the pipeline's options.
     """
     root = Path(__file__).parents[1]
     texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
@@ -98,9 +100,13 @@ def write_text_corpus(corpus: Path, vocabulary: int = 600) -> Path:
 def write_texts(
     corpus: Path, train: list[tuple[int, str]], validation: list[tuple[int, str]], vocabulary: int = 600
 ) -> Path:
-    """Write a corpus of one source, `docs`, with these numbered texts; equal numbers give equal ids.
+    """Write a corpus of one source, `docs`. Its tokenizer is trained on all texts, in order.
 
-    Its tokenizer is trained on all of them, in order.
+    Args:
+        corpus: The folder to write.
+        train: (number, text) of each training document. Equal numbers give equal ids of documents.
+        validation: (number, text) of each validation document.
+        vocabulary: The number of pieces of the tokenizer.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -148,7 +154,7 @@ def write_texts(
 
 
 def write_long_corpus(corpus: Path, documents: int, shards: int = 8, vocabulary: int = 32_000) -> Path:
-    """Write a corpus of one source, `web`, of random tokens in documents of 4,000 tokens."""
+    """Write a corpus of one source, `web`, with documents of 4,000 random tokens."""
     entries = []
     for number in range(shards):
         drawn = np.random.default_rng(number).integers(3, vocabulary, (documents // shards, 4_000), np.uint16)

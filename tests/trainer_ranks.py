@@ -1,4 +1,4 @@
-"""Run `python -m trainer train ...` as one rank and write the hash of the initial weights to a file."""
+"""Run `python -m trainer train ...` as one rank, and write the hash of the initial weights to a file."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from trainer.model import Llama
 
 
 def weights_sha(model: nn.Module) -> str:
-    """Return the SHA-256 over all parameters in order of name, which does not depend on the number of ranks."""
+    """Return the SHA-256 of all parameters in order of name. It does not depend on the number of ranks."""
     total = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         whole = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -23,7 +23,7 @@ def weights_sha(model: nn.Module) -> str:
 
 
 def run(file: Path, arguments: list[str]) -> int:
-    """Run the trainer and return its exit code."""
+    """Run the trainer and return its exit code. Rank 0 writes the hash of the initial weights to a file."""
     build = trainer.train.build
 
     def watched(*given: Any) -> Llama:

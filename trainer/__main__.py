@@ -103,6 +103,8 @@ def _train(options: argparse.Namespace) -> str:
 
 def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
     if not options.evaluate_every:
+        if options.evaluate_tasks:
+            raise UserError("--evaluate-tasks does nothing without --evaluate-every: give its number of steps")
         return None
     from trainer.evaluation.training import evaluate_step, prepare_runs
 

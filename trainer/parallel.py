@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from filters.errors import UserError
 from manifests.order import hash_text
 from manifests.sizes import Preset
-from trainer.model import Llama, resolve_device
+from trainer.model import Llama
 
 INIT_BLOCK = 1 << 16  # numbers that one generator draws
 INIT_DEVIATION = 0.02  # standard deviation of initial weights (GPT-2); the paper states none
@@ -77,16 +77,15 @@ def start(
     """Join the other ranks as torchrun's environment names them, or start alone without such an environment.
 
     Args:
-        device: "cpu", "cuda" or "auto".
+        device: "cpu" or "cuda".
         threads: Threads of each rank on a CPU; another number sums in another order and so changes the last digits.
         replicas: Whole copies of the model, each sharded over world / replicas ranks.
         deterministic: Use algorithms that give the same bits each time, where PyTorch has them.
         hang_seconds: Of `trainer.watchdog`; twice that and a margin is the time limit of collectives.
 
     Raises:
-        UserError: The number of ranks is no multiple of the number of replicas, or there is no GPU.
+        UserError: The number of ranks is no multiple of the number of replicas.
     """
-    device = resolve_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world % replicas:
         raise UserError(f"--replicas {replicas} does not divide {world} ranks")
@@ -278,12 +277,6 @@ def first_error_across_ranks(error: str, world: int) -> str:
     errors = [error] * world
     dist.all_gather_object(errors, error)
     return min(filter(None, errors), default="")
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Return the sum of a tensor over all ranks."""
-    dist.all_reduce(values)
-    return values
 
 
 def gather_rows(values: Tensor, world: int) -> Tensor:

@@ -39,15 +39,10 @@ class StageRate:
 
 def rate_at(step: int, stages: Sequence[StageRate]) -> float:
     """Return the learning rate of a step, counted from 0, of a run of one or more stages."""
-    for stage in stages[:-1]:
-        if step < stage.steps:
-            return _stage_rate(step, stage)
-        step -= stage.steps
-    return _stage_rate(step, stages[-1])
-
-
-def _stage_rate(step: int, stage: StageRate) -> float:
+    number = 0
+    while step >= stages[number].steps:
+        step, number = step - stages[number].steps, number + 1
+    stage = stages[number]
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
-    shape = SCHEDULES[stage.schedule]
-    return stage.learning_rate * shape(step - stage.warmup, max(1, stage.steps - stage.warmup))
+    return stage.learning_rate * SCHEDULES[stage.schedule](step - stage.warmup, stage.steps - stage.warmup)

@@ -37,7 +37,6 @@ from trainer.parallel import (
     first_error_across_ranks,
     memory_of_rank,
     reshard,
-    sum_over_ranks,
 )
 from trainer.schedule import rate_at
 from trainer.step import SAVE, SKIP_REASONS, STOP, OutlierDetector, StepMetrics, Stepper, build_optimizer
@@ -127,17 +126,13 @@ def _find_late(setup: RunSetup, step: int) -> tuple[str, str]:
 
     A run that was killed when the step's checkpoint was written, and they were not, has them when it goes on.
     """
-    options, ends = setup.options, step == setup.plan.steps
-    due = {events.VALIDATION: options.validate_every}
-    due[events.EVALUATION] = options.evaluate_every if setup.evaluate else -1
+    options, length = setup.options, setup.plan.sequence_length
     held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
-    if not any(windows_of(entry.tokens, setup.plan.sequence_length) for entry in held):
-        due[events.VALIDATION] = -1
+    possible = any(windows_of(entry.tokens, length) for entry in held), setup.evaluate is not None
+    due = (step == setup.plan.steps or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
     validates, evaluates = (
-        f"{name} lacks step {step}"
-        if every >= 0 and (ends or _is_due(step, every)) and not events.has_rows(setup.run / name, step)
-        else ""
-        for name, every in due.items()
+        "" if not can or not is_due or events.has_rows(setup.run / name, step) else f"{name} lacks step {step}"
+        for name, can, is_due in zip((events.VALIDATION, events.EVALUATION), possible, due, strict=True)
     )
     return validates, evaluates
 
@@ -352,7 +347,8 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
             here = len(rows[mine]) > 0
             part = rows[mine if here else slice(0, 1)]
             total += stepper.losses(part.to(ranks.device), part)[0] * here
-        loss = float(sum_over_ranks(total))
+        dist.all_reduce(total)
+        loss = float(total)
         bits = format_bits_per_byte(loss, int(stepper.text_bytes(rows).sum()))
         lines.append(f"{step},{source},{loss / (len(rows) * length):.6f},{bits},{len(rows)}")
     reshard(stepper.model)
@@ -377,9 +373,6 @@ def _freeze_garbage() -> Iterator[None]:
 def _catch_sigterm() -> Iterator[threading.Event]:
     """Yield an event that SIGTERM sets: all ranks then end the step under way, save and stop."""
     requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested
-        return
     before = signal.signal(signal.SIGTERM, lambda *_: requested.set())
     try:
         yield requested

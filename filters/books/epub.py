@@ -22,6 +22,7 @@ from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
+PACKAGE = "application/oebps-package+xml"  # media type of package documents: a container may list other renditions
 MEMBERS = 20_000  # files in an archive
 RATIO = 200  # decoded bytes per stored byte of a member; chapters of plain prose have three to five
 SMALL = 1 << 20  # bytes of a member for which any such ratio is accepted
@@ -38,6 +39,7 @@ _SELF_CLOSED = re.compile(
 )
 # The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0); its class
 # in books of Project Gutenberg and Wikisource.
+PAGE_MARKS = ("pagebreak", "pagen", "page-n")  # one of them is in every page break
 _PAGE_BREAK = re.compile(
     r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak"
     r"|class\s*=\s*[\"'](?:[\w -]{0,60}[ -])?page-?n(?:um|o|umber)(?:[ -][\w -]{0,60})?)[\"'][^<>]{0,400}>"
@@ -92,8 +94,9 @@ def read_epub(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | 
         max_bytes: Decoded bytes of all chapters together.
         max_depth: Nesting of HTML elements.
     """
+    whole = io.BytesIO(bytes(stored))  # here, so that no failure of storage is taken for damage
     try:
-        with zipfile.ZipFile(io.BytesIO(bytes(stored))) as archive:
+        with zipfile.ZipFile(whole) as archive:
             return _read_archive(archive, max_bytes, max_depth)
     except _BadError as error:
         return error.damage
@@ -113,36 +116,42 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
     if CONTAINER not in names:
         raise _BadError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is not an EPUB")
     container = _parse_xml(_read_member(archive, CONTAINER, PACKAGE_BYTES))
-    package = next((given.get("full-path", "") for name, given, _ in container if name == "rootfile"), "")
+    roots = [
+        given for name, given, _ in container if name == "rootfile" and given.get("media-type", PACKAGE) == PACKAGE
+    ]
+    package = roots[0].get("full-path", "") if roots else ""
     elements = _parse_xml(_read_member(archive, _resolve("", package), PACKAGE_BYTES))
     chapters = _list_chapters(elements, posixpath.dirname(package))
     locked = (
         _list_encrypted(_parse_xml(_read_member(archive, ENCRYPTION, PACKAGE_BYTES))) if ENCRYPTION in names else set()
     )
     texts, size = [], 0
-    for chapter in chapters:
+    for chapter, least_links in chapters.items():
         if chapter in locked:
             raise _BadError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
         body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
         page = decode(body, None)
-        if not _is_apparatus(page):
-            page = _NOTE_MARK.sub("", _PAGE_BREAK.sub("", _SELF_CLOSED.sub(r"<\1\2></\1>", page)))
+        if not _is_apparatus(page, least_links):
+            page = _SELF_CLOSED.sub(r"<\1\2></\1>", page)
+            if any(mark in page for mark in PAGE_MARKS):
+                page = _PAGE_BREAK.sub("", page)
+            page = _NOTE_MARK.sub("", page)
             text = replace_c1(extract_text(page, max_depth, "all"))
             texts.append(text.strip("\n"))
     return Epub("\n\n".join(filter(None, texts)), package, size, _get_metadata(elements))
 
 
-def _is_apparatus(page: str) -> bool:
+def _is_apparatus(page: str, least_links: int) -> bool:
     """Return True for a table of contents, an index or a copyright page.
 
     A document says so (EPUB 3 Structural Semantics, DPUB-ARIA), or two thirds of its letters lead to other places of
-    the book.
+    the book, by at least so many links.
     """
     if (outer := _OUTER.search(page)) and _APPARATUS.search(outer[0]):
         return True
     links = _LINK.findall(page)
-    return len(links) >= LEAST_LINKS and 3 * _count_letters("".join(links)) >= 2 * _count_letters(
+    return len(links) >= least_links and 3 * _count_letters("".join(links)) >= 2 * _count_letters(
         page[outer.end() :] if outer else page
     )
 
@@ -186,47 +195,57 @@ def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
     parser.CharacterDataHandler = lambda text: found[open_ones[-1]][2].append(text)
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # a LookupError for an encoding that does not exist
         raise _BadError(Reason.CORRUPT_RECORD, f"not well-formed XML: {error}") from error
     return [(name, given, "".join(parts).strip()) for name, given, parts in found]
 
 
-def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> list[str]:
-    """Return the spine's documents in order, each once, without navigation, tables of contents and non-linear ones.
+def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> dict[str, int]:
+    """Return the spine's documents in order, without navigation, tables of contents and non-linear ones.
+
+    Returns:
+        By path, the number of links that a table of contents has at least: one if the guide says that the document
+        holds one, which may stand before chapters in it.
 
     Raises:
         _BadError: There is no chapter, or one that the package does not list or that is no HTML and no image: a book
             is read whole or not at all.
     """
-    listed, nav, pages = {}, set(), []
+    listed, pages = {}, []
+    nav, holding = set[str](), set[str]()
     for name, given, _ in elements:
         if name == "item":
             kind = given.get("media-type", DOCUMENTS[0]).partition(";")[0].strip().lower()
             listed[given.get("id", "")] = given.get("href", ""), kind
             if "nav" in given.get("properties", "").split():
-                nav.add(given.get("href", ""))
+                nav.add(_normalise(given.get("href", "")))
         elif name == "reference" and given.get("type", "").lower() in _GUIDE_APPARATUS:
-            nav.add(given.get("href", "").partition("#")[0])
+            document, mark, _ = given.get("href", "").partition("#")
+            (holding if mark else nav).add(_normalise(document))
         elif name == "itemref" and given.get("linear", "yes") != "no":
             pages.append(given.get("idref", ""))
-    kept = []
+    kept: dict[str, int] = {}
     for page in dict.fromkeys(pages):
         if page not in listed:
             raise _BadError(Reason.CORRUPT_RECORD, f"the package does not list the chapter {page[:80]!r}")
         href, kind = listed[page]
-        if kind.startswith("image/") or href in nav:
+        if kind.startswith("image/") or _normalise(href) in nav:
             continue
         if kind not in DOCUMENTS and "xhtml" not in kind:
             raise _BadError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
-        kept.append(href)
+        kept.setdefault(_resolve(folder, href), 1 if _normalise(href) in holding else LEAST_LINKS)
     if not kept:
         raise _BadError(Reason.CORRUPT_RECORD, "the spine names no chapter")
-    return list(dict.fromkeys(_resolve(folder, href) for href in kept))
+    return kept
+
+
+def _normalise(href: str) -> str:
+    return posixpath.normpath(urllib.parse.unquote(href))
 
 
 def _resolve(folder: str, href: str) -> str:
     """Return the member that a reference names. Raises _BadError for one that leaves the archive."""
-    path = posixpath.normpath(posixpath.join(folder, urllib.parse.unquote(href.partition("#")[0])))
+    path = posixpath.normpath(posixpath.join(folder, _normalise(href.partition("#")[0])))
     if path.startswith(("/", "..", "\\")) or ":" in href.split("/")[0]:
         raise _BadError(Reason.UNSAFE_PATH, f"{href[:80]!r} lies outside the archive")
     return path
@@ -241,7 +260,7 @@ def _list_encrypted(elements: list[tuple[str, dict[str, str], str]]) -> set[str]
         elif name == "EncryptionMethod":
             method = method or given.get("Algorithm", "")
         elif name == "CipherReference" and method not in FONTS:
-            locked.add(posixpath.normpath(urllib.parse.unquote(given.get("URI", ""))))
+            locked.add(_normalise(given.get("URI", "")))
     return locked
 
 

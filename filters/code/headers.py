@@ -219,14 +219,12 @@ def _find_removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
     starts = (comment.lines[number].start for number in left)
     if all(_DIRECTIVE.match(text[start : start + MAX_LINE]) for start in starts):
         gone = set(range(last + 1)) - left
-    behind = set(range(max(left) + 1, last + 1))  # what is behind the last words that stay
-    empty = {number for number, line in enumerate(comment.lines) if not line.has_words}
-    gone |= (behind & empty) if behind & gone else set()
-    for number in sorted(empty):  # empty lines go with the lines before them
-        if number - 1 in gone:
+    final_words = max(left)
+    is_at_end = max(gone, default=-1) > final_words  # so that empty lines before it go, too, and not only behind it
+    for number, line in enumerate(comment.lines):
+        goes = number - 1 in gone or (is_at_end and number > final_words)
+        if goes and not line.has_words and not (comment.block and number == last):
             gone.add(number)
-    if comment.block and last in empty:
-        gone.discard(last)  # it ends the comment
     for _, run in groupby(enumerate(sorted(gone)), key=lambda item: item[1] - item[0]):
         numbers = [number for _, number in run]
         first, final = comment.lines[numbers[0]], comment.lines[numbers[-1]]

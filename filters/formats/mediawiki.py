@@ -10,7 +10,7 @@ stream the next one is read; other damage ends the bytes.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from filters.formats.charset import is_utf8_xml, transcode_xml
+from filters.formats.charset import is_utf8_xml, transcode_xml, unescape
 from filters.formats.stored import Stored, buffer_of, open_stored
 from filters.formats.stream import (
     BZIP2,
@@ -42,6 +42,7 @@ TRIES = 16  # starts of streams examined for a place to cut; streams of dumps th
 _PAGE = re.compile(rb"<(/?)page\s{0,16}>")
 _TAG_BYTES = 24  # of the longest page tag, which may arrive in two pieces
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
+_NAMESPACE = re.compile(rb"<namespace key=\"(-?\d{1,9})\"[^<>/]*>([^<>]{1,200})</namespace>")
 _UNDEFINED_ENTITY = 11  # expat's error code
 
 
@@ -196,8 +197,13 @@ def _frame_outside(start: int, stop: int, outside: bytes) -> RawPage:
     return RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no page")
 
 
-def parse_page(element: bytes) -> Page | Damage:
-    """Parse a page's element. Bytes that are not UTF-8 become U+FFFD."""
+def parse_page(element: bytes, namespaces: Mapping[str, int]) -> Page | Damage:
+    """Parse a page's element. Bytes that are not UTF-8 become U+FFFD.
+
+    Args:
+        element: The element.
+        namespaces: As `read_namespaces` returns them, for pages that state no namespace.
+    """
     try:
         page = ElementTree.fromstring(element.decode("utf-8", "replace"))
     except ElementTree.ParseError as error:
@@ -211,7 +217,12 @@ def parse_page(element: bytes) -> Page | Damage:
     identifier = _parse_number(read("id"))
     if page.find("title") is None or identifier is None:
         return Damage(Reason.CORRUPT_RECORD, "a page without title or id")
-    namespace, revision = _parse_number(read("ns", "0")) or 0, _parse_number(read("revision/id", "0")) or 0
+    revision = _parse_number(read("revision/id", "0")) or 0
+    if page.find("ns") is not None:
+        namespace = _parse_number(read("ns")) or 0
+    else:
+        prefix, colon, _ = read("title").partition(":")
+        namespace = namespaces.get(prefix.strip().lower(), 0) if colon else 0
     wikitext, time = read("revision/text"), read("revision/timestamp").strip()
     return Page(identifier, namespace, read("title"), page.find("redirect") is not None, wikitext, revision, time)
 
@@ -225,6 +236,15 @@ def _parse_number(digits: str) -> int | None:
 # --- pages among the stored bytes ---
 
 
+def read_namespaces(stored: Stored) -> dict[str, int]:
+    """Return the numbers of the namespaces that a dump's header lists, by their names in lower case.
+
+    Pages have them as the beginning of their titles; before export schema 0.6 they state no number.
+    """
+    found = _NAMESPACE.findall(_read_opening(stored))
+    return {unescape(name.decode("utf-8", "replace")).lower(): int(number) for number, name in found}
+
+
 def read_dump(path: Path | str) -> Iterator[Page | Damage]:
     """Yield the pages of a dump in order, with the damage between them.
 
@@ -232,9 +252,10 @@ def read_dump(path: Path | str) -> Iterator[Page | Damage]:
         OSError: The file cannot be opened.
     """
     with open_stored(Path(path)) as stored:
+        namespaces = read_namespaces(stored)
         for frame in read_frames(stored, MAX_BYTES):
             if frame.problem is None:
-                yield parse_page(frame.data)
+                yield parse_page(frame.data, namespaces)
             elif frame.problem is not Reason.ARCHIVE_METADATA:
                 yield Damage(frame.problem, frame.detail)
 

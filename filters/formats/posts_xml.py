@@ -175,15 +175,14 @@ def _frame_segment(
         yield _frame_head(data, start, end, last)
         return
     found = _ROW.match(data)
-    if found is None:
-        reason = Reason.TRUNCATED_RECORD if last else Reason.CORRUPT_RECORD
-        yield RawRow(start, end, problem=_check_definitions(data) or reason, detail="no well-formed row")
-        return
-    middle = start + found.end()
-    yield RawRow(start, middle, found[1])
+    middle = start + found.end() if found else start
+    if found:
+        yield RawRow(start, middle, found[1])
     if middle < end:
-        reason = _check_definitions(data) or Reason.CORRUPT_RECORD
-        yield RawRow(middle, end, problem=reason, detail="bytes that belong to no row")
+        reason = Reason.TRUNCATED_RECORD if last and not found else Reason.CORRUPT_RECORD
+        reason = Reason.ENTITY_EXPANSION if _DEFINES.search(data) else reason
+        detail = "bytes that belong to no row" if found else "no well-formed row"
+        yield RawRow(middle, end, problem=reason, detail=detail)
 
 
 def _frame_head(data: bytes, start: int, end: int, last: bool) -> RawRow:
@@ -196,10 +195,6 @@ def _frame_head(data: bytes, start: int, end: int, last: bool) -> RawRow:
     if last:
         return RawRow(start, end, problem=Reason.UNSUPPORTED_FORMAT, detail="not a list of posts")
     return RawRow(start, end, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no row")
-
-
-def _check_definitions(data: bytes) -> Reason | None:
-    return Reason.ENTITY_EXPANSION if _DEFINES.search(data) else None
 
 
 def find_row(data: Stored, position: int) -> int:

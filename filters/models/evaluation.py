@@ -95,8 +95,8 @@ def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[d
     ]
 
 
-def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArray[Any], ratio: float = 1.0) -> Matched:
-    """Choose candidates whose lengths are distributed as `lengths` are, `ratio` of them for each.
+def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArray[Any]) -> Matched:
+    """Choose candidates whose lengths are distributed as `lengths` are, one for each.
 
     Lengths fall into four bins of equal width between one power of two and the next; in each bin the candidates with
     the smallest keys are chosen, all of them if there are too few. The choice is deterministic, and independent of the
@@ -104,8 +104,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
     """
     bins, candidate_bins = length_bins(lengths), length_bins(candidate_lengths)
     size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
-    wanted = np.floor(np.bincount(bins, minlength=size) * ratio + 0.5).astype(np.int64)
-    there = np.bincount(candidate_bins, minlength=size)
+    wanted, there = (np.bincount(places, minlength=size) for places in (bins, candidate_bins))
     order = np.lexsort((keys, candidate_bins))
     rank = np.arange(len(order)) - (np.cumsum(there) - there)[candidate_bins[order]]
     taken = np.sort(order[rank < wanted[candidate_bins[order]]])

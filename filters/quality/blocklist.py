@@ -17,7 +17,7 @@ import re
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from encodings import idna
 from itertools import takewhile
@@ -63,35 +63,6 @@ class Blocklist:
     labels: int
     segments: int
     malformed: int
-
-    @classmethod
-    def load(cls, paths: Iterable[Path]) -> "Blocklist":
-        """Read lists, plain or gzipped, with one pattern or hosts-file entry per line and # before comments.
-
-        Raises:
-            UserError: a list cannot be read, is binary, or has lines but no pattern.
-        """
-        keys = array("Q")
-        labels = segments = malformed = 0
-        for path in paths:
-            before, bad = len(keys), 0
-            for line in _read_lines(path):
-                patterns = None if line is None else parse_line(line)
-                if patterns is None:
-                    bad += 1
-                    continue
-                for pattern in patterns:
-                    host, slash, rest = pattern.partition("/")
-                    if slash:
-                        segments = max(segments, rest.partition("?")[0].count("/") + 1)
-                    else:
-                        labels = max(labels, host.count(".") + 1)
-                    keys.append(_hash_pattern(pattern))
-            if bad and len(keys) == before:
-                raise UserError(f"blocklist {path} contains no domain and no URL: give a list with one per line")
-            malformed += bad
-        unique = np.unique(np.array(keys, np.uint64))
-        return cls(array("Q", unique.tobytes()), labels, segments, malformed)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -257,12 +228,34 @@ def _read_lines(path: Path) -> Iterator[str | None]:
 
 @keep_loaded(2, lambda paths: paths)
 def load(paths: tuple[str, ...]) -> Blocklist:
-    """Return the lists of some files, loaded once per process.
+    """Read lists, plain or gzipped, with one pattern or hosts-file entry per line and # before comments.
+
+    They are loaded once per process.
 
     Raises:
-        UserError: as `Blocklist.load`.
+        UserError: a list cannot be read, is binary, or has lines but no pattern.
     """
-    return Blocklist.load(map(Path, paths))
+    keys = array("Q")
+    labels = segments = malformed = 0
+    for path in paths:
+        before, bad = len(keys), 0
+        for line in _read_lines(Path(path)):
+            patterns = None if line is None else parse_line(line)
+            if patterns is None:
+                bad += 1
+                continue
+            for pattern in patterns:
+                host, slash, rest = pattern.partition("/")
+                if slash:
+                    segments = max(segments, rest.partition("?")[0].count("/") + 1)
+                else:
+                    labels = max(labels, host.count(".") + 1)
+                keys.append(_hash_pattern(pattern))
+        if bad and len(keys) == before:
+            raise UserError(f"blocklist {path} contains no domain and no URL: give a list with one per line")
+        malformed += bad
+    unique = np.unique(np.array(keys, np.uint64))
+    return Blocklist(array("Q", unique.tobytes()), labels, segments, malformed)
 
 
 class Blocked(ExtractRule):

@@ -229,14 +229,7 @@ class PageScorer:
         return perplexity_of(*self.score(text))
 
 
-@keep_loaded(64, lambda *arguments: arguments[:2])
-def load_scorer(pieces: str, model: str, unit: Unit = "line") -> PageScorer:
-    """Return the scorer of these files, loaded once per process.
-
-    Raises:
-        UserError: as `PageScorer`.
-    """
-    return PageScorer(pieces, model, unit)
+load_scorer = keep_loaded(64, lambda *arguments: arguments[:2])(PageScorer)  # loaded once per process
 
 
 def load_kenlm(path: str) -> Any:

@@ -220,11 +220,8 @@ def _strip_bibliographies(text: str) -> str:
         close = text.find(ending, mark.end())
         return len(text) if close < 0 else close + len(ending)
 
-    return _strip_commands(_CALL, cut(text, find_all(_LIST, text), measure))
-
-
-def _strip_commands(pattern: re.Pattern[str], text: str) -> str:
-    return cut(text, find_all(pattern, text), re.Match.end)
+    text = cut(text, find_all(_LIST, text), measure)
+    return cut(text, find_all(_CALL, text), re.Match.end)
 
 
 def extract_title(text: str) -> str:
@@ -333,7 +330,7 @@ def strip_references(text: str) -> str:
     text = cut(text, find_all(_AMS_REFERENCE, text), find_end)
     text = _strip_groups(_UNCITED, text, "")
     text = _strip_groups(_CITED, text, r"\1")
-    return _strip_listed(_strip_commands(_PRINTS, text))
+    return _strip_listed(cut(text, find_all(_PRINTS, text), re.Match.end))
 
 
 def _strip_groups(pattern: re.Pattern[str], text: str, replacement: str) -> str:

@@ -8,7 +8,8 @@ document's structure. Definitions are removed from the text either way. Groups a
 position to the end.
 
 Definitions are \newcommand and its like, \NewDocumentCommand and its like, \def with its parameters, \let,
-\DeclareMathOperator (LaTeX's source2e, section ltdefns; usrguide, section 2; The TeXbook, chapter 20; amsopn).
+\DeclareMathOperator, \DeclarePairedDelimiter (LaTeX's source2e, section ltdefns; usrguide, section 2; The TeXbook,
+chapter 20; amsopn; mathtools, section 3.6).
 Arguments are read as TeX reads them (The TeXbook, chapter 20): one token or group, or the text before a delimiter.
 """
 
@@ -119,12 +120,14 @@ class Macro(NamedTuple):
         delimiters: The text before the first argument and after each one ("" after an undelimited one).
         default: The default of an optional first argument.
         uses: The control sequences in the replacement.
+        starred: The macro that a star behind the name calls.
     """
 
     parts: tuple[str | int, ...]
     delimiters: tuple[str, ...]
     default: str | None
     uses: frozenset[str]
+    starred: "Macro | None" = None
 
     def fill(self, arguments: list[str]) -> str:
         """Return the replacement with its arguments."""
@@ -216,6 +219,8 @@ class _Expander:
         macro = self.macros[name]
         if macro is None or frame.depth >= self.depth or self._is_circular(name):
             return False
+        if macro.starred is not None and frame.text.startswith("*", frame.seen):
+            macro, frame.seen = macro.starred, frame.seen + 1
         depth = frame.depth + 1
         self.out.write(frame.text[frame.done : begin])
         frame.done = begin
@@ -367,6 +372,10 @@ def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[s
         body = _read_group(frame, position)
         operator = "\\operatorname*" if star else "\\operatorname"
         return Definition(name, _create_macro(f"{operator}{{{body[0]}}}", ("",), None), body[1]) if body else None
+    if command == "DeclarePairedDelimiter":
+        left = _read_undelimited(frame, position)
+        right = _read_undelimited(frame, left[1]) if left else None
+        return Definition(name, _create_paired_delimiter(left[0], right[0]), right[1]) if left and right else None
     if command.endswith("DocumentCommand"):
         stated = _read_group(frame, position)
         body = _read_group(frame, stated[1]) if stated else None
@@ -431,6 +440,13 @@ def _create_document_command(arguments: str, body: str) -> Macro | None:
         return None
     count = found[2].count("m") + (found[1] is not None)
     return _create_macro(body, ("",) * (count + 1), found[1])
+
+
+def _create_paired_delimiter(left: str, right: str) -> Macro | None:
+    r"""Return the macro of \abs{x}, \abs[\big]{x} and \abs*{x}, with delimiters of plain, given and fitting size."""
+    starred = _create_macro(f"\\left{left}#1\\right{right}", ("", ""), None)
+    plain = _create_macro(f"#1{left.strip('.')}#2#1{right.strip('.')}", ("", "", ""), "")
+    return plain._replace(starred=starred, uses=plain.uses | starred.uses) if plain and starred else None
 
 
 def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:

@@ -9,7 +9,7 @@ includes them.
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import yaml
@@ -314,7 +314,7 @@ def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
     return ranked[0], sum(path not in below for path in candidates)
 
 
-def _list_largest(files: Mapping[str, bytes], paths: "list[str] | Mapping[str, bytes]") -> list[str]:
+def _list_largest(files: Mapping[str, bytes], paths: Iterable[str]) -> list[str]:
     return sorted(paths, key=lambda path: (-len(files[path]), path))[:MAX_ROOTS]
 
 

@@ -7,6 +7,7 @@ and `python -m pipeline status` shows it elsewhere.
 
 import contextlib
 import json
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -20,7 +21,9 @@ from filters.errors import UserError
 from manifests.display import format_bytes, format_quantity
 from manifests.files import canonical_json, relative_files, write_atomic
 from manifests.ledger import Tally, tally_from
+from manifests.manifest import generation_folder
 from manifests.mirror import mirror_of, place_of
+from manifests.stages import stage_of
 from manifests.storage import StorageError
 from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
 from pipeline.beam.marks import Marks, RunningTask
@@ -31,8 +34,9 @@ POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
 LINE_SECONDS = 15.0  # between the lines of progress in a log, where there is no terminal
 FILE = "status.json"  # below runs/
 WRITE_SECONDS = 2.0  # at least, between two writes while a job runs
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 READ_RECEIPTS = 500  # of a job, at most, for progress
+TITLE = 26  # most characters of the title of a bar, which fits a terminal of 80 columns
 SHOWN = 3  # tasks at work, and reasons
 AND = " + "  # between the names of steps that share a job
 
@@ -136,9 +140,10 @@ class RunStatus:
         self.plain["manifest"] = manifest_sha
 
     def close(self, error: BaseException | None) -> None:
-        """End the run: finished, or failed by an error."""
+        """End the run: finished, stopped from the keyboard or by `kill`, or failed by an error."""
+        state = FINISHED if error is None else STOPPED if isinstance(error, KeyboardInterrupt) else FAILED
         said = f"{type(error).__name__}: {error}".strip(": ").splitlines() if error is not None else []
-        self.plain |= {"state": FAILED if error is not None else FINISHED, "error": said[0] if said else ""}
+        self.plain |= {"state": state, "error": said[0] if said else ""}
         self._write()
 
     def _write(self) -> None:
@@ -184,12 +189,15 @@ class Progress:
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         rate = TextColumn("{task.fields[rate]}")
-        columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+        title = TextColumn("{task.description:10}")
+        columns = (title, BarColumn(20), MofNCompleteColumn(), rate, TimeRemainingColumn())
         hidden = quiet or not terminal.isatty()
         self.bar = Bar(*columns, console=Console(file=terminal), transient=True, disable=hidden)
 
     def __enter__(self) -> "Progress":
-        self.task = self.bar.add_task(self.step, total=self.total, completed=self.done, rate="")
+        stages = AND.join(dict.fromkeys(stage_of(name) for name in self.step.split(AND)))
+        title = textwrap.shorten(stages, TITLE, placeholder=" …")
+        self.task = self.bar.add_task(title, total=self.total, completed=self.done, rate="")
         self.bar.start()
         self.status.begin(self.step, self.done, self.total)
         self.thread.start()
@@ -245,8 +253,10 @@ def _slow(tasks: list[RunningTask]) -> str:
 
 
 def read_status(corpus: Path) -> dict[str, Any]:
-    """Return the status that the last run on a corpus left. Raises UserError where no run has begun."""
-    path = corpus / "runs" / FILE
+    """Return the status that the last run or `append` on a corpus left. Raises UserError where none has begun."""
+    first = corpus / "runs" / FILE
+    appended = generation_folder(corpus, 1).parent.glob(f"*/runs/{FILE}")
+    path = max(appended, key=lambda one: one.stat().st_mtime_ns, default=first)  # no run follows an `append`
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())
         if not {"state", "started", "steps", "updated"} <= plain.keys():
@@ -263,9 +273,11 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
     now = time.time()
     state = plain["state"]
     if state == RUNNING and not is_held:
-        state = "ended without a word: give the same command again, which continues"
+        state = "was killed, or ended without a message: give the same command again, which continues"
     elif state == RUNNING:
         state = f"running for {now - plain['started']:,.0f} s, last heard of {now - plain['updated']:,.0f} s ago"
+    elif state == STOPPED:
+        state = "stopped: give the same command again, which continues"
     elif state == FAILED:
         state = f"failed ({plain['error']})"
     lines = [f"{place_of(corpus)}: {state}"]

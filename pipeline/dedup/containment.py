@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from filters.dedup.containment import Containment, find_candidates, sketch, verify_candidates
 from filters.dedup.minhash import wide_shingle_hashes
+from manifests.document import ID_BYTES
 from manifests.recipe import Recipe
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
@@ -20,7 +22,7 @@ from pipeline.dedup.signatures import ROW_BITS, Rows, Split, awaited_for
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"
-SKETCH_SCHEMA = pa.schema([("hashes", pa.large_list(pa.uint64()))])
+SKETCH_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("hashes", pa.large_list(pa.uint64()))])
 CONTAINED_SCHEMA = pa.schema([("inner", pa.int64()), ("outer", pa.int64()), ("share", pa.float64())])
 TEXTS_AT_ONCE = 64  # shingle sets held while candidates are measured
 
@@ -56,38 +58,50 @@ def compare_step(recipe: Recipe, splits: list[Split], sketched: Receipts) -> Ste
 
 def sketch_documents(corpus: Path, split: str, *, ngram: int, scale: int) -> Result:
     """Write the sketches of one split's documents, in their order."""
-    rows = read_rows(corpus / f"clean/{split}.parquet", ["text"])
-    hashes = [sketch(wide_shingle_hashes(row["text"], ngram), scale) for row in rows]
+    ids, hashes = [], []
+    for row in read_rows(corpus / f"clean/{split}.parquet", ["id", "text"]):
+        ids.append(row["id"])
+        hashes.append(sketch(wide_shingle_hashes(row["text"], ngram), scale))
     path = f"blocks/{SKETCHES}/{split}.arrow"
-    write_ipc(corpus / path, SKETCH_SCHEMA, [pa.array(hashes, pa.large_list(pa.uint64()))])
+    columns = [pa.array(column, kind) for column, kind in zip((ids, hashes), SKETCH_SCHEMA.types, strict=True)]
+    write_ipc(corpus / path, SKETCH_SCHEMA, columns)
     return Result([path])
 
 
 def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: list[tuple[int, str]]) -> Result:
-    """Write the pairs (inner, outer) of one source whose containment reaches the threshold."""
-    references: list[int] = []
-    sketches: list[npt.NDArray[np.uint64]] = []
-    places: list[tuple[str, int]] = []
+    """Write the pairs (inner, outer) of one source whose containment reaches the threshold, in the order of their ids.
+
+    Documents are compared in the order of their ids, so that ties do not depend on how they lie in splits.
+    """
+    found: list[tuple[bytes, str, int, int, npt.NDArray[np.uint64]]] = []
     for number, name in splits:
-        column = read_ipc(corpus / f"blocks/{SKETCHES}/{name}.arrow").column("hashes")
-        sketches += [np.asarray(values.values.to_numpy()) for values in column]
-        places += [(name, row) for row in range(len(column))]
-        references += [(number << ROW_BITS) + row for row in range(len(column))]
+        ids, hashes = read_ipc(corpus / f"blocks/{SKETCHES}/{name}.arrow").columns
+        for row, (identity, values) in enumerate(zip(ids.to_pylist(), hashes, strict=True)):
+            found.append((identity, name, row, (number << ROW_BITS) + row, np.asarray(values.values.to_numpy())))
+    found.sort(key=lambda document: document[0])
 
     @lru_cache(maxsize=TEXTS_AT_ONCE)
     def shingles(index: int) -> npt.NDArray[np.uint64]:
-        name, wanted = places[index]
-        rows = read_rows(corpus / f"clean/{name}.parquet", ["text"])
-        text = next(row["text"] for place, row in enumerate(rows) if place == wanted)
-        return wide_shingle_hashes(text, rules.ngram)
+        _, name, row, _, _ = found[index]
+        return wide_shingle_hashes(_read_text(corpus / f"clean/{name}.parquet", row), rules.ngram)
 
-    inner, outer, _ = find_candidates(sketches, rules.threshold)
-    found = verify_candidates(inner, outer, shingles, rules.threshold)
-    rows = np.array(references, np.int64)
-    columns = [pa.array(rows[found.inner]), pa.array(rows[found.outer]), pa.array(found.containment, pa.float64())]
+    inner, outer, _ = find_candidates([document[-1] for document in found], rules.threshold)
+    pairs = verify_candidates(inner, outer, shingles, rules.threshold)
+    rows = np.array([document[3] for document in found], np.int64)
+    columns = [pa.array(rows[pairs.inner]), pa.array(rows[pairs.outer]), pa.array(pairs.containment, pa.float64())]
     path = f"blocks/{COMPARE}/{source}.arrow"
     write_ipc(corpus / path, CONTAINED_SCHEMA, columns)
-    return Result([path], {}, {"candidates": len(inner), "contained": len(found.inner)})
+    return Result([path], {}, {"candidates": len(inner), "contained": len(pairs.inner)})
+
+
+def _read_text(path: Path, row: int) -> str:
+    """Return the text of a row; only its row group is read."""
+    with pq.ParquetFile(path) as file:
+        group, start = 0, 0
+        while start + (rows := file.metadata.row_group(group).num_rows) <= row:
+            group, start = group + 1, start + rows
+        text: str = file.read_row_group(group, ["text"])["text"][row - start].as_py()
+        return text
 
 
 def read_contained(corpus: Path, paths: list[str]) -> tuple[Rows, Rows, npt.NDArray[np.float64]]:

@@ -280,13 +280,13 @@ def join_contained(
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, float]]]:
     """Find the survivors that lie within a document of another cluster, and join their clusters to the other one.
 
-    Of two survivors within each other, the one of the larger share is removed, then the one of the larger reference.
+    Of two survivors within each other, the one of the larger share is removed, then the later one.
 
     Args:
         nodes: (n,) row references, each cluster's survivor first.
         number: (n,) of each node's cluster, ascending from 0.
         removable: (n,) True for survivors that may be removed.
-        contained: (inner, outer, share) of pairs of nodes.
+        contained: (inner, outer, share) of pairs of nodes, in the order of the ids of inner and then of outer ones.
 
     Returns:
         (clusters,) the number of the cluster that each one became part of, its own for those that stay; and the places
@@ -298,7 +298,7 @@ def join_contained(
         return into, removed
     order = np.argsort(nodes)
     inner, outer = (order[np.searchsorted(nodes[order], column)] for column in contained[:2])
-    ranked = np.lexsort([contained[0], -contained[2]])
+    ranked = np.lexsort([-np.arange(len(inner)), -contained[2]])
     columns = (column[ranked].tolist() for column in (inner, outer, contained[2]))
     for place, other, share in zip(*columns, strict=True):
         own, target = int(number[place]), int(number[other])

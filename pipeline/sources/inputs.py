@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TextIO
 
 from filters.errors import UserError
-from manifests.files import version_of
+from manifests.files import sha256_bytes, version_of
 from manifests.mirror import Mirror, is_url, mirror_of
 from manifests.storage import StorageError, connect, retry_storage, split_url
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for `ATTEMPTS`
 ATTEMPTS = 5  # half a minute of waits: the user waits as well, and may have mistyped the host
+DOWNLOADED = "inputs"  # folder of a corpus for the dumps that are given by URL
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
@@ -151,7 +152,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 def is_matched(pattern: str) -> bool:
     """Return True if a path or glob matches a file, or is a folder."""
-    path = Path(pattern).expanduser()
+    path = expand_user(pattern)
     return os.path.exists(path) or next(_find_inputs(Path(), path.parts), None) is not None  # noqa: PTH110  # never raises
 
 
@@ -187,6 +188,11 @@ def _publish(mirror: Mirror, item: Input) -> Input:
     return replace(item, path=f"{mirror.storage.url}/{path}", version=str(entry.changed))
 
 
+def expand_user(path: str) -> Path:
+    """Return a path with the home folder for `~`; that of a user whom this machine does not know stays as it is."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises an error for such a user
+
+
 def fixed_prefix(pattern: str) -> Path:
     """Return the folder above a pattern's first wildcard, which is left out of names."""
     fixed: list[str] = []
@@ -200,7 +206,7 @@ def fixed_prefix(pattern: str) -> Path:
 def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | None) -> list[tuple[str, Path]]:
     if is_url(pattern):
         return [_download(source, pattern, corpus, terminal)]
-    path = Path(pattern).expanduser()
+    path = expand_user(pattern)
     if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
     paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
@@ -282,9 +288,9 @@ def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> t
     if parts.scheme not in ("http", "https"):
         raise UserError(f"source {source}: {url}: only http and https can be downloaded; mount it and give a path")
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
-    if not name:
+    if name in ("", ".."):
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
-    folder = corpus / "inputs" / source
+    folder = corpus / DOWNLOADED / source / sha256_bytes(url.encode())[:16]  # a file of another URL is another file
     policy = RETRY_POLICY or RetryPolicy(ATTEMPTS)
     (result,) = download([RemoteFile(url, name)], folder, policy, terminal=terminal)
     if result.state is State.FAILED:

@@ -215,7 +215,7 @@ def _join_question(
         text,
         f"https://{site}/questions/{asked.identifier}" if "." in site else "",
         f"{asked.created}Z" if _DATE.match(asked.created) else "",
-        " and ".join(sorted({licence_of(post) for post in (asked, *(answer for _, answer, _ in kept))})),
+        " and ".join(sorted({licence_of(post) for post in (asked, *(answer for _, answer, _ in kept))} - {""})),
         metadata,
     )
     yield Outcome(row.locator, row.stored + sum(other.stored for other in others), document)

@@ -7,10 +7,10 @@ pages are articles.
 
 import re
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from filters.formats.characters import normalise_text
-from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames
+from filters.formats.mediawiki import Page, find_cuts, parse_page, read_element, read_frames, read_namespaces
 from filters.formats.stored import Stored
 from filters.formats.stream import Damage
 from filters.reasons import Reason
@@ -49,12 +49,13 @@ def read(
         reason = Reason.LANGUAGE if language else Reason.UNSUPPORTED_FORMAT
         yield Outcome(Locator(name, start, stop - start), stop - start, reason=reason, detail=detail)
         return
+    namespaces = read_namespaces(stored)
     for frame in read_frames(stored, recipe.limits.record_bytes, start, end):
         place = Locator(name, frame.offset, frame.length, "", frame.inner_offset, frame.inner_length)
         if frame.problem is not None:
             yield Outcome.drop(place, frame.stored, frame)
         else:
-            yield _convert_page(frame.data, place, frame.stored, language, source, recipe)
+            yield _convert_page(frame.data, namespaces, place, frame.stored, language, source, recipe)
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
@@ -71,13 +72,22 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
     element = read_element(stored, offset, length, inner_offset, inner_length)
     if len(element) != inner_length or not (element.startswith(b"<page") and element.rstrip().endswith(b">")):
         raise LookupError(f"{file} has changed since it was read: there is no page at {inner_offset}")
-    return _convert_page(element, locator, length, detect_language(file, recipe), source, recipe)
+    language = detect_language(file, recipe)
+    return _convert_page(element, read_namespaces(stored), locator, length, language, source, recipe)
 
 
-def _convert_page(element: bytes, place: Locator, stored: int, language: str, source: str, recipe: Source) -> Outcome:
+def _convert_page(
+    element: bytes,
+    namespaces: Mapping[str, int],
+    place: Locator,
+    stored: int,
+    language: str,
+    source: str,
+    recipe: Source,
+) -> Outcome:
     if is_quarantined(place):
         return Outcome(place, stored, reason=Reason.QUARANTINED)
-    page = parse_page(element)
+    page = parse_page(element, namespaces)
     if isinstance(page, Damage):
         return Outcome.drop(place, stored, page)
     url = article_url(language, page.title)

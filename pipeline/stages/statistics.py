@@ -26,9 +26,7 @@ from filters.histograms import (
     SHARE_EDGES,
     FrequentNames,
     count_bins,
-    decode_histogram,
     describe_bins,
-    encode_histogram,
 )
 from filters.quality.urls import domain
 from manifests.document import order_key
@@ -124,7 +122,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         names["year"].add(_count_values(pc.utf8_slice_codeunits(batch["timestamp"], 0, 4)))
     plain = {
         "documents": documents,
-        "histograms": {name: encode_histogram(found) for name, found in sorted(histograms.items())},
+        "histograms": histograms,
         "names": {kind: found.as_dict() for kind, found in names.items()},
         "examples": _choose_examples(_read_dropped(corpus, split, letters, dropped, went, seed)),
     }
@@ -134,7 +132,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
 def summarize_shard(corpus: Path, shard: str) -> Result:
     """Write the histogram of tokens per document of one shard."""
     lengths = np.diff(open_shard(corpus / f"shards/{shard}.arrow").offsets)
-    plain = {"histograms": {"tokens": encode_histogram(count_bins(lengths, COUNT_EDGES))}}
+    plain = {"histograms": {"tokens": count_bins(lengths, COUNT_EDGES)}}
     return _write_summary(corpus, f"blocks/{SHARDS}/{shard}.json", plain)
 
 
@@ -177,7 +175,7 @@ class _Merged:
         """Add one split's or shard's summary."""
         self.documents += part.get("documents", 0)
         for name, plain in part["histograms"].items():
-            self.histograms[name].update(decode_histogram(plain))
+            self.histograms[name].update({int(place): count for place, count in plain.items()})
         for kind, plain in part.get("names", {}).items():
             self.names[kind].merge(FrequentNames.from_dict(plain, NAMES[kind]))
         for reason, examples in part.get("examples", {}).items():

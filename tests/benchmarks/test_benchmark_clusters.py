@@ -1,4 +1,4 @@
-"""The clusters benchmark: what it makes up is what it says, and its small form runs whole."""
+"""The benchmark `clusters`: its synthetic keys have the stated properties, and it runs with few documents."""
 
 import networkx
 import numpy as np

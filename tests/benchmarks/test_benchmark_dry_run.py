@@ -1,4 +1,4 @@
-"""A dry run's bytes are those of the formulas, and it says that nothing of it was measured."""
+"""The benchmark `train --dry-run`: its bytes follow the formulas, and its table says that nothing was measured."""
 
 import pytest
 

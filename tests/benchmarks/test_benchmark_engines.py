@@ -1,4 +1,4 @@
-"""CPU time of sessions: processes that have ended count, and those of other sessions do not."""
+"""`CpuMeter` counts processes of its sessions that have ended, and does not count processes of other sessions."""
 
 import subprocess
 import sys
@@ -16,4 +16,4 @@ def test_processes_of_a_session_count_after_their_end_and_others_do_not() -> Non
         meter.sessions.add(mine.pid)
         other = subprocess.Popen([sys.executable, "-c", BURN.format(0.3)], start_new_session=True)
         assert mine.wait() == other.wait() == 0
-    assert 0.6 < meter.total < 1.2, "two processes of 0.4 s, which may lose what they use after the last look"
+    assert 0.6 < meter.total < 1.2, "two processes of 0.4 s, without the time after the last reading"

@@ -1,4 +1,4 @@
-"""What `extraction` and `fit-extraction` say: gold sets in their layout, scores and intervals, weights from pages."""
+"""The benchmarks `extraction` and `fit-extraction`: layout of gold sets, scores and intervals, labels and weights."""
 
 import gzip
 import json
@@ -109,7 +109,7 @@ def test_labels_follow_the_gold_text_in_order() -> None:
 
 
 def test_weights_are_what_the_command_writes(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same pages give the same file, a left-out set changes it, and a model of it finds the text of new pages."""
+    """The same pages give the same file, fewer sets give another file, and its model finds the text of new pages."""
     monkeypatch.setattr(fit_extraction, "STEPS", 200)
     files = [tmp_path / f"{number}.tsv" for number in range(3)]
     for file, left_out in zip(files, ([], [], ["two"]), strict=True):

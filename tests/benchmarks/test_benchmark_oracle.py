@@ -1,4 +1,4 @@
-"""The hashes of a corpus: what must be told apart is, and what may change leaves no trace."""
+"""The benchmark `oracle`: hashes differ if an output differs, and do not depend on metadata that may change."""
 
 import json
 from pathlib import Path

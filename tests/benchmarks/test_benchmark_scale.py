@@ -1,4 +1,4 @@
-"""The scale benchmark: its object server answers as S3 does, and the driver keeps its bounds at 100,000 splits."""
+"""The benchmark `scale`: its object server answers like S3, and the driver stays within bounds at 100,000 splits."""
 
 import random
 import re
@@ -15,7 +15,7 @@ from benchmarks.scale import Clock, Figures, object_server, pretend_objects, rep
 from manifests.storage import Entry, Storage
 from pipeline.dryrun import GraphSize
 
-STAMP = 1_767_225_600_000_000_000  # of all objects
+STAMP = 1_767_225_600_000_000_000  # modification time of all objects, in nanoseconds
 
 
 def test_the_object_server_holds_what_is_written_and_what_is_pretended(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_report_is_by_thousand_splits_and_task() -> None:
 
 @pytest.mark.slow
 def test_the_driver_of_100_000_splits(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bounds are wider than the goals, one second and 1,000 MB, which a busy machine misses."""
+    """The bounds are wider than the goals of one second and 1,000 MB, because a busy machine misses the goals."""
     command = [sys.executable, "-m", "benchmarks", "scale", "--splits", "100000", "--store"]
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     with capsys.disabled():

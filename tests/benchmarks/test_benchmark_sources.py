@@ -1,4 +1,4 @@
-"""What `python -m benchmarks sources` says: rates and ratios as described, of every source in the registry."""
+"""The benchmark `sources`: rates and ratios are computed as described, and each case reads documents."""
 
 import pytest
 

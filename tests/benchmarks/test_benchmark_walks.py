@@ -1,4 +1,4 @@
-"""The tracer of walks: what counts as entered, and that the table's ends are in the code."""
+"""The benchmark `walks`: which calls the tracer counts, and that the starts and ends in WALKS exist in the code."""
 
 import ast
 import importlib
@@ -60,7 +60,7 @@ class Counter:
 
 
 def places(path: Path) -> Iterator[str]:
-    """Give every function of a file as the table names it."""
+    """Yield each function of a file in the form of WALKS, `FILE:FUNCTION`."""
 
     def inside(body: list[ast.stmt], prefix: str) -> Iterator[str]:
         for node in body:

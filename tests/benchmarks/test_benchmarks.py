@@ -1,4 +1,4 @@
-"""What the benchmarks say: rates, ratios and memory are computed as they are described; nothing is timed here."""
+"""Benchmarks compute rates, ratios and memory as described. Nothing is timed here."""
 
 import gzip
 import sys

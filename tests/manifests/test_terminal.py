@@ -1,5 +1,6 @@
 """The commands on terminals that lack characters, and behind pipes that nobody reads."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 from corpus import ROOT
 
-from manifests.display import CLOSED_PIPE, end_quietly
+from manifests.display import CLOSED_PIPE, end_quietly, number_table, print_parts
 
 
 @pytest.mark.parametrize("command", [["manifests"], ["pipeline", "plan"], ["trainer", "launch"]])
@@ -49,3 +50,18 @@ def test_closed_streams_do_not_give_their_places_to_files() -> None:
     closed = [sys.executable, "-c", "import os, sys; os.closerange(0, 3); os.execv(sys.executable, sys.argv[1:])"]
     done = subprocess.run([*closed, sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+def test_a_narrow_terminal_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    table = number_table("Sources", "source", *(f"column {number}" for number in range(6)))
+    table.add_row("stackexchange", *(f"{10**number:,}" for number in range(6, 12)))
+    print_parts([table])
+    assert all(f"{10**number:,}" in terminal.getvalue() for number in range(6, 12))

@@ -30,6 +30,7 @@ from pipeline import append as module
 from pipeline.__main__ import main
 from pipeline.append import append
 from pipeline.beam.engines import Engine
+from pipeline.beam.progress import read_status
 from pipeline.run import run
 from pipeline.trace import Rederiver, trace
 
@@ -71,6 +72,13 @@ def test_what_was_there_keeps_its_names_and_bytes(first: Path, both: Path) -> No
     before, after = kept(first), kept(both)
     assert {name for name in before if after.get(name) != before[name]} == changed
     assert verify(both) == [] == verify(first)
+
+
+def test_the_status_is_that_of_the_last_append(first: Path, both: Path) -> None:
+    runs = [
+        read_status(folder)["started"] for folder in (first, generation_folder(both, 1), generation_folder(both, 2))
+    ]
+    assert runs == sorted(runs) and read_status(both)["started"] == runs[-1]
 
 
 def test_the_manifest_names_parents_and_holds_all_generations(first: Path, both: Path) -> None:

@@ -63,6 +63,8 @@ def test_a_mistyped_key(tmp_path: Path, books: Path, capsys: pytest.CaptureFixtu
 def test_a_missing_input(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = write(tmp_path, RECIPE.format(books=books / "*.gz"))
     mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out")], "no file matches", "*.gz")
+    mistake(capsys, ["run", recipe, "--output", str(tmp_path / "out"), "--input", "books=~no-such-user/x"], "no file")
+    mistake(capsys, ["plan", recipe, "--input", "books=~no-such-user/x"], "no file matches '~no-such-user/x'")
     nowhere = ["run", recipe, "--output", str(tmp_path / "out"), "--input", "bokks=x"]
     mistake(capsys, nowhere, "no source 'bokks', only books")
     mistake(capsys, [*nowhere[:-1], "books"], "is not SOURCE=GLOB")
@@ -106,6 +108,17 @@ def test_an_output_that_is_no_corpus_is_left_alone(
     mistake(capsys, ["run", recipe, "--output", str(books)], "holds files that are not a corpus")
     mistake(capsys, ["run", recipe, "--output", recipe], "is a file")
     assert len(list(books.iterdir())) == 3
+
+
+def test_an_output_below_the_inputs_glob(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its files would be read as dumps, and change while they are read."""
+    recipe = write(tmp_path, RECIPE.format(books=books / "**"))
+    mistake(capsys, ["run", recipe, "--output", str(books / "out")], "lock lies in the output folder: give another")
+    stored = write(tmp_path, RECIPE.format(books=f"{books.as_uri()}/**"))
+    (books / "store/runs").mkdir(parents=True)
+    (books / "store/runs/lock").write_text('{"teratoken_corpus":1}', encoding="utf-8")
+    arguments = ["run", stored, "--output", f"{books.as_uri()}/store"]
+    mistake(capsys, arguments, f"source books: {books.as_uri()}/store/runs/", "lies in the output folder")
 
 
 def test_an_unknown_beam_option(tmp_path: Path, books: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +193,7 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
         path.write_text(path.read_text(encoding="utf-8").replace("keeper", "kepper"), encoding="utf-8")
     assert main([*trace, "--json"]) == 1
     assert '"same": false' in capsys.readouterr().out
+    mistake(capsys, [*trace, "--input", f"boks={books}"], "the corpus has no source 'boks', only books")
     for path in books.iterdir():
         path.rename(tmp_path / path.name)
     mistake(capsys, trace, "no file matches")

@@ -217,5 +217,5 @@ def test_tasks_may_run_in_any_folder(dumps: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(dumps)
     monkeypatch.setenv("TASKS_RUN_IN", str(tmp_path))
     out = Path(os.path.relpath(tmp_path / "corpus", dumps))
-    with faults.performing(faults.elsewhere):
+    with faults.performing(faults.perform_in_other_folder):
         assert run(parse_recipe(plain, "r"), out, Engine(1, (), out / "runs", quiet=True)).manifest is not None

@@ -1,4 +1,4 @@
-"""The planted fault of `make ablation`: mirrored pages, and recipes that differ in what they are to differ in."""
+"""The sample of `make ablation`: the mirrored pages, and the recipes, which differ only in the intended settings."""
 
 import gzip
 import json

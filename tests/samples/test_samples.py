@@ -1,4 +1,4 @@
-"""The bundled sample: the same bytes each time, readable where it should be, broken where it should be."""
+"""The bundled sample has the same bytes each time. Its good records are readable, and its broken records are broken."""
 
 import gzip
 import hashlib
@@ -35,7 +35,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def records(file: Path) -> list[tuple[str, str, int, bytes]]:
-    """(type, URL, status, body as stored) of a whole archive."""
+    """Return (type, URL, status, body as stored) of all records of an archive."""
     found = []
     with file.open("rb") as stream:
         for record in ArchiveIterator(stream, no_record_parse=False):

@@ -1,4 +1,4 @@
-"""The sample depends on the version of Python at most: not on what is installed, on locale, time or order."""
+"""The sample depends only on the version of Python, not on installed packages, locale, time or order of files."""
 
 import hashlib
 import os
@@ -30,7 +30,7 @@ ELSEWHERE = {
 
 
 def digest(folder: Path) -> str:
-    """Return a SHA-256 of all names and bytes below the folder."""
+    """Return a SHA-256 of the names and bytes of all files below a folder."""
     found = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -39,7 +39,7 @@ def digest(folder: Path) -> str:
 
 
 def made(out: Path, *options: str, python: tuple[str, ...] = (), umask: int = -1, **variables: str) -> str:
-    """Run samples/make.py in a process of its own; give the digest of what it wrote."""
+    """Run samples/make.py in a separate process. Return the digest of the files that it wrote."""
     command = [sys.executable, "-B", *python, str(MAKE), str(out), *options]
     kept = {name: value for name, value in os.environ.items() if name not in {*ELSEWHERE, "PYTHONPATH"}}
     subprocess.run(command, check=True, env=kept | variables, umask=umask, cwd=out.parent)
@@ -48,7 +48,7 @@ def made(out: Path, *options: str, python: tuple[str, ...] = (), umask: int = -1
 
 @pytest.fixture
 def stubs(tmp_path: Path) -> Path:
-    """A folder of packages with documentation; two have names of the standard library."""
+    """Return a folder of documented packages, two of which have names of modules of the standard library."""
     folder = tmp_path / "stubs"
     for name in ("stub/__init__.py", "aaa.py", "colorsys.py", "pydoc_data/__init__.py", "pydoc_data/topics.py"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def stubs(tmp_path: Path) -> Path:
 
 
 def test_the_small_sample_is_the_same_with_every_python(tmp_path: Path) -> None:
-    """Without site-packages, too: it takes the standard library and nothing else to write it."""
+    """The sample is also written without site-packages, because samples/make.py needs only the standard library."""
     assert made(tmp_path / "plain", "--small", python=("-S", "-s")) == SMALL
 
 
@@ -79,7 +79,7 @@ def documentation() -> Iterator[ModuleType]:
 def test_only_listed_files_of_the_standard_library_are_documented(
     tmp_path: Path, documentation: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package in site-packages, a new module and a package of a module's name, all below the library's own folder."""
+    """Add a package in site-packages, a new module, and a package with a module's name to the library's folder."""
     library = Path(sysconfig.get_path("stdlib"))
     some = sorted({"json/__init__.py", "textwrap.py", *documentation.MODULES.read_text("utf-8").splitlines()[::8]})
     (tmp_path / "list").write_text("\n".join(some) + "\n", "utf-8")
@@ -99,7 +99,7 @@ def test_only_listed_files_of_the_standard_library_are_documented(
 
 
 def test_the_listed_files_are_part_of_this_python(documentation: ModuleType) -> None:
-    """The list is sorted, names no file twice, and no file that this version lacks."""
+    """The list is sorted and has no file twice, and all its files exist in this version of Python."""
     library = Path(sysconfig.get_path("stdlib"))
     names = documentation.MODULES.read_text("utf-8").splitlines()
     assert names == sorted(set(names)) and len(names) > 200

@@ -1,4 +1,4 @@
-"""The sample's WET files, wiki, blocklist and odd records are what samples/README.md and the planted lists say."""
+"""The sample's WET files, wiki, blocklist and folder odd/ agree with samples/README.md and the planted lists."""
 
 import base64
 import bz2
@@ -27,7 +27,7 @@ def listed(sample: Path, name: str):
 
 
 def wet_records(sample: Path) -> list[tuple[str, ArcWarcRecord, bytes]]:
-    """(crawl, record, block) of every text record."""
+    """Return (crawl, record, block) of all conversion records."""
     found = []
     for file in sorted((sample / "wet").rglob("*.warc.wet.gz")):
         with file.open("rb") as stream:
@@ -40,7 +40,7 @@ def wet_records(sample: Path) -> list[tuple[str, ArcWarcRecord, bytes]]:
 
 @pytest.fixture(scope="module")
 def documents(sample: Path) -> list[tuple[str, str, list[str]]]:
-    """(crawl, URL, lines) of every page of the WET files."""
+    """Return (crawl, URL, lines) of all pages of the WET files."""
     return [
         (crawl, record.rec_headers.get_header("WARC-Target-URI"), block.decode().split("\n"))
         for crawl, record, block in wet_records(sample)
@@ -69,7 +69,7 @@ def normalised(line: str) -> str:
 @pytest.mark.parametrize("scope", ["dump", "all"])
 @pytest.mark.parametrize("keep", ["none", "first"])
 def test_planted_lines_meet_the_fate_they_are_listed_with(sample: Path, documents, scope: str, keep: str) -> None:
-    """By brute force: a line is a duplicate if another page of the scope has it; a page's own repeats go as well."""
+    """By brute force: a line is a duplicate if another page of the scope has it. So are repeats within a page."""
     pages_of = defaultdict(set)
     for number, (crawl, _, lines) in enumerate(documents):
         for line in lines:
@@ -197,7 +197,7 @@ def test_odd_records(sample: Path) -> None:
     assert set(rows) == set(found)
     failed = {url for url, record in found.items() if record.digest_checker.passed is False}
     unknown = {url for url in failed if "tiger:" in found[url].rec_headers.get_header("WARC-Block-Digest")}
-    assert len(unknown) == 1  # warcio takes a digest that it cannot compute for a wrong one
+    assert len(unknown) == 1  # warcio reports a digest that it cannot compute as wrong
     assert failed - unknown == {url for url, row in rows.items() if row["expect"] == Reason.CORRUPT_RECORD}
     statuses = Counter(row["expect"] for row in rows.values())
     assert statuses[Reason.REDIRECT] == 4 and statuses[Reason.REVISIT_RECORD] == 1

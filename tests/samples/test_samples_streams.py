@@ -1,4 +1,4 @@
-"""What the sample compresses and packs itself, read back by other programs."""
+"""Other programs can read the streams and archives that the sample's own code writes."""
 
 import gzip
 import io

@@ -104,7 +104,8 @@ def train_impatiently(words: list[str], hangs: bool = False, question_seconds: f
 
     def watch(rank: int, world: int, _: float) -> Watchdog:
         store = dist.distributed_c10d._get_default_store().clone()
-        return Watchdog(store, rank, world, hang_seconds=3.0, dead_seconds=3.0, beat_seconds=0.2)
+        patience = 3.0 if hangs or question_seconds else 60.0  # else a rank that died might be named as one that hangs
+        return Watchdog(store, rank, world, patience, dead_seconds=3.0, beat_seconds=0.2)
 
     train.watch, read = watch, BatchReader.batch
 

@@ -17,7 +17,7 @@ from manifests.order import hash_text
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
-from trainer.model import KeyValueCache, Llama
+from trainer.model import KeyValueCache, Llama, attend
 
 BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # tokens of one forward pass that scores choices
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # bytes of keys and values while answers are written
@@ -189,22 +189,18 @@ def compute_states(
         if layer is not None:
             key, value = layer.append(key, value)
         if block is not model.blocks[-1]:
-            mixed = _attend(query, key, value, mask).transpose(1, 2).reshape(x.shape)
+            mixed = attend(query, key, value, mask).transpose(1, 2).reshape(x.shape)
         else:
             x, length = x[rows * tokens.shape[1] + columns], tokens.shape[1]
             if mask is None and first:
                 mask = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()[None, None]
-            mixed = _attend(query[:, :, first:], key, value, mask if mask is None else mask[:, :, first:])
+            mixed = attend(query[:, :, first:], key, value, mask if mask is None else mask[:, :, first:])
             mixed = mixed[rows, :, columns - first].flatten(1)
         x.addmm_(mixed, block.attention.out.weight.T)
         gate, up = block.feed_forward.gate_up(block.feed_forward_norm(x)).chunk(2, dim=-1)
         x.addmm_(F.silu(gate, inplace=True).mul_(up), block.feed_forward.down.weight.T)
     states: Tensor = model.norm(x)
     return states
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
 @dataclass

@@ -88,8 +88,14 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
     [
         {
             "OEBPS/content.opf": package(
-                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="nav.xhtml#a"/>'
+                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="./nav.xhtml"/>'
             )
+        },
+        {
+            "OEBPS/content.opf": package(
+                ITEMS.replace('properties="nav"', ""), SPINE, '<reference type="toc" href="nav.xhtml#a"/>'
+            ),
+            "OEBPS/nav.xhtml": page('<body><h1 id="a"><a href="text/1.xhtml">One</a></h1></body>'),
         },
         {
             "OEBPS/content.opf": package(ITEMS.replace('properties="nav"', ""), SPINE),
@@ -148,6 +154,7 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
     ],
     ids=[
         "guide",
+        "guide with a place",
         "type",
         "linear",
         "fonts",
@@ -169,6 +176,28 @@ def test_chapters_come_in_the_order_of_the_spine_and_without_contents(method: in
 def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     book, plain = read_epub(epub(changes), 1 << 20), read_epub(epub(), 1 << 20)
     assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
+
+
+@pytest.mark.parametrize("name", ["META-INF/container.xml", "OEBPS/content.opf", "META-INF/encryption.xml"])
+def test_an_encoding_that_does_not_exist_is_damage(name: str) -> None:
+    assert damage(epub({name: f"<?xml version='1.0' encoding='utf-99'?>{FILES.get(name, '<a/>')}"})) is (
+        Reason.CORRUPT_RECORD
+    )
+
+
+def test_other_renditions_of_a_container_are_passed_over() -> None:
+    other = '<rootfile full-path="book.pdf" media-type="application/pdf"/>'
+    container = CONTAINER.replace("<rootfile ", f"{other}<rootfile ")
+    assert container != CONTAINER and isinstance(read_epub(epub({"META-INF/container.xml": container}), 1 << 20), Epub)
+
+
+def test_a_document_that_begins_with_a_table_of_contents_stays() -> None:
+    """Else a book in one document was dropped, for its guide names the place of the contents in it."""
+    inside = '<body><h2 id="toc"><a href="#c1">One</a></h2><h2 id="c1">One</h2><p>It was a dark night.</p></body>'
+    guide = '<reference type="toc" href="text/1.xhtml#toc"/>'
+    changes = {"OEBPS/content.opf": package(ITEMS, '<itemref idref="one"/>', guide), "OEBPS/text/1.xhtml": page(inside)}
+    book = read_epub(epub(changes), 1 << 20)
+    assert isinstance(book, Epub) and book.text.split("\n")[-1] == "It was a dark night."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 from corpus import SHARED
-from damage import Archive, damaged, made_archives, of_bytes
+from damage import Archive, damage_archive, make_archives, split_archive
 
 from filters.formats.warc import Frame, Limits, find_boundaries, read_frame, read_frames
 from filters.reasons import Reason
@@ -53,7 +53,7 @@ def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) 
 
 
 def check(archive: Archive, others: list[Archive], chance: random.Random, seen: Counter[str]) -> None:
-    hurt = damaged(archive, others, chance)
+    hurt = damage_archive(archive, others, chance)
     stored, untouched = hurt.stored(), hurt.untouched()
     found = list(read_frames(stored, LIMITS))
     assert sum(frame.stored for frame in found) == len(stored)
@@ -88,11 +88,11 @@ def run(archives: list[Archive], cases: int, seed: int) -> Counter[str]:
 
 def real_archives() -> list[Archive]:
     paths = sorted((SHARED / "common_crawl/warc").rglob("*"))
-    return [of_bytes(path.read_bytes()) for path in paths if path.is_file() and path.stat().st_size < REAL_BYTES]
+    return [split_archive(path.read_bytes()) for path in paths if path.is_file() and path.stat().st_size < REAL_BYTES]
 
 
 def test_made_archives() -> None:
-    run(made_archives(), 200, seed=1)
+    run(make_archives(), 200, seed=1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="shared data not present")
@@ -103,6 +103,6 @@ def test_real_archives() -> None:
 @pytest.mark.slow
 def test_ten_thousand_archives() -> None:
     real = real_archives()
-    print(run(made_archives(), 7_000 if real else 10_000, seed=3))
+    print(run(make_archives(), 7_000 if real else 10_000, seed=3))
     if real:
         print(run(real, 3_000, seed=4))

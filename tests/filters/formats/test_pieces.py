@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from corpus import SHARED
-from damage import damaged, made_archives
+from damage import damage_archive, make_archives
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ from manifests.source import Source
 from pipeline.sources import common_crawl
 
 LIMITS = Limits(1 << 20)
-ARCHIVES = made_archives()
+ARCHIVES = make_archives()
 
 
 def in_pieces(stored: bytes, cuts: list[Boundary]) -> list[Frame]:
@@ -30,7 +30,7 @@ def in_pieces(stored: bytes, cuts: list[Boundary]) -> list[Frame]:
 def test_pieces_of_any_size_give_the_frames_of_the_whole(seed: int, number: int, split: int) -> None:
     archive = ARCHIVES[number]
     others = [other for other in ARCHIVES if other.form == archive.form]
-    stored = damaged(archive, others, random.Random(seed)).stored()
+    stored = damage_archive(archive, others, random.Random(seed)).stored()
     whole = list(read_frames(stored, LIMITS))
     for size in (split, 1, 1 << 16, 1 << 20):
         assert in_pieces(stored, find_boundaries(stored, LIMITS, size)) == whole

@@ -43,14 +43,14 @@ def read_pages(stored: bytes) -> Iterator[Page | Damage]:
     """Yield what `read_dump` yields of a file."""
     for frame in read_frames(stored, MAX_BYTES):
         if frame.problem is not Reason.ARCHIVE_METADATA:
-            yield Damage(frame.problem, frame.detail) if frame.problem else parse_page(frame.data)
+            yield Damage(frame.problem, frame.detail) if frame.problem else parse_page(frame.data, {})
 
 
 def scan(chunks: Iterable[bytes], limit: int = MAX_BYTES) -> Iterator[Page | Damage]:
     """Yield the same of decoded bytes."""
     for raw in scan_pages(chunks, limit, ends=True):
         if raw.problem is not Reason.ARCHIVE_METADATA:
-            yield Damage(raw.problem, raw.detail) if raw.problem else parse_page(raw.data)
+            yield Damage(raw.problem, raw.detail) if raw.problem else parse_page(raw.data, {})
 
 
 def problems(found: Iterable[Page | Damage]) -> list[Reason]:

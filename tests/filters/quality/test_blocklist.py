@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from linear import assert_linear, repeated
 
 from filters.errors import UserError
-from filters.quality.blocklist import MAX_LINE_BYTES, MAX_SEGMENTS, Blocklist, parse_line, split_url
+from filters.quality.blocklist import MAX_LINE_BYTES, MAX_SEGMENTS, Blocklist, load, parse_line, split_url
 
 
 def listed(folder: Path, *lines: str) -> Blocklist:
     path = folder / "list.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
-    return Blocklist.load([path])
+    return load((str(path),))
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_lists_are_plain_or_gzipped_and_their_bad_lines_counted(tmp_path: Path) 
         b"\xef\xbb\xbf#c\na.example\r\n#c\r\n\r\nb\xe9.example\n||x^\n" + b"y" * 3 * MAX_LINE_BYTES + b"\nlast.example"
     )
     packed.write_bytes(gzip.compress(b"c.example\n") + gzip.compress(b"d.example\na.example\n"))
-    blocklist = Blocklist.load([plain, packed])
+    blocklist = load((str(plain), str(packed)))
     assert (len(blocklist), blocklist.malformed) == (4, 3)
     assert all(blocklist.blocks(f"http://{name}.example/") for name in ("a", "c", "d", "last"))
     assert not blocklist.blocks("http://b.example/")
 
 
 def test_an_empty_list_blocks_nothing(tmp_path: Path) -> None:
-    assert not Blocklist.load([]).blocks("http://example.com/a")
+    assert not load(()).blocks("http://example.com/a")
     assert not listed(tmp_path, "# nothing yet").blocks("http://example.com/a")
 
 
@@ -144,7 +144,7 @@ def test_a_list_that_is_none_is_a_users_mistake(tmp_path: Path, stored: bytes | 
     good = tmp_path / "good"
     good.write_text("a.example", encoding="utf-8")
     with pytest.raises(UserError, match=words):
-        Blocklist.load([good, path])
+        load((str(good), str(path)))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,10 @@ def expanded(text: str, depth: int = 32) -> str:
         (r"\DeclareRobustCommand{\x}[1]{<#1>}", r"\x{a}", "<a>"),
         (r"\DeclareMathOperator{\tr}{Tr}", r"\tr A", r"\operatorname{Tr} A"),
         (r"\DeclareMathOperator*{\argmin}{arg\,min}", r"\argmin_x", r"\operatorname*{arg\,min}_x"),
+        (r"\DeclarePairedDelimiter{\abs}{\lvert}{\rvert}", r"\abs{x}\abs\a", r"\lvert x\rvert\lvert\a\rvert"),
+        (r"\DeclarePairedDelimiter\x{(}{)}", r"\x[\big]{\x*{a}}", r"\big(\left(a\right)\big)"),
+        (r"\DeclarePairedDelimiter\at{.}{|}", r"\at{f}_0 \at*{f}_0 \at*", r"f|_0 \left.f\right|_0 \at*"),
+        (r"\DeclarePairedDelimiter\a{\a}{\b}", r"\a{x}", r"\a{x}"),
         (r"\def\bra#1{\langle #1|}", r"\bra{\psi}\bra\phi", r"\langle \psi|\langle \phi|"),
         (r"\def\pair#1#2{(#1,#2)}", r"\pair ab \pair{x y}z", "(a,b) (x y,z)"),
         (r"\def\pair(#1,#2){<#1|#2>}", r"\pair(a,{b,c}) \pair ({d},e)", "<a|b,c> <d|e>"),
@@ -112,7 +116,8 @@ def test_programs_are_left_as_they_are_called(definition: str) -> None:
 
 def test_what_is_no_definition_stays() -> None:
     for text in (r"\newcommand", r"\def", r"\newcommand{x}{y}", r"\def\x", r"\newcommand{\x}[1]", r"\let\x", r"\long x",
-                 r"\def\x{", r"\newcommand{\x}{a", r"\DeclareMathOperator{\x}", r"\newenvironment{a}{b}"):  # fmt: skip
+                 r"\def\x{", r"\newcommand{\x}{a", r"\DeclareMathOperator{\x}", r"\newenvironment{a}{b}",
+                 r"\DeclarePairedDelimiter\x{a}"):  # fmt: skip
         assert expanded(text) == text
 
 

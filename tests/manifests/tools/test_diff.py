@@ -8,8 +8,8 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
-from corpus import FIRST, build, demo_recipe, of_sources, under, with_rule
-from indexed import vouched_copy
+from corpus import FIRST, build, demo_recipe, keep_sources, under, with_rule
+from indexed import copy_verified_files
 
 from filters.errors import UserError
 from manifests.__main__ import main
@@ -89,7 +89,7 @@ def test_memory_is_that_of_pieces(tmp_path: Path) -> None:
 def test_a_corpus_is_equal_to_itself_wherever_it_lies(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moved = vouched_copy(corpus, tmp_path / "moved")
+    moved = copy_verified_files(corpus, tmp_path / "moved")
     assert main(["diff", str(corpus), str(moved)]) == 0
     assert "the same corpus" in capsys.readouterr().out
     found = diff(corpus, moved)
@@ -102,7 +102,7 @@ def test_another_recipe_shows_in_recipe_ledger_and_documents(
     corpus, other = first_corpus, tmp_path / "other"
     recipe = with_rule(demo_recipe(sample), "common_crawl", "c4", min_sentences=8)
     inputs = under(sample, {**FIRST, "common_crawl": FIRST["common_crawl"][:1]})
-    build(of_sources(recipe, inputs), other)
+    build(keep_sources(recipe, inputs), other)
     found = diff(corpus, other)
     assert found.recipe == {"sources.common_crawl.filters.c4.min_sentences": [3, 8]}
     assert found.inputs == {"common_crawl": {"gone": ["broken.warc.gz"]}}
@@ -122,7 +122,7 @@ def test_another_recipe_shows_in_recipe_ledger_and_documents(
 
 
 def test_a_parent_is_named_from_either_side(corpus: Path, tmp_path: Path) -> None:
-    child = vouched_copy(corpus, tmp_path / "child")
+    child = copy_verified_files(corpus, tmp_path / "child")
     manifest = load_manifest(child)
     write_manifest(child, manifest.model_copy(update={"parent": manifest.manifest_sha}))
     assert diff(corpus, child).parent == "B was made from A by appending to it"
@@ -130,7 +130,7 @@ def test_a_parent_is_named_from_either_side(corpus: Path, tmp_path: Path) -> Non
 
 
 def test_a_corpus_without_an_index_is_one_sentence(corpus: Path, tmp_path: Path) -> None:
-    bare = vouched_copy(corpus, tmp_path / "bare")
+    bare = copy_verified_files(corpus, tmp_path / "bare")
     write_manifest(bare, load_manifest(bare).model_copy(update={"index": []}))
     with pytest.raises(UserError, match="has no index"):
         diff(corpus, bare)

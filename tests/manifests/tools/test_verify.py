@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from indexed import index_entry, reseal, reseal_files, vouched_copy
+from indexed import copy_verified_files, index_entry, reseal, reseal_files
 from rich.console import Console
 
 from filters.errors import UserError
@@ -38,7 +38,7 @@ def built(demo_corpus: Path) -> Path:
 
 @pytest.fixture
 def corpus(built: Path, tmp_path: Path) -> Path:
-    return vouched_copy(built, tmp_path / "corpus")
+    return copy_verified_files(built, tmp_path / "corpus")
 
 
 def first_shard(corpus: Path) -> str:
@@ -177,7 +177,7 @@ def test_a_hundred_mutations_are_each_found_and_named(
     built: Path, tmp_path: Path, kind: Callable[[Path, random.Random], set[str]]
 ) -> None:
     for number in range(MUTATIONS // len(KINDS)):
-        corpus = vouched_copy(built, tmp_path / str(number))
+        corpus = copy_verified_files(built, tmp_path / str(number))
         named = kind(corpus, random.Random(f"{kind.__name__} {number}"))
         found = findings(corpus)
         assert found, (number, named)
@@ -189,7 +189,7 @@ def test_a_hundred_mutations_are_each_found_and_named(
 
 def test_every_byte_of_the_small_files_counts(built: Path, tmp_path: Path) -> None:
     """Those that are not hashed as files, each at some fifteen places."""
-    corpus = vouched_copy(built, tmp_path / "c")
+    corpus = copy_verified_files(built, tmp_path / "c")
     for name in ("manifest.json", "manifest.json.sha256", "ledger.json"):
         good = (corpus / name).read_bytes()
         for place in range(0, len(good), 1 + len(good) // 15):
@@ -357,7 +357,7 @@ def test_fast_leaves_out_hashes_and_says_so(corpus: Path, capsys: pytest.Capture
 
 def test_a_bar_in_a_terminal_and_colours_there_alone(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def terminal(**options: Any) -> Console:
-        return Console(force_terminal=True, color_system="truecolor", width=100, **options)
+        return Console(**{"width": 100, **options}, force_terminal=True, color_system="truecolor")
 
     with mock.patch("rich.console.Console", terminal):
         assert main(["verify", str(corpus)]) == 0

@@ -112,6 +112,17 @@ def test_progress_tells_counts_and_is_silent_when_asked(tmp_path: Path) -> None:
         assert ("4 tasks" in said and "records/s" in said) is not quiet
 
 
+def test_a_bar_with_many_steps_fits_a_terminal_of_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    title = progress.AND.join(["filter", "neardup/texts", "neardup/exact", "containment/sketches", "recall/copies"])
+    terminal = Terminal()
+    with Progress(title, 1000, 3000, Counter, Marks(tmp_path), RunStatus(), terminal, quiet=False):
+        pass
+    bars = [line for line in terminal.getvalue().splitlines() if "filter + neardup + …" in line]
+    assert bars and all("1000/4000" in bar for bar in bars)
+
+
 def test_a_task_that_takes_far_longer_than_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -227,7 +238,9 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     assert "running for 0 s" in said and "extract  2/3 tasks" in said
     assert "28 records, 280 B, 12 dropped: no-text 8, too-short 4" in said
     assert "extract: web/a runs for 70 s, far longer than others" in said
-    assert "ended without a word: give the same command again" in status_text(tmp_path, read_status(tmp_path), False)
+    assert "was killed, or ended without a message: give the same command again" in status_text(
+        tmp_path, read_status(tmp_path), False
+    )
     status.end_job()
     status.end_step("extract", "a", 3, Tally(Counter(records=11)))
     status.end_step("url_dedup", "", 0, Tally())
@@ -237,6 +250,12 @@ def test_the_status_of_a_run_that_runs_dies_fails_and_ends(tmp_path: Path, capsy
     said = capsys.readouterr().out
     assert "failed (ValueError: too bad)" in said and "11 records" in said
     assert [line.split()[:2] for line in said.splitlines()[1:]] == [["extract", "3/3"], ["clusters", "1/1"]], "in order"
+    status.close(KeyboardInterrupt())
+    assert (
+        status_text(tmp_path, read_status(tmp_path), False)
+        .splitlines()[0]
+        .endswith(": stopped: give the same command again, which continues")
+    )
     status.close(None)
     assert main(["status", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["state"] == "finished"

@@ -48,16 +48,16 @@ def run_again(corpus: Path, function: Any, **arguments: Any) -> None:
 @pytest.mark.parametrize("how", ["SIGSEGV", "SIGILL"])
 def test_a_record_that_kills_the_interpreter_twice_is_named(tmp_path: Path, how: str) -> None:
     with pytest.raises(RecordCrashedError) as caught:
-        run_again(tmp_path, crashes.at_record, how=how)
+        run_again(tmp_path, crashes.die_at_record, how=how)
     assert caught.value.place == Place("books", "dump", 7, 3)
 
 
 @pytest.mark.parametrize(
     ("function", "arguments", "said"),
     [
-        (crashes.at_record, {"how": "SIGKILL"}, "signal SIGKILL at dump, byte 7"),
-        (crashes.behind_record, {"how": "SIGSEGV"}, "signal SIGSEGV, at no record that can be named"),
-        (crashes.by_chance, {}, "signal SIGSEGV at dump, byte 7"),
+        (crashes.die_at_record, {"how": "SIGKILL"}, "signal SIGKILL at dump, byte 7"),
+        (crashes.die_after_record, {"how": "SIGSEGV"}, "signal SIGSEGV, at no record that can be named"),
+        (crashes.die_at_other_record, {}, "signal SIGSEGV at dump, byte 7"),
     ],
     ids=["killed from outside", "at no record", "at another record"],
 )
@@ -80,7 +80,7 @@ def test_a_task_that_runs_alone_ends_with_the_process_that_started_it(tmp_path: 
     code = (
         "import pathlib, sys; sys.path.insert(0, 'tests'); import crashes\n"
         "from test_quarantine import run_again\n"
-        "run_again(pathlib.Path(sys.argv[1]), crashes.tell_and_wait)\n"
+        "run_again(pathlib.Path(sys.argv[1]), crashes.write_pid_and_wait)\n"
     )
     path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     started = subprocess.Popen(
@@ -121,8 +121,8 @@ def test_only_the_split_that_holds_a_record_depends_on_it() -> None:
     assert places_within([place], "web", "dump", 0, 8) == places_within([place], "web", "dump", 7, 8) == (place,)
     for other in (("web", "dump", 8, 9), ("web", "dump", 0, 7), ("c4", "dump", 0, 8), ("web", "other", 0, 8)):
         assert places_within([place], *other) == ()
-    plain = Step("toy", crashes.at_record, [Unit("a")])
-    held = Step("toy", crashes.at_record, [Unit("a", quarantine=(place,))])
+    plain = Step("toy", crashes.die_at_record, [Unit("a")])
+    held = Step("toy", crashes.die_at_record, [Unit("a", quarantine=(place,))])
     assert plain.fingerprints() != held.fingerprints()
 
 

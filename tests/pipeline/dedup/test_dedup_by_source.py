@@ -1,10 +1,12 @@
 """De-duplication by source: which documents are compared, what a survivor stands for, on corpora made of signatures."""
 
+import itertools
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import networkx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_memory import run_exchange, run_map
 
+from filters.dedup.containment import Containment
 from filters.dedup.settings import Comparison
 from filters.reasons import Reason
 from manifests.document import CLUSTER_SCHEMA, content_hash
@@ -23,7 +27,7 @@ from manifests.files import sha256_file
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, parse_recipe
 from pipeline.beam.step import Output, Receipt, Receipts, Step, Unit
-from pipeline.beam.tables import write_ipc
+from pipeline.beam.tables import table_writer, write_ipc
 from pipeline.dedup import clusters, containment, neardup, survivors
 from pipeline.dedup.containment import CONTAINED_SCHEMA
 from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
@@ -267,6 +271,47 @@ def test_of_two_documents_within_each_other_one_stays() -> None:
     pairs = (np.array([1, 0]), np.array([0, 1]), np.array([0.99, 0.95]))
     into, removed = survivors.join_contained(nodes, nodes, np.ones(2, bool), pairs)
     assert into.tolist() == [0, 0] and removed == [(1, 0.99)]
+    alike = (np.array([0, 1]), np.array([1, 0]), np.array([0.95, 0.95]))
+    into, removed = survivors.join_contained(nodes, nodes, np.ones(2, bool), alike)
+    assert into.tolist() == [0, 0] and removed == [(1, 0.95)], "of equal ones the first stays"
+
+
+BOOKS = {b"%016d" % n: " ".join(text_of(story, 0) for story in stories)
+         for n, stories in enumerate([(0,), (0,), (1, 2), (2, 1), (0, 1), (0,), (3,), (0, 1, 2), (0,)])}  # fmt: skip
+
+
+@given(st.permutations(sorted(BOOKS)), st.lists(st.integers(0, len(BOOKS)), max_size=3), st.integers(1, 9))
+@settings(max_examples=60, deadline=None)
+def test_books_within_books_do_not_depend_on_the_order_of_documents_and_splits(
+    order: list[bytes], edges: list[int], hot: int
+) -> None:
+    """Copies and books of one length tie, and a hash that many books hold leads to some of them only."""
+
+    def survive(order: list[bytes], edges: list[int]) -> tuple[list[Any], set[Any]]:
+        bounds, ids, own = [0, *sorted(edges), len(order)], dict[int, bytes](), list[tuple[int, str]]()
+        with folder() as corpus:
+            for number, (start, end) in enumerate(itertools.pairwise(bounds)):
+                with table_writer(
+                    corpus / f"clean/books/{number}.parquet", pa.schema([("id", pa.binary(16)), ("text", pa.string())])
+                ) as writer:
+                    for row, identity in enumerate(order[start:end]):
+                        writer.append({"id": identity, "text": BOOKS[identity]})
+                        ids[(number << ROW_BITS) + row] = identity
+                own.append((number, f"books/{number}"))
+                containment.sketch_documents(corpus, f"books/{number}", ngram=5, scale=4)
+            rules = Containment(scale=4)
+            result = containment.compare_documents(corpus, "books", rules=rules, splits=own)
+            pairs = containment.read_contained(corpus, result.paths)
+        nodes = np.array(sorted(ids), np.int64)
+        into, removed = survivors.join_contained(nodes, np.arange(len(nodes)), np.ones(len(nodes), bool), pairs)
+        inner, outer, shares = (column.tolist() for column in pairs)
+        kept = {(ids[int(nodes[at])], ids[int(nodes[into[at]])], share) for at, share in removed}
+        return [(ids[a], ids[b], share) for a, b, share in zip(inner, outer, shares, strict=True)], kept
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.beam.tables.GROUP_ROWS", 2)  # texts are read again by their row groups
+        patch.setattr(containment, "find_candidates", partial(containment.find_candidates, hot=hot))
+        assert survive(order, edges) == survive(sorted(BOOKS), [])
 
 
 def test_a_change_for_one_source_redoes_only_its_search() -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from damage import made_archives
+from damage import make_archives
 from framing import members
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,7 +91,7 @@ def posts() -> bytes:
 
 LINES = b"".join(json.dumps(row).encode() + b"\n" for row in table_rows())
 FILES: list[tuple[str, Any, bytes]] = [
-    *(("common_crawl", common_crawl, b"".join(archive.units)) for archive in made_archives()),
+    *(("common_crawl", common_crawl, b"".join(archive.units)) for archive in make_archives()),
     ("c4", c4, LINES),
     ("c4", c4, parquet()),
     ("wikipedia", wikipedia, pages(bytes)),

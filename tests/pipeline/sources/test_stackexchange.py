@@ -220,6 +220,13 @@ def test_licence_by_date(created: str, licence: str) -> None:
     assert stackexchange.licence_of(item._replace(licence="CC BY-SA 4.0")) == "CC BY-SA 4.0"
 
 
+def test_a_post_without_a_date_adds_no_licence() -> None:
+    answers = [row(2, 2, ParentId=1, Body="<p>a</p>", CreationDate=date) for date in ("", "yesterday")]
+    for answer in answers:
+        (document,) = documents(outcomes(HEAD + row(1, Title="T", Body="<p>b</p>") + answer + TAIL))
+        assert document.licence == "CC BY-SA 3.0" and "licence" not in document.metadata["answers"][0]
+
+
 def forms(table: bytes, folder: Path) -> dict[str, bytes]:
     with py7zr.SevenZipFile(folder / "a.7z", "w", filters=[{"id": py7zr.FILTER_LZMA2}]) as archive:
         for name, data in {"Badges.xml": b"<badges />" * 1000, "Posts.xml": table, "Votes.xml": b"<votes />"}.items():

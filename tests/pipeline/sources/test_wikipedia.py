@@ -72,6 +72,21 @@ def reasons(found: list[Outcome]) -> Counter[str]:
     return Counter(item.reason.value for item in found if item.reason not in (None, Reason.ARCHIVE_METADATA))
 
 
+@pytest.mark.parametrize("pack", [bytes, bz2.compress])
+def test_namespaces_of_old_dumps_are_told_by_titles(pack: Callable[[bytes], bytes]) -> None:
+    """Before export schema 0.6, pages state no namespace."""
+    listed = {-1: "Special", 1: "Talk", 4: "Wikipedia", 5: "Wikipedia talk", 10: "Portal &amp; x"}
+    header = "".join(f'<namespace key="{number}">{name}</namespace>\n' for number, name in listed.items())
+    titles = ["Wikipedia", "Talk: a", "Talk:A", "Wikipedia talk:B", "Portal & x:C", "2001: A Space Odyssey", "talk"]
+    pages = b"".join(page(number, title=title) for number, title in enumerate(titles))
+    dump = f'<mediawiki version="0.3"><siteinfo><namespace key="0" />{header}</siteinfo>'.encode() + pages + TAIL
+    found = outcomes(pack(dump.replace(b"<ns>0</ns>", b"")))
+    made = [item.document.metadata["title"] for item in found if item.document is not None]
+    assert made == ["Wikipedia", "2001: A Space Odyssey", "talk"]
+    assert sum(item.reason is Reason.OTHER_NAMESPACE for item in found) == 4
+    assert len([item for item in outcomes(pack(dump)) if item.document is not None]) == 7
+
+
 def test_a_page_becomes_a_document() -> None:
     text = "'''Ä''' is [[b|a]] letter.\n\n== See also ==\n* [[B]]"
     (document,) = documents(outcomes(HEAD + page(5, text, "Ä? (a & b)") + TAIL))

@@ -472,5 +472,7 @@ def test_a_run_is_evaluated_while_it_trains_and_afterwards(
     assert results["model"]["manifest_sha"] == load_manifest(corpus).manifest_sha
     last = next(row for row in rows if row[:3] == ["5", "boolq", "bits per byte"])
     assert results["runs"][0]["metrics"]["bits per byte"]["value"] == pytest.approx(float(last[3]), abs=2e-6)
+    assert main([*arguments, "--evaluate-every", "0"]) == 2
+    assert "--evaluate-tasks does nothing without --evaluate-every" in capsys.readouterr().err
     assert main([*arguments, "--evaluate-tasks", "truthfulqa"]) == 2
     assert "give --judge truthful=PATH" in capsys.readouterr().err
