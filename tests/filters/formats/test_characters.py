@@ -9,7 +9,9 @@ from linear import assert_linear, repeated
 
 from filters.formats.characters import INVISIBLE, normalise_text
 
-ODD = st.text(st.sampled_from("ab \n\t\r\f\0\x1c\x81\x85\x93\xa0\xad\u200b\u200c\u200d\u2009\u202f\u2060\ufeffe\u0301\u0323é"))
+ODD = st.text(
+    st.sampled_from("ab \n\t\r\f\0\x1c\x81\x85\x93\xa0\xad\u200b\u200c\u200d\u2009\u202f\u2060\ufeffe\u0301\u0323é")
+)
 
 
 @pytest.mark.parametrize(
