@@ -149,7 +149,7 @@ def relative_files(root: Path) -> list[str]:
 
 def is_inner_path(path: str) -> bool:
     """Return True for a path with forward slashes that leads to a file below the folder it is relative to."""
-    return not {"", ".", ".."} & set(path.split("/")) and "\0" not in path
+    return path not in ("", ".") and not path.startswith("/") and ".." not in path.split("/")
 
 
 def usable_cores() -> int:

@@ -61,11 +61,9 @@ class Mirror:
             FileNotFoundError: there is no such file.
             StorageError: it cannot be read, or has another hash.
         """
-        if self.holds(path, sha256):
-            mark_used(self.folder, path)
-            return self.folder / path
-        self.fetch_anew(path, sha256)
-        record(self.folder, path, sha256 or UNKNOWN)
+        if not self.holds(path, sha256):
+            self.fetch_anew(path, sha256)
+            record(self.folder, path, sha256 or UNKNOWN)
         return self.folder / path
 
     def publish(self, path: str, sha256: str = "") -> None:
@@ -103,13 +101,13 @@ class Mirror:
         Raises:
             UserError: the path leads out of the folder, as an object's name or a foreign manifest may.
         """
-        if not is_inner_path(path):
+        if not is_inner_path(path) or "//" in path or "\0" in path:  # the latter two no system takes
             raise UserError(f"{self.storage.url}/{path} is no name of a file of a corpus: use another corpus")
         self.storage.download(path, self.folder / path, sha256)
 
     def holds(self, path: str, sha256: str = "") -> bool:
         """Return True if a file is here, with a hash that begins with `sha256`."""
-        return is_recorded(self.folder, path, sha256) if sha256 else (self.folder / path).is_file()
+        return (self.folder / path).is_file() and (is_recorded(self.folder, path, sha256) or not sha256)
 
 
 def record(folder: Path, path: str, mark: str) -> None:
@@ -119,19 +117,18 @@ def record(folder: Path, path: str, mark: str) -> None:
 
 
 def is_recorded(folder: Path, path: str, mark: str) -> bool:
-    """Return True if a file has a mark that begins with `mark`, and has not been touched since it got it."""
+    """Return True if a file has a mark that begins with `mark`, and has not been touched since it got it.
+
+    It counts as used now, so that `trim` removes others first.
+    """
     try:
-        state = (folder / path).stat()
-        size, changed, known = (folder / RECORDS / path).read_text("ascii").split()
+        state, known = (folder / path).stat(), (folder / RECORDS / path).read_text("ascii")
+        if not known.startswith(f"{state.st_size} {state.st_mtime_ns} {mark}"):
+            return False
+        os.utime(folder / RECORDS / path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
-    return [state.st_size, state.st_mtime_ns] == [int(size), int(changed)] and known.startswith(mark)
-
-
-def mark_used(folder: Path, path: str) -> None:
-    """Note that a file is used now, so that `trim` removes others first."""
-    with contextlib.suppress(FileNotFoundError):
-        os.utime(folder / RECORDS / path)
+    return True
 
 
 def trim(folder: Path, most: int = SCRATCH_BYTES) -> None:
@@ -282,7 +279,6 @@ def fetch_url(url: str, version: str, corpus: Path) -> Path:
     """
     folder, path = _place_copy(url, version, corpus)
     if is_recorded(folder, path, version):
-        mark_used(folder, path)
         return folder / path
     trim_if_due(folder)
     parent, _, name = url.rpartition("/")
@@ -329,7 +325,6 @@ def open_range(dump: StoredDump | Path | str, corpus: Path, start: int, end: int
         return
     folder, path = _place_copy(dump.url, dump.version, corpus)
     if is_recorded(folder, path, dump.version):
-        mark_used(folder, path)
         with open_stored(folder / path) as stored:
             yield stored
         return

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from filters.errors import UserError
 from filters.hashing import mix
@@ -134,13 +135,8 @@ def plan_for(
 
 
 def plan_from(plain: dict[str, Any]) -> Plan:
-    """Return the plan that `as_dict` turned into plain values."""
-    sources = tuple(
-        SourcePlan(**{**source, "shards": tuple((path, count) for path, count in source["shards"])})
-        for source in plain["sources"]
-    )
-    stages = tuple(Stage(stage["steps"], tuple(stage["weights"])) for stage in plain.get("stages", ()))
-    return Plan(**{**plain, "sources": sources, "stages": stages})
+    """Return the plan that `as_dict` turned into plain values. Raises ValueError for anything else."""
+    return TypeAdapter(Plan).validate_python(plain)
 
 
 def quotas(plan: Plan) -> Integers:

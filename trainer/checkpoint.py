@@ -129,7 +129,8 @@ class CheckpointWriter:
                 file.write(canonical_json({**facts, "sha256": sha256_json(facts)}))
                 file.flush()
                 os.fsync(file.fileno())
-            sync_path(temporary)
+            for path in (*self.run.glob("*.csv"), temporary):  # the tables hold all steps of the checkpoint, or more
+                sync_path(path)
             temporary.rename(target)
             sync_path(target.parent)
             for _, old in list_checkpoints(self.run)[: -self.keep]:

@@ -100,7 +100,7 @@ def write_rows(path: Path, trained: int, head: str = "", rows: Sequence[str] = (
     steps = (line.partition(",")[0] for line in before)
     kept = [line for line, step in zip(before, steps, strict=True) if step.isdigit() and int(step) <= trained]
     if head or before:
-        write_atomic(path, ("\n".join([head or before[0], *kept, *rows]) + "\n").encode())
+        write_atomic(path, ("\n".join([head or before[0], *kept, *rows]) + "\n").encode(), durable=True)
 
 
 def has_rows(path: Path, step: int) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from filters.dedup.containment import Containment, find_candidates, sketch, verify_candidates
 from filters.dedup.minhash import wide_shingle_hashes
@@ -81,10 +82,8 @@ def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: 
 
     @lru_cache(maxsize=TEXTS_AT_ONCE)
     def shingles(index: int) -> npt.NDArray[np.uint64]:
-        _, name, wanted, _, _ = found[index]
-        rows = read_rows(corpus / f"clean/{name}.parquet", ["text"])
-        text = next(row["text"] for place, row in enumerate(rows) if place == wanted)
-        return wide_shingle_hashes(text, rules.ngram)
+        _, name, row, _, _ = found[index]
+        return wide_shingle_hashes(_read_text(corpus / f"clean/{name}.parquet", row), rules.ngram)
 
     inner, outer, _ = find_candidates([document[-1] for document in found], rules.threshold)
     pairs = verify_candidates(inner, outer, shingles, rules.threshold)
@@ -93,6 +92,16 @@ def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: 
     path = f"blocks/{COMPARE}/{source}.arrow"
     write_ipc(corpus / path, CONTAINED_SCHEMA, columns)
     return Result([path], {}, {"candidates": len(inner), "contained": len(pairs.inner)})
+
+
+def _read_text(path: Path, row: int) -> str:
+    """Return the text of a row; only its row group is read."""
+    with pq.ParquetFile(path) as file:
+        group, start = 0, 0
+        while start + (rows := file.metadata.row_group(group).num_rows) <= row:
+            group, start = group + 1, start + rows
+        text: str = file.read_row_group(group, ["text"])["text"][row - start].as_py()
+        return text
 
 
 def read_contained(corpus: Path, paths: list[str]) -> tuple[Rows, Rows, npt.NDArray[np.float64]]:

@@ -163,7 +163,11 @@ def filter_documents(
                 tally.remove(reason, lines=removed.lines, characters=removed.characters)
             digest = content_hash(found.text)
             signals = {signal: found.signals.get(signal) for signal in COLUMNS}
-            others = [(signal, float(found.signals[signal])) for signal in sorted(found.signals.keys() - set(COLUMNS))]
+            others = [
+                (signal, float(value))
+                for signal, value in sorted(found.signals.items())
+                if signal not in COLUMNS and value is not None
+            ]
             more = {"content_hash": digest, **signals, "signals": others, "flags": found.flags}
             writer.append({**row, "text": found.text, **more})
             signatures.append(row["id"], digest, found.text, row["timestamp"], found.signals.get("reference_score"))

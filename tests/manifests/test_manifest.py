@@ -334,7 +334,7 @@ def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
         load_manifest(corpus)
 
 
-@pytest.mark.parametrize("path", ["../../x.arrow", "/x.arrow", "books/../../x.arrow", "books//x.arrow", ""])
+@pytest.mark.parametrize("path", ["../../x.arrow", "/x.arrow", "books/../../x.arrow", "books/..", ""])
 def test_a_manifest_that_names_files_elsewhere_is_refused(corpus: Path, path: str) -> None:
     """A foreign one could otherwise have `remove` and downloads write anywhere."""
     plain = json.loads((corpus / "manifest.json").read_bytes())

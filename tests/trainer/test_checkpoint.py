@@ -126,6 +126,24 @@ def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(
     assert len(list((tmp_path / checkpoint.FOLDER).iterdir())) == 1
 
 
+def test_the_rows_of_its_steps_are_on_the_disk_before_a_checkpoint_has_its_name(
+    ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that goes on after a power cut lacks rows that its checkpoint is behind."""
+    model, optimizer = trained(ranks, 1.0)
+    (tmp_path / "metrics.csv").write_text("step\n1\n", encoding="utf-8")
+    synced: list[tuple[str, int]] = []
+
+    def sync(path: Path) -> None:
+        synced.append((path.name, len(checkpoint.list_checkpoints(tmp_path))))
+
+    monkeypatch.setattr(checkpoint, "sync_path", sync)
+    saver = CheckpointWriter(tmp_path, keep=1)
+    saver.save(1, {}, model, optimizer)
+    saver.close()
+    assert synced == [("metrics.csv", 0), (".step-00000001.tmp", 0), (checkpoint.FOLDER, 1)]
+
+
 def test_a_file_that_a_checkpoint_does_not_name_is_not_read(ranks: parallel.Ranks, tmp_path: Path) -> None:
     model, optimizer = trained(ranks, 1.0)
     saver = CheckpointWriter(tmp_path, keep=1)

@@ -357,7 +357,7 @@ def test_fast_leaves_out_hashes_and_says_so(corpus: Path, capsys: pytest.Capture
 
 def test_a_bar_in_a_terminal_and_colours_there_alone(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def terminal(**options: Any) -> Console:
-        return Console(force_terminal=True, color_system="truecolor", width=100, **options)
+        return Console(**{"width": 100, **options}, force_terminal=True, color_system="truecolor")
 
     with mock.patch("rich.console.Console", terminal):
         assert main(["verify", str(corpus)]) == 0

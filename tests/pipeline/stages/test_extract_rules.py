@@ -1,21 +1,24 @@
 """Rules while a dump is read: URLs of every kind of source; and the cache keys of lists of rules, in every step."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from filters.reasons import CustomReason, Reason
-from filters.rule import ExtractRule, Rule
+from filters.rule import ExtractRule, Found, Page, Rule, Verdict, keep
 from filters.rule_list import parse_rules
 from manifests.document import Document, Locator
 from manifests.files import sha256_json
 from manifests.recipe import Recipe
 from manifests.source import Source
+from pipeline.beam.tables import read_rows
 from pipeline.sources.base import Outcome
 from pipeline.stages.extract import source_arguments, write_outcomes
-from pipeline.stages.filter import arguments_of
+from pipeline.stages.filter import SourceRules, arguments_of, filter_documents
 
 
 def test_a_blocked_url_is_dropped_for_a_reader_that_does_not_look_at_urls(tmp_path: Path) -> None:
@@ -63,3 +66,26 @@ def test_lists_of_rules_have_one_cache_key_only_if_they_are_equal(kinds: tuple[t
         applied = arguments_of(recipe, {"books": {}}, {}, {})["books"]["applied"]
         keys.add(sha256_json([applied.key, source_arguments("books", source, {})["source"].key]))
     assert len(keys) == len(lists)
+
+
+class Measure(Rule):
+    """A rule that measures some texts alone."""
+
+    REASONS = First.REASONS
+    SIGNALS = ("length", "twice")
+
+    def apply(self, page: Page, found: Found) -> Verdict:
+        """Return the length of a short text."""
+        return keep(length=len(page.text) if len(page.text) < 9 else None, twice=np.float32(2.5))
+
+
+def test_a_signal_may_be_missing_for_a_document(tmp_path: Path) -> None:
+    place = Locator("dump", 0, 1)
+    outcomes = [
+        Outcome(place, 1, Document("web", replace(place, offset=n), text)) for n, text in enumerate(("ab", "a" * 9))
+    ]
+    write_outcomes(tmp_path, "web/dump", "web", Source(weight=1.0, kind="c4"), outcomes, {})
+    applied = SourceRules("web", [Measure()], {}, False)
+    filter_documents(tmp_path, "web/dump", applied=applied, minhash=None, keep_dropped=0)
+    found = {row["text"]: dict(row["signals"]) for row in read_rows(tmp_path / "clean/web/dump.parquet")}
+    assert found == {"ab": {"length": 2.0, "twice": 2.5}, "a" * 9: {"twice": 2.5}}
