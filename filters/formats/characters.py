@@ -13,9 +13,10 @@ _STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # sorting combining marks takes 
 
 
 def normalise_text(text: str) -> str:
-    r"""Return a text without invisible characters and C1 controls, with "\n" between lines, plain blanks, composed letters.
+    r"""Return a text without invisible characters, with "\n" between lines, plain blanks, and composed letters.
 
-    No-break blanks become blanks, since a text without a layout has no lines to break.
+    C1 controls become what windows-1252 has in their places. No-break blanks become blanks, since a
+    text without a layout has no lines to break.
     """
     if _CONTROLS.search(text):
         text = INVISIBLE.sub("", replace_c1(_LINE_END.sub("\n", text)))
