@@ -22,6 +22,7 @@ from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
+PACKAGE = "application/oebps-package+xml"  # media type of package documents: a container may list other renditions
 MEMBERS = 20_000  # files in an archive
 RATIO = 200  # decoded bytes per stored byte of a member; chapters of plain prose have three to five
 SMALL = 1 << 20  # bytes of a member for which any such ratio is accepted
@@ -93,8 +94,9 @@ def read_epub(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | 
         max_bytes: Decoded bytes of all chapters together.
         max_depth: Nesting of HTML elements.
     """
+    whole = io.BytesIO(bytes(stored))  # here, so that no failure of storage is taken for damage
     try:
-        with zipfile.ZipFile(io.BytesIO(bytes(stored))) as archive:
+        with zipfile.ZipFile(whole) as archive:
             return _read_archive(archive, max_bytes, max_depth)
     except _BadError as error:
         return error.damage
@@ -114,7 +116,10 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
     if CONTAINER not in names:
         raise _BadError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is not an EPUB")
     container = _parse_xml(_read_member(archive, CONTAINER, PACKAGE_BYTES))
-    package = next((given.get("full-path", "") for name, given, _ in container if name == "rootfile"), "")
+    roots = [
+        given for name, given, _ in container if name == "rootfile" and given.get("media-type", PACKAGE) == PACKAGE
+    ]
+    package = roots[0].get("full-path", "") if roots else ""
     elements = _parse_xml(_read_member(archive, _resolve("", package), PACKAGE_BYTES))
     chapters = _list_chapters(elements, posixpath.dirname(package))
     locked = (
@@ -190,7 +195,7 @@ def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
     parser.CharacterDataHandler = lambda text: found[open_ones[-1]][2].append(text)
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, ValueError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # a LookupError for an encoding that does not exist
         raise _BadError(Reason.CORRUPT_RECORD, f"not well-formed XML: {error}") from error
     return [(name, given, "".join(parts).strip()) for name, given, parts in found]
 

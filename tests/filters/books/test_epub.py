@@ -178,6 +178,19 @@ def test_other_ways_to_say_the_same(changes: dict[str, Any]) -> None:
     assert isinstance(book, Epub) and isinstance(plain, Epub) and book.text == plain.text
 
 
+@pytest.mark.parametrize("name", ["META-INF/container.xml", "OEBPS/content.opf", "META-INF/encryption.xml"])
+def test_an_encoding_that_does_not_exist_is_damage(name: str) -> None:
+    assert damage(epub({name: f"<?xml version='1.0' encoding='utf-99'?>{FILES.get(name, '<a/>')}"})) is (
+        Reason.CORRUPT_RECORD
+    )
+
+
+def test_other_renditions_of_a_container_are_passed_over() -> None:
+    other = '<rootfile full-path="book.pdf" media-type="application/pdf"/>'
+    container = CONTAINER.replace("<rootfile ", f"{other}<rootfile ")
+    assert container != CONTAINER and isinstance(read_epub(epub({"META-INF/container.xml": container}), 1 << 20), Epub)
+
+
 def test_a_document_that_begins_with_a_table_of_contents_stays() -> None:
     """Else a book in one document was dropped, for its guide names the place of the contents in it."""
     inside = '<body><h2 id="toc"><a href="#c1">One</a></h2><h2 id="c1">One</h2><p>It was a dark night.</p></body>'
