@@ -10,16 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from filters.errors import UserError
 from manifests.mirror import mirror_of
 from manifests.storage import connect
 from pipeline.beam.engines import LOCAL, Engine
-
-if TYPE_CHECKING:
-    import apache_beam as beam
 
 DASK = "pipeline.dask_runner.ClosingDaskRunner"
 FLINK = "2.2"  # Beam's default version
@@ -206,7 +203,10 @@ def check_engine(engine: Engine) -> None:
     place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
     _remove_delivered(place)  # by a run that was killed here
     with _told(engine, "does not run a test job"), engine.pipeline() as pipeline:
-        _self_test(pipeline, place)
+        import apache_beam as beam
+
+        elements = pipeline | beam.Create([(number % 7, number) for number in range(TESTED)])
+        _ = elements | beam.GroupByKey() | SELF_TEST >> beam.Map(partial(_leave, place))
     delivered = _remove_delivered(place)
     shutil.rmtree(corpus / "runs" / SELF_TEST, ignore_errors=True)
     if delivered < TESTED:
@@ -239,17 +239,6 @@ def _remove_delivered(place: str) -> int:
     found = connect(place).list_files()
     connect(place).remove_all(entry.path for entry in found)
     return len(found)
-
-
-def _self_test(pipeline: "beam.Pipeline", place: str) -> None:
-    import apache_beam as beam
-
-    _ = (
-        pipeline
-        | beam.Create([(number % 7, number) for number in range(TESTED)])
-        | beam.GroupByKey()
-        | "selftest" >> beam.Map(partial(_leave, place))
-    )
 
 
 def _leave(place: str, group: tuple[int, Iterable[int]]) -> None:

@@ -110,7 +110,8 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         _lock(corpus, file)
         try:
             mirror = mirror_of(corpus)
-            with _leased(corpus, mirror) if mirror is not None else contextlib.nullcontext(_never_lost) as check_lock:
+            lock = _leased(corpus, mirror) if mirror is not None else contextlib.nullcontext(lambda: None)
+            with lock as check_lock:  # a lock on a folder of this machine cannot be lost
                 yield check_lock
         except UserError:
             if not _holds_files(corpus):  # refused before it wrote anything: the folder is no corpus yet
@@ -138,10 +139,6 @@ def _lock(corpus: Path, file: BinaryIO) -> None:
             raise UserError(
                 f"--output {corpus} cannot be locked ({error.strerror}): give a folder of a file system with locks"
             ) from error
-
-
-def _never_lost() -> None:
-    """Do nothing: the lock on a folder of this machine cannot be lost."""
 
 
 @contextlib.contextmanager

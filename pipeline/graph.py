@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from manifests.manifest import Manifest, ModelEntry
@@ -152,19 +153,19 @@ class StageGraph:
 
     def url_dedup(self) -> Work[None]:
         """Find older copies under one URL, of the sources whose rules ask for it."""
-        _, *found = yield url_dedup.dedup_turns(*self.before(url_dedup.STAGE))
-        if found:
-            [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[url_dedup.STAGE] = verdicts
-            self.findings[url_dedup.STAGE] = url_dedup.findings(duplicates)
+        yield from self.find_duplicates(url_dedup)
 
     def line_dedup(self) -> Work[None]:
         """Find lines that occur elsewhere, of the sources whose rules ask for it."""
-        _, *found = yield line_dedup.dedup_turns(*self.before(line_dedup.STAGE))
+        yield from self.find_duplicates(line_dedup)
+
+    def find_duplicates(self, stage: ModuleType) -> Work[None]:
+        """Run the turns of a stage's module that compares keys of all documents, and keep its verdicts."""
+        _, *found = yield stage.dedup_turns(*self.before(stage.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
-            self.verdicts[line_dedup.STAGE] = verdicts
-            self.findings[line_dedup.STAGE] = line_dedup.findings(duplicates)
+            self.verdicts[stage.STAGE] = verdicts
+            self.findings[stage.STAGE] = stage.findings(duplicates)
 
     def perplexity(self) -> Work[None]:
         """Score documents and find cut-offs, of the sources whose rules ask for it."""

@@ -84,6 +84,10 @@ class Rederiver:
         if generation:  # the corpus may have been moved since
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
+        for name in moved.keys() - self.recipe.sources.keys():
+            raise UserError(
+                f"--input {name}=…: the corpus has no source {name!r}, only {', '.join(self.recipe.sources)}"
+            )
         self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
         self.inputs: dict[str, dict[str, Path | StoredDump]] = {}  # paths and dumps in stores by source and name
 

@@ -193,6 +193,7 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
         path.write_text(path.read_text(encoding="utf-8").replace("keeper", "kepper"), encoding="utf-8")
     assert main([*trace, "--json"]) == 1
     assert '"same": false' in capsys.readouterr().out
+    mistake(capsys, [*trace, "--input", f"boks={books}"], "the corpus has no source 'boks', only books")
     for path in books.iterdir():
         path.rename(tmp_path / path.name)
     mistake(capsys, trace, "no file matches")

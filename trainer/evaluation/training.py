@@ -26,7 +26,10 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
     """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
     runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
     if refused or not runs:
-        raise UserError("; ".join(dict.fromkeys(refused.values())) or "give --evaluate-tasks")
+        raise UserError(
+            "; ".join(dict.fromkeys(refused.values()))
+            or "--evaluate-every needs --evaluate-tasks: give names that `evaluate --list` shows"
+        )
     return runs
 
 

@@ -132,6 +132,10 @@ SHOWN = {
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
+RANGE_WORDS = {
+    row[1]: row[2].split() for row in read_rows("filters.wikitext", "functions.tsv") if row[0] == "range word"
+}
+
 COUNTS = {"*": 309, "bg": 10, "ca": 26, "cs": 17, "da": 13, "de": 56, "en": 172, "es": 39, "fr": 155, "hr": 10,
           "hu": 17, "it": 22, "nl": 13, "pl": 18, "pt": 37, "ro": 34, "ru": 77, "sl": 13, "sr": 24, "sv": 17,
           "uk": 43}  # fmt: skip
@@ -144,6 +148,43 @@ NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13,
 )
 def test_what_templates_show(language: str, wikitext: str) -> None:
     assert render_text(wikitext, language, "T") == SHOWN[language][wikitext]
+
+
+CONVERTS = [
+    (language, name)
+    for language in LANGUAGES
+    for listed, names, shown in read_rows("filters.wikitext", "templates.tsv")
+    if shown == "@convert" and listed in ("*", language)
+    for name in names.split(", ")
+]
+
+
+def test_every_wiki_but_the_english_one_has_names_of_its_own_for_convert() -> None:
+    assert {language for language in LANGUAGES if (language, "convert") in CONVERTS} == set(LANGUAGES)
+    named = {row[0] for row in read_rows("filters.wikitext", "templates.tsv") if row[2] == "@convert"}
+    assert named == {"*", *LANGUAGES} - {"en"}
+
+
+@pytest.mark.parametrize(("language", "name"), CONVERTS)
+def test_quantities_keep_their_numbers_under_every_name_of_every_wiki(language: str, name: str) -> None:
+    def show(arguments: str) -> str:
+        return render_text(f"a {{{{{name.capitalize()}|{arguments}}}}} b", language, "T")
+
+    assert show("5|km2|sqmi") == "a 5 km² b" and show("1.5e6|km") == "a 1.5×10^6 km b"
+    for word in ("to", "and", "or", "to(-)", *RANGE_WORDS[language]):
+        between = re.fullmatch(r"a 5( \w+ |–)10 km b", show(f"5|{word}|10|km|mi"))
+        assert between and (between[1] == "–" or between[1].strip() in RANGE_WORDS[language]), word
+    for sign in ("-", "–", "−", "&ndash;", "&#8211;"):
+        assert show(f"5|{sign}|10|km") == "a 5–10 km b"
+    for sign in ("x", "by", "×", "&times;", "*"):
+        assert show(f"5|{sign}|10|by|20|m") == "a 5 × 10 × 20 m b"
+
+
+@pytest.mark.parametrize("arguments", ["5|until|6|km", "5|km|6|mi", "5|6|km", "5|and some|6|ft|2|in"])
+def test_a_range_that_is_not_understood_takes_its_sentence_with_it(arguments: str) -> None:
+    for language in LANGUAGES:
+        text = f"It is {{{{convert|{arguments}}}}} long. It flows."
+        assert render_text(text, language, "T") == "It flows."
 
 
 def test_the_table_of_templates_has_each_name_once_in_lower_case() -> None:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from corpus import ROOT, SHARED
+from corpus import ROOT, SHARED, rule_named, with_rule
 
+from filters.quality.perplexity import Perplexity
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import Manifest, load_manifest
 from manifests.recipe import Recipe, load_recipe
@@ -21,16 +22,34 @@ pytestmark = [
 ]
 
 
-NAMES = ("arxiv", "books", "c4", "github", "stackexchange", "wikipedia", "llama-sample")
+ALONE = ("arxiv", "books", "c4", "stackexchange", "wikipedia")  # recipes of one source, which read real files
+REAL_PAGES = ["../shared/data/common_crawl/warc/**", "../shared/data/html_extraction/*.warc.gz"]
+REAL_ARTICLES = ["../shared/data/wikipedia/enwiki-*.bz2"]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def on_real_files(recipe: Recipe) -> Recipe:
+    """The recipe llama-sample over real files, where there are any; no real page is cited by the real articles."""
+    sources = dict(recipe.sources)
+    for name in ALONE:
+        real = load_recipe(ROOT / f"recipes/{name}.yaml").sources[name]
+        sources[name] = sources[name].model_copy(update={"inputs": real.inputs, "columns": real.columns})
+    recipe = recipe.model_copy(update={"sources": sources}).with_inputs({"common_crawl": REAL_PAGES})
+    rule = rule_named(recipe, "common_crawl", "perplexity")
+    assert isinstance(rule, Perplexity)
+    train = {"en": rule.train["en"].model_copy(update={"text": REAL_ARTICLES, "vocabulary": 4_000})}
+    recipe = with_rule(recipe, "common_crawl", "perplexity", train=train)
+    return with_rule(recipe, "common_crawl", "references", wiki=REAL_ARTICLES)
+
+
+@pytest.fixture(scope="module", params=(*ALONE, "github", "llama-sample"))
 def recipe(request: pytest.FixtureRequest, sample: Path) -> Recipe:
     def place(path: str) -> str:
         ours = path.removeprefix("build/samples/")
         return str((ROOT if ours == path else sample) / ours)
 
     found = load_recipe(ROOT / f"recipes/{request.param}.yaml")
+    if request.param == "llama-sample":
+        found = on_real_files(found)
     sources = {
         name: source.model_copy(update={"filters": [rule.map_paths(place) for rule in source.filters]})
         for name, source in found.sources.items()
