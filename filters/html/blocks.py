@@ -234,14 +234,15 @@ def parse_blocks(body: str) -> Page:
 
 def _add_containers(page: Page, parent: int, opened: list[tuple[str, str]]) -> int:
     """Add containers to a page, each in the one before it, and return the index of the last; empty the list."""
+    texts, _, _, _, parents, tags, names, starts, ends = page
     for name, attributes in opened:
-        page.parents.append(parent)
-        parent = len(page.tags)
-        page.tags.append(name)
+        parents.append(parent)
+        parent = len(tags)
+        tags.append(name)
         element = ELEMENTS.get(name, 0)
-        page.names.append(element | read_names(attributes) if attributes else element)
-        page.starts.append(len(page.texts))
-        page.ends.append(0)
+        names.append(element | read_names(attributes) if attributes else element)
+        starts.append(len(texts))
+        ends.append(0)
     opened.clear()
     return parent
 

@@ -121,9 +121,10 @@ def _render_iso_date(call: Call) -> str:
 def _render_date(call: Call) -> str:
     """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, and its like in other languages."""
     year, month, day = _read_date(call.arguments, 1)
-    if not day and not month and len(parts := year.split()) in (2, 3) and all(map(str.isdecimal, parts)):
-        return _format_date(call.language, *parts[::-1])
-    if not _is_year(year):  # the day comes first
+    parts = [] if month or day else year.split()
+    if len(parts) in (2, 3) and all(map(str.isdecimal, parts)):
+        day, month, year = ["", *parts] if len(parts) == 2 and _is_year(parts[1]) else [*parts, ""][:3]
+    elif not _is_year(year):  # the day comes first
         year, day = day, year
     return _format_date(call.language, year, month, day)
 

@@ -244,6 +244,9 @@ def test_dates_that_are_not_whole() -> None:
         "1990 May 1990 3 May 1990 23 September 63"
     )
     assert render_text("{{date||5|1990}} {{date|1990}} {{date|3 mai 1990}}", "fr") == "mai 1990 1990 3 mai 1990"
+    assert render_text("{{date|9 1990}} {{date|29 9}} {{date|1|2}} {{date|29 9 2019}}", "fr") == (
+        "septembre 1990 29 septembre 1 février 29 septembre 2019"
+    )
     assert render_text("{{birth date|1990}} {{birth date|1990|4}}", "hu") == "1990 1990. április"
     assert render_text("{{birth date|1990|4|3}} {{birth date|1990|4}}", "ca") == "3 d'abril de 1990 d'abril de 1990"
 
@@ -258,6 +261,10 @@ def test_the_table_of_countries_is_complete() -> None:
 
 @given(st.lists(st.integers(0, 2500), min_size=1, max_size=6), st.sampled_from(LANGUAGES), st.sampled_from(["i", ""]))
 def test_no_number_of_a_date_is_altered(numbers: list[int], language: str, form: str) -> None:
+    for between in " -/":
+        assert set(re.findall(r"\d+", render_template(f"date|{between.join(map(str, numbers))}", language))) <= set(
+            map(str, numbers)
+        )
     name = {"i": "birth date", "": {"fr": "date", "ru": "дата", "es": "fecha"}.get(language, "dob")}[form]
     text = render_template("|".join([name, *map(str, numbers)]), language)
     assert set(re.findall(r"\d+", text)) <= set(map(str, numbers))
