@@ -155,7 +155,8 @@ def print_parts(parts: "Iterable[RenderableType]") -> None:
     """Print tables and lines: coloured in a terminal, else as `render_text` returns them."""
     console = standard_output()
     if not console.is_terminal:
-        print(render_text(parts))
+        text = render_text(parts)
+        print(text if console.encoding.startswith("utf") else text.replace("─", "-"))
         return
     for part in parts:
         console.print(part, markup=False)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from filters.errors import UserError
 from manifests.files import canonical_json, is_inner_path, sha256_json, unreadable, write_atomic
-from manifests.mirror import mirror_of
+from manifests.mirror import mirror_of, place_of
 
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
@@ -198,11 +198,16 @@ def keep_manifest(corpus: Path, manifest: Manifest) -> None:
     write_atomic(corpus / HISTORY / f"{manifest.manifest_sha}.json.sha256", f"{manifest.manifest_sha}\n".encode())
 
 
-def load_manifest(corpus: Path) -> Manifest:
-    """Read a corpus's manifest. Its hash is not checked: `verify` does, and the trainer checks the shards it reads.
+def load_manifest(corpus: Path, checked: bool = True) -> Manifest:
+    """Read a corpus's manifest.
+
+    Args:
+        corpus: its folder.
+        checked: refuse a manifest whose content does not have its hash, whose weights, counts and paths say nothing;
+            False for `verify`, which says more about it.
 
     Raises:
-        UserError: there is no manifest, or this version cannot read it.
+        UserError: there is no manifest, it is damaged, or this version cannot read it.
     """
     path = corpus / FILE
     try:
@@ -216,7 +221,10 @@ def load_manifest(corpus: Path) -> Manifest:
             f"{corpus} has no {FILE}: give the output folder of a run, and if the run is not finished, give the same "
             "`python -m pipeline run` again"
         )
-    return read_manifest(path)
+    manifest = read_manifest(path)
+    if checked and manifest.manifest_sha != manifest.sha():
+        raise UserError(f"{path} does not match its hash: run `python -m manifests verify {place_of(corpus)}`")
+    return manifest
 
 
 def read_manifest(path: Path) -> Manifest:

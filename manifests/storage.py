@@ -389,7 +389,7 @@ def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> 
     try:
         import obstore
     except ImportError as error:
-        raise UserError("corpora in S3 need the package obstore: pip install 'teratoken[s3]'") from error
+        raise UserError("corpora in S3 need the package obstore: pip install -e '.[s3]'") from error
     bucket, _, prefix = root.partition("/")
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
@@ -427,7 +427,7 @@ def _gcs_client() -> Any:
         from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
     except ImportError as error:
-        raise UserError("corpora in gs:// need google-cloud-storage: pip install 'teratoken[gcs]'") from error
+        raise UserError("corpora in gs:// need google-cloud-storage: pip install -e '.[gcs]'") from error
     if "STORAGE_EMULATOR_HOST" not in os.environ:
         try:
             return storage.Client()

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import textwrap
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -65,11 +64,7 @@ def write_markdown() -> str:
 
 def list_settings(rule: type[Rule]) -> list[str]:
     """Return a row of the table for each of a rule's own settings, whose meaning is the comment beside it."""
-    comments: dict[str, str] = {}
-    for one in rule.__mro__:
-        if issubclass(one, Rule) or "filters" in one.__module__:
-            comments = {**_comments(one), **comments}
-    rows = []
+    comments, rows = _comments(rule), []
     for name, field in rule.model_fields.items():
         if name not in BASE:
             default = "" if field.is_required() else f"`{_plain(field.default)}`"
@@ -88,7 +83,7 @@ def _comments(rule: type) -> dict[str, str]:
     """Return the comments beside or above the fields of a class, and what its docstring says of attributes."""
     found: dict[str, str] = {}
     above: list[str] = []
-    source = textwrap.dedent(inspect.getsource(rule))
+    source = inspect.getsource(rule)
     for line in source.split("\n"):
         if line.startswith("    # "):
             above.append(line[6:])

@@ -18,6 +18,7 @@ from filters.dedup.containment import Containment
 from filters.dedup.minhash import MinHash
 from filters.dedup.settings import Deduplication
 from manifests.recipe import Recipe, Shards, Tokenizer, Trainer
+from manifests.sizes import PRESETS
 from manifests.source import Columns, Limits, Source
 from pipeline.rules import write_markdown
 
@@ -80,6 +81,13 @@ def test_commands_and_their_options_exist(document: Path, capsys: pytest.Capture
         if words[2:3] == ["benchmarks"]:
             unknown += [command] * bool({*words[3:4]} - {*BENCHMARKS, *WITH_OPTIONS, "all", "NAME"})
     assert unknown == []
+
+
+@every_document
+def test_models_that_commands_train_exist(document: Path) -> None:
+    commands = itertools.chain.from_iterable(map(COMMAND.findall, code_of(document.read_text("utf-8"))))
+    named = {found[1] for command in commands if (found := re.search(r" train .*--model ([\w=,]+)", command))}
+    assert sorted(name for name in named if name not in PRESETS and not name.startswith("dim=")) == []
 
 
 def test_the_stages_of_a_run_are_described(capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,6 +157,8 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     lengths = [_count_steps({"steps": steps, **stage}, tokens) for stage in stages]
     if steps not in (None, sum(lengths)):
         raise UserError(f"--steps is {steps}, and the --stages have {sum(lengths)} steps: leave --steps out")
+    if beyond := [end for _, end in options["skip_steps"] if end > sum(lengths)]:
+        raise UserError(f"--skip-steps: the run has no step {beyond[0]}, give steps from 1 to {sum(lengths)}")
     mixtures = [(count, stage.get("mixture", {})) for count, stage in zip(lengths, stages, strict=True)]
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
     rates: list[StageRate] = []

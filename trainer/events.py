@@ -186,7 +186,7 @@ def find_corpus(run: Path, manifest_sha: str, moved_to: Path | None) -> tuple[Pa
     folder = moved_to or Path(read_run(run)["corpus"])
     manifest = load_manifest(folder)
     if manifest.manifest_sha != manifest_sha:
-        raise UserError(f"{folder} is not the corpus that {run} was trained on: give --corpus")
+        raise UserError(f"{folder} is not the corpus that {run} was trained on: give --corpus, or put it back")
     return folder, manifest
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import FrameType
 
@@ -58,14 +59,19 @@ def run_torchrun(arguments: list[str]) -> int:
 
     A rank's mistake of the user is not repeated; another failure is one line that names the rank.
     """
-    from torch.distributed import run
+    from torch.distributed import DistNetworkError, run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
 
     for quiet in ("multiprocessing.api", "agent.server.api"):  # which log each process that they end
         logging.getLogger(f"torch.distributed.elastic.{quiet}").setLevel(logging.CRITICAL)
     try:
         run.main(arguments)
+    except (DistNetworkError, RendezvousError) as error:  # a port in use, or no answer from another node
+        why = textwrap.shorten(str(error), 200, placeholder=" …")
+        print(f"error: the ranks cannot meet ({why}): give another address or --master-port", file=sys.stderr)
+        return USER_ERROR
     except SignalException as error:
         return 128 + int(error.sigval)
     except ChildFailedError as error:

@@ -62,10 +62,6 @@ OTHER_FILES = (
 _MEMBER = re.compile(GZIP_MEMBER.pattern + b"|" + re.escape(ZSTD))
 
 
-class NoSuchRecordError(LookupError):
-    """No record lies at a locator."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds of one record; a larger one is skipped as TOO_LARGE.
@@ -170,7 +166,7 @@ def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inne
     """Read one frame of an archive again, by its locator.
 
     Raises:
-        NoSuchRecordError: No frame lies there.
+        LookupError: No frame lies there.
     """
     if 0 <= offset < len(stored):
         for frame in read_frames(stored, limits, offset):
@@ -178,7 +174,7 @@ def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inne
                 break
             if (frame.length, frame.inner_offset, frame.inner_length) == (length, inner_offset, inner_length):
                 return frame
-    raise NoSuchRecordError(f"no record at offset {offset}, length {length}, inner {inner_offset} + {inner_length}")
+    raise LookupError(f"no record at offset {offset}, length {length}, inner {inner_offset} + {inner_length}")
 
 
 class _Part(NamedTuple):

@@ -30,10 +30,12 @@ CONTAINERS = (  # block-level elements (WHATWG HTML 15.3.3), tables and forms
 ).split()
 LINES = "button caption dd dt label li option td th time tr".split()  # containers without empty lines around them
 RAISED_PARTS = 32  # of raised or lowered text that are looked at
+INLINE = "b big code em font i ins nobr small span strong tt u".split()  # frequent ones that mean nothing here
 MAX_TORN = 64  # parts of a tag whose attributes hold "<" that are put together again
 
-_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN, _INLINE, _QUOTE = range(12)
-_KINDS = {
+_OPEN, _CLOSE, _BREAK, _LINK, _LINK_END, _VOID, _RAISED, _MATH, _RAW, _UNSEEN, _PHRASE, _QUOTE = range(12)
+_KINDS: dict[str, int | None] = {
+    **dict.fromkeys([*INLINE, *(f"/{name}" for name in INLINE)], None),
     **dict.fromkeys(CONTAINERS + LINES, _OPEN),
     **dict.fromkeys([f"/{name}" for name in CONTAINERS + LINES], _CLOSE),
     **dict.fromkeys(RAW, _RAW),
@@ -43,7 +45,7 @@ _KINDS = {
     **dict.fromkeys(["math", "m:math", "mml:math"], _MATH),  # with the prefixes of XHTML
     "a": _LINK,
     "/a": _LINK_END,
-    **dict.fromkeys(["time", "/time", "noscript", "/noscript"], _INLINE),
+    **dict.fromkeys(["time", "/time", "noscript", "/noscript"], _PHRASE),
     **dict.fromkeys(["q", "/q"], _QUOTE),
     "br": _BREAK,
     "hr": _BREAK,
@@ -76,7 +78,7 @@ _EMOJI = (
     "|[\u203c-\u2bff\u3030\u303d\u3297\u3299]\ufe0f)[\U000e0020-\U000e007f]*\u200d?"
 )
 _PICTURED = re.compile(
-    rf'(?:^| )alt="([0-9#*]\ufe0f?\u20e3|(?:{_EMOJI}|(?<=\u200d)[\u2640\u2642\u2764]){{1,8}}|[^\W\d_\x00-\x7f])"'
+    rf'alt="(?<![^ ]alt=")([0-9#*]\ufe0f?\u20e3|(?:{_EMOJI}|(?<=\u200d)[\u2640\u2642\u2764]){{1,8}}|[^\W\d_\x00-\x7f])"'
 )
 # Characters that are Fullwidth, Wide or Halfwidth (UAX 11), without Hangul and emoji.
 _WIDE = (
@@ -128,8 +130,8 @@ def parse_blocks(body: str) -> Page:
     for piece in chain(pieces, [_BODY_END]):
         name, _, text = piece.partition(">")
         attributes = ""
-        kind = kind_of(name)
-        if kind is None:  # it has attributes, or is a tag without meaning here, or a comment
+        kind = kind_of(name, False)
+        if kind is False:  # it has attributes, or is a tag without meaning here, or a comment
             name, _, attributes = name.partition(" ")
             kind = kind_of(name)
             if name[:3] == "!--":
@@ -144,7 +146,7 @@ def parse_blocks(body: str) -> Page:
                     and (_is_hidden(attributes, behind_formula) or (has_scripts and is_rendering(attributes)))
                 ):
                     kind = _UNSEEN
-        if kind == _INLINE:  # in a paragraph, it is part of a sentence; elsewhere, it is a block
+        if kind == _PHRASE:  # in a paragraph, it is part of a sentence; elsewhere, it is a block
             innermost = opened[-1][0] if opened else page.tags[current]
             if name[0] == "/":
                 kind = _CLOSE if innermost == name[1:] else None
@@ -232,14 +234,15 @@ def parse_blocks(body: str) -> Page:
 
 def _add_containers(page: Page, parent: int, opened: list[tuple[str, str]]) -> int:
     """Add containers to a page, each in the one before it, and return the index of the last; empty the list."""
+    texts, _, _, _, parents, tags, names, starts, ends = page
     for name, attributes in opened:
-        page.parents.append(parent)
-        parent = len(page.tags)
-        page.tags.append(name)
+        parents.append(parent)
+        parent = len(tags)
+        tags.append(name)
         element = ELEMENTS.get(name, 0)
-        page.names.append(element | read_names(attributes) if attributes else element)
-        page.starts.append(len(page.texts))
-        page.ends.append(0)
+        names.append(element | read_names(attributes) if attributes else element)
+        starts.append(len(texts))
+        ends.append(0)
     opened.clear()
     return parent
 
@@ -267,7 +270,7 @@ def _skip_element(name: str, pieces: Iterator[str]) -> tuple[str, str]:
             depth -= 1
             if not depth:
                 return formulas, text
-        elif kind == _MATH and name not in _KINDS:
+        elif kind == _MATH and _KINDS.get(name) is None:
             formulas += read_formula(attributes, _read_up_to_end(tag, pieces)[0])
     return formulas, ""
 
@@ -301,17 +304,20 @@ def _read_up_to_end(name: str, pieces: Iterator[str]) -> tuple[str, str]:
     """
     content: list[str] = []
     end = f"/{name}>"
-    is_hidden = is_other = False
+    seen, is_hidden, is_other = 0, False, False
     for piece in pieces:
-        if not is_other and piece.startswith(end):
-            return "<" + "<".join(content), piece[len(end) :]
+        if piece.startswith(end):
+            text = "<" + "<".join(content[seen:])
+            if name == "script" and (is_hidden or "<!--" in text):
+                for part in content[seen:]:
+                    if is_hidden and (tag := _SCRIPT_TAG.match(part)):
+                        is_other = not tag[1]
+                    is_hidden = (is_hidden or part.startswith("!--")) and "-->" not in part
+                    is_other = is_other and is_hidden
+            if not is_other:
+                return text if not seen else "<" + "<".join(content), piece[len(end) :]
+            seen = len(content)
         content.append(piece)
-        if name == "script":
-            if is_hidden and (tag := _SCRIPT_TAG.match(piece)):
-                is_other = not tag[1]
-            is_hidden = is_hidden or piece.startswith("!--")
-            if is_hidden and "-->" in piece:
-                is_hidden = is_other = False
     return "", ""
 
 

@@ -205,7 +205,7 @@ def _describe_writing(texts: Sequence[str], utf8: bytes, digits: Indexes, measur
     first = [text[0] for text in texts]
     return {
         "ends_sentence": ends,
-        "previous_ends_sentence": _shift(ends),
+        "previous_ends_sentence": np.append(0.0, ends[:-1]),
         "starts_upper": np.array([*map(str.isupper, first)], dtype=float),
         "starts_lower": np.array([*map(str.islower, first)], dtype=float),
         "exclaims": np.minimum(_count(b"!?", utf8), 5.0),
@@ -301,13 +301,6 @@ def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
         "near_length": np.log2(1 + near[0] / blocks),
         "wide_linked": wide[1] / wide[0],
     }
-
-
-def _shift(column: Column) -> Column:
-    """Return the values of the blocks before: 0 for the first."""
-    shifted = np.zeros(len(column))
-    shifted[1:] = column[:-1]
-    return shifted
 
 
 def _describe_position(measures: _Measures) -> dict[str, Column]:

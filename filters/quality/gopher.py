@@ -7,11 +7,11 @@ multiplied: 0.7 * 90 is less than 63 in floats, and 63 / 90 is 0.7.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
@@ -51,6 +51,14 @@ class GopherQuality(Rule):
     letters: Share = 0.8  # smallest share of words with a letter
     stop_words: list[str] = Field(default=["the", "be", "to", "of", "and", "that", "have", "with"])  # in lower case
     min_stop_words: Count = 2  # smallest number of different stop words
+
+    @model_validator(mode="after")
+    def _satisfiable(self) -> Self:
+        if self.min_words > self.max_words or self.min_word_length > self.max_word_length:
+            raise ValueError("no document passes: a smallest value is above the largest one")
+        if self.min_stop_words > len(set(self.stop_words)):
+            raise ValueError("no document passes: min_stop_words is above the number of stop_words")
+        return self
 
     def apply(self, page: Page, found: Found) -> Verdict:
         """Drop the document for the first reason, in the order of the paper, or keep it."""

@@ -4,6 +4,7 @@ Each function is named, behind an `@`, in the table templates.tsv; functions.tsv
 find. Sources: the documentation of each template in the wikis that have it.
 """
 
+import html
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -78,11 +79,14 @@ def _render_convert(call: Call) -> str:
         if call.arguments.get("adj") == "pre" and place + 2 < len(values):  # 5 narrow miles
             text, following = f"{text} {following}", values[place + 2]
             second = False
+        unit = values[place + 3] if second and place + 3 < len(values) else ""
+        goes_on = bool(unit) and not _NUMBER.match(unit)  # a second quantity with its unit
+        if _NUMBER.match(following) or (goes_on and following not in _COMPOUND):
+            return mark_unknown()  # 5 until 6 km
         if scale := _SCALED.match(following):
             text, following = f"{text}×10<sup>{scale[1]}</sup>", following[scale.end() :]
         text += f" {_UNITS.get(following, following)}"
-        third = values[place + 3] if place + 3 < len(values) else ""
-        if not (second and following in _COMPOUND and third and not _NUMBER.match(third)):
+        if not goes_on:
             break
         text, place = text + " ", place + 2
     return text.strip() or mark_unknown()
@@ -96,7 +100,7 @@ def _format_number(value: str) -> str:
 
 def _format_range(word: str, language: str) -> str:
     """Return what stands between the two quantities of a range, or "" for what is not a word of ranges."""
-    word = word.strip().lower()
+    word = html.unescape(word).strip().lower()
     for english, shown in zip((_TO, _AND, _OR), _WORDS.get(language, _WORDS["en"]), strict=True):
         if word in english or word == shown:
             return "–" if shown == "–" else f" {shown} "
@@ -117,9 +121,10 @@ def _render_iso_date(call: Call) -> str:
 def _render_date(call: Call) -> str:
     """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, and its like in other languages."""
     year, month, day = _read_date(call.arguments, 1)
-    if not day and not month and len(parts := year.split()) in (2, 3) and all(map(str.isdecimal, parts)):
-        return _format_date(call.language, *parts[::-1])
-    if not _is_year(year):  # the day comes first
+    parts = [] if month or day else year.split()
+    if len(parts) in (2, 3) and all(map(str.isdecimal, parts)):
+        day, month, year = ["", *parts] if len(parts) == 2 and _is_year(parts[1]) else [*parts, ""][:3]
+    elif not _is_year(year):  # the day comes first
         year, day = day, year
     return _format_date(call.language, year, month, day)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
 
 from filters.errors import UserError
 from filters.reasons import DEAD_LETTERS
@@ -37,14 +37,20 @@ STATISTICS = "statistics.json"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Bins(_Part):
     """A histogram: `counts[i]` values are at least `edges[i]` and below `edges[i + 1]`; one edge more than counts."""
 
     edges: list[float] = []
-    counts: list[int] = []
+    counts: list[NonNegativeInt] = []
+
+    @model_validator(mode="after")
+    def _check_edges(self) -> Self:
+        if self.counts and len(self.edges) != len(self.counts) + 1:
+            raise ValueError("should have one edge more than counts")
+        return self
 
     def total(self) -> int:
         """Return the number of values."""
@@ -101,7 +107,7 @@ class Planted(_Part):
     jaccard: float
     expected: float
     found: int
-    planted: int
+    planted: PositiveInt
     accepted: int
     right: int
     interval: tuple[float, float]
@@ -134,7 +140,7 @@ def load_statistics(corpus: Path) -> Statistics:
         return Statistics()
     try:
         return Statistics.model_validate(json.loads(path.read_bytes()))
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({first}): remove it and give the run again") from error
 

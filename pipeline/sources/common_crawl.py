@@ -6,7 +6,6 @@ text that a crawler extracted from a page (WET). Every other record, and every d
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from filters.formats.characters import normalise_text
 from filters.formats.charset import decode, replace_c1
@@ -80,7 +79,9 @@ def _convert_frame(frame: Frame, name: str, source: str, recipe: Source) -> Outc
         return Outcome(locator, frame.stored, reason=error.reason, detail=error.detail, url=frame.target_uri)
     date = frame.headers.get("WARC-Date") or ""
     date = date if _W3C_DATE.fullmatch(date) else ""
-    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, _get_metadata(frame))
+    languages = frame.headers.get("WARC-Identified-Content-Language")  # ISO 639-3 codes (Common Crawl's WET)
+    metadata = {"identified_language": languages} if languages else {}
+    document = Document(source, locator, text, frame.target_uri, date, recipe.licence, metadata)
     return Outcome(locator, frame.stored, document)
 
 
@@ -133,9 +134,3 @@ def _extract_page(frame: Frame, kind: str, recipe: Source) -> str:
         raise _DroppedError(Reason.CONTENT_TYPE)
     html = decode(response.body, response.headers.get("Content-Type"), frame.target_uri)
     return replace_c1(extract_text(html, recipe.limits.html_depth, recipe.extractor))  # numeric references made some
-
-
-def _get_metadata(frame: Frame) -> dict[str, Any]:
-    """Return a WET record's languages: ISO 639-3 codes joined by commas (Common Crawl, since 2018)."""
-    languages = frame.headers.get("WARC-Identified-Content-Language")
-    return {"identified_language": languages} if languages else {}

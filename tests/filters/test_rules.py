@@ -215,6 +215,13 @@ REFUSED = {
         [{"c4": {"by_language": {"de": {"min_sentences": -1}}}}],
         "by_language.de: key min_sentences = -1",
     ),
+    "no words pass": ([{"gopher_quality": {"min_words": 9, "max_words": 8}}], "smallest value is above the largest"),
+    "no length passes": ([{"gopher_quality": {"min_word_length": 11}}], "a smallest value is above the largest one"),
+    "no stop words": ([{"gopher_quality": {"stop_words": ["a", "a"]}}], "above the number of stop_words"),
+    "no words in a language": (
+        [{"gopher_quality": {"by_language": {"de": {"min_words": 200_000}}}}],
+        "by_language.de: .*smallest value is above the largest",
+    ),
     "no module": (["no_such_module:Rule"], "run where no_such_module can be imported"),
     "no class": (["test_rules:Missing"], "module test_rules has no Missing"),
     "no rule": (["test_rules:NotARule"], "test_rules:NotARule is not a rule: derive it from filters.rule.Rule"),

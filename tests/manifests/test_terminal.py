@@ -31,6 +31,13 @@ def test_what_a_terminal_lacks_is_spelled_out() -> None:
     assert done.stdout.split() == [rb"a\u2026\u65e5"]
 
 
+def test_lines_of_tables_are_dashes_on_a_terminal_of_ascii() -> None:
+    code = "from manifests.display import *; print_parts([number_table('', 'source', 'tokens')])"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert b"--------" in done.stdout
+
+
 @pytest.mark.parametrize("command", ["pipeline filters", "trainer evaluate --list"])
 def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success(command: str) -> None:
     reading, writing = os.pipe()

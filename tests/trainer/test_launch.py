@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from trainer_corpus import write_corpus
 
 from trainer.__main__ import _parse_launch, main
 from trainer.checkpoint import list_checkpoints
-from trainer.launch import STOPPED, launch
+from trainer.launch import STOPPED, launch, run_torchrun
 
 OPTIONS = ["--model", "demo", "--sequence-length", "32", "--batch-tokens", "256"]
 LAUNCH = [sys.executable, "-m", "trainer", "launch", "--nproc", "2"]
@@ -100,3 +101,12 @@ def test_other_endings_keep_their_code(
     assert not (tmp_path / STOPPED).exists()
     lines = [line for line in capfd.readouterr().err.splitlines() if "Warning" not in line]
     assert len(lines) == bool(said) and said in "".join(lines)
+
+
+def test_a_port_in_use_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        assert run_torchrun(["--nproc-per-node", "1", "--nnodes", "1", "--master-port", str(port), "none.py"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: the ranks cannot meet (") and said.endswith("give another address or --master-port")
+    assert str(port) in said

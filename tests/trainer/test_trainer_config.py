@@ -255,6 +255,8 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
     command = ["train", str(corpus), "--model", "demo", "--output", str(tmp_path / "run"), *OPTIONS]
     assert main([*command, "--batch-tokens", "70"]) == 2
     assert "not a multiple of the sequence of 16: give 64 or 80" in capsys.readouterr().err
+    assert main([*command, "--skip-steps", "2:40"]) == 2
+    assert "--skip-steps: the run has no step 40, give steps from 1 to 4" in capsys.readouterr().err
     (tmp_path / "file").write_text("", encoding="utf-8")
     assert main([*command, "--output", str(tmp_path / "file")]) == 2
     assert f"error: {tmp_path / 'file'} cannot be written (File exists): give a folder" in capsys.readouterr().err

@@ -132,6 +132,10 @@ SHOWN = {
     "sr": {"{{јез-нем|Berlin}} {{jez-en|x}}": "Berlin x"},
 }
 
+RANGE_WORDS = {
+    row[1]: row[2].split() for row in read_rows("filters.wikitext", "functions.tsv") if row[0] == "range word"
+}
+
 COUNTS = {"*": 309, "bg": 10, "ca": 26, "cs": 17, "da": 13, "de": 56, "en": 172, "es": 39, "fr": 155, "hr": 10,
           "hu": 17, "it": 22, "nl": 13, "pl": 18, "pt": 37, "ro": 34, "ru": 77, "sl": 13, "sr": 24, "sv": 17,
           "uk": 43}  # fmt: skip
@@ -144,6 +148,43 @@ NAMES = {"LANGUAGES": 20, "OTHER_LANGUAGES": 343, "FILES": 46, "CATEGORIES": 13,
 )
 def test_what_templates_show(language: str, wikitext: str) -> None:
     assert render_text(wikitext, language, "T") == SHOWN[language][wikitext]
+
+
+CONVERTS = [
+    (language, name)
+    for language in LANGUAGES
+    for listed, names, shown in read_rows("filters.wikitext", "templates.tsv")
+    if shown == "@convert" and listed in ("*", language)
+    for name in names.split(", ")
+]
+
+
+def test_every_wiki_but_the_english_one_has_names_of_its_own_for_convert() -> None:
+    assert {language for language in LANGUAGES if (language, "convert") in CONVERTS} == set(LANGUAGES)
+    named = {row[0] for row in read_rows("filters.wikitext", "templates.tsv") if row[2] == "@convert"}
+    assert named == {"*", *LANGUAGES} - {"en"}
+
+
+@pytest.mark.parametrize(("language", "name"), CONVERTS)
+def test_quantities_keep_their_numbers_under_every_name_of_every_wiki(language: str, name: str) -> None:
+    def show(arguments: str) -> str:
+        return render_text(f"a {{{{{name.capitalize()}|{arguments}}}}} b", language, "T")
+
+    assert show("5|km2|sqmi") == "a 5 km² b" and show("1.5e6|km") == "a 1.5×10^6 km b"
+    for word in ("to", "and", "or", "to(-)", *RANGE_WORDS[language]):
+        between = re.fullmatch(r"a 5( \w+ |–)10 km b", show(f"5|{word}|10|km|mi"))
+        assert between and (between[1] == "–" or between[1].strip() in RANGE_WORDS[language]), word
+    for sign in ("-", "–", "−", "&ndash;", "&#8211;"):
+        assert show(f"5|{sign}|10|km") == "a 5–10 km b"
+    for sign in ("x", "by", "×", "&times;", "*"):
+        assert show(f"5|{sign}|10|by|20|m") == "a 5 × 10 × 20 m b"
+
+
+@pytest.mark.parametrize("arguments", ["5|until|6|km", "5|km|6|mi", "5|6|km", "5|and some|6|ft|2|in"])
+def test_a_range_that_is_not_understood_takes_its_sentence_with_it(arguments: str) -> None:
+    for language in LANGUAGES:
+        text = f"It is {{{{convert|{arguments}}}}} long. It flows."
+        assert render_text(text, language, "T") == "It flows."
 
 
 def test_the_table_of_templates_has_each_name_once_in_lower_case() -> None:
@@ -203,6 +244,9 @@ def test_dates_that_are_not_whole() -> None:
         "1990 May 1990 3 May 1990 23 September 63"
     )
     assert render_text("{{date||5|1990}} {{date|1990}} {{date|3 mai 1990}}", "fr") == "mai 1990 1990 3 mai 1990"
+    assert render_text("{{date|9 1990}} {{date|29 9}} {{date|1|2}} {{date|29 9 2019}}", "fr") == (
+        "septembre 1990 29 septembre 1 février 29 septembre 2019"
+    )
     assert render_text("{{birth date|1990}} {{birth date|1990|4}}", "hu") == "1990 1990. április"
     assert render_text("{{birth date|1990|4|3}} {{birth date|1990|4}}", "ca") == "3 d'abril de 1990 d'abril de 1990"
 
@@ -217,6 +261,10 @@ def test_the_table_of_countries_is_complete() -> None:
 
 @given(st.lists(st.integers(0, 2500), min_size=1, max_size=6), st.sampled_from(LANGUAGES), st.sampled_from(["i", ""]))
 def test_no_number_of_a_date_is_altered(numbers: list[int], language: str, form: str) -> None:
+    for between in " -/":
+        assert set(re.findall(r"\d+", render_template(f"date|{between.join(map(str, numbers))}", language))) <= set(
+            map(str, numbers)
+        )
     name = {"i": "birth date", "": {"fr": "date", "ru": "дата", "es": "fecha"}.get(language, "dob")}[form]
     text = render_template("|".join([name, *map(str, numbers)]), language)
     assert set(re.findall(r"\d+", text)) <= set(map(str, numbers))

@@ -132,7 +132,11 @@ def test_the_bands_and_planted_copies_are_in_it(corpus: Path, found: Statistics)
 
 def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert load_statistics(tmp_path) == Statistics()
-    for broken in (b"{", b"[]", b'{"sources": 3}', b'{"unknown": 1}'):
+    one_edge, no_number = (
+        b'{"clusters": {"edges": [1], "counts": [1]}}',
+        b'{"clusters": {"edges": [1, NaN], "counts": [1]}}',
+    )
+    for broken in (b"{", b"[]", b'{"sources": 3}', b'{"unknown": 1}', one_edge, no_number):
         (tmp_path / "statistics.json").write_bytes(broken)
         with pytest.raises(UserError, match=r"statistics\.json cannot be read .*: remove it and give the run again"):
             load_statistics(tmp_path)

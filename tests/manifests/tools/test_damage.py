@@ -1,5 +1,6 @@
 """Random damage to a corpus: `verify` names the file or its page says that it does not check it; no command crashes."""
 
+import json
 import os
 import random
 import re
@@ -14,7 +15,7 @@ from corpus import ROOT
 
 from filters.errors import UserError
 from manifests.__main__ import main
-from manifests.files import relative_files
+from manifests.files import canonical_json, relative_files
 from manifests.manifest import load_manifest
 from manifests.tools.verify import verify
 
@@ -108,6 +109,17 @@ def test_no_command_crashes_on_a_damaged_file(copy: Path, tmp_path: Path, kind: 
         with replaced(path, spoil(path.read_bytes(), chance)):
             for name, *arguments in commands:
                 assert main([name, str(copy), *arguments]) in (0, 1, 2), (number, path, name)
+
+
+def test_no_tool_works_with_a_manifest_that_was_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other weights or counts would be taken for the corpus's own."""
+    plain = json.loads((copy / "manifest.json").read_bytes())
+    plain["sources"]["books"]["weight"] *= 2
+    with replaced(copy / "manifest.json", canonical_json(plain)):
+        for command in (["show"], ["sample"], ["find", "a"], ["report"], ["diff", str(copy)], ["trace", "a", "0"]):
+            assert main([command[0], str(copy), *command[1:]]) == 2
+            assert f"{copy}/manifest.json does not match its hash: run `python -m" in capsys.readouterr().err
+        assert any("manifest.json: its manifest_sha does not match" in found for found in verify(copy))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])

@@ -47,6 +47,27 @@ def test_a_page_that_extract_dropped_is_found_by_its_url(corpus: Path, capsys: p
     assert f"was dropped ({row['reason']}" in capsys.readouterr().out
 
 
+def test_a_removed_document_is_found_with_the_one_that_it_is_a_duplicate_of(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its id and, unless a document that was kept has the same, by its URL."""
+    files = sorted((corpus / "clean").rglob("*.parquet"))
+    urls = {row["id"]: row["url"] for path in files for row in pq.read_table(path, columns=["id", "url"]).to_pylist()}
+    rows = [row for path in (corpus / "duplicates").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    kept = {urls[document] for document in urls.keys() - {row["removed"] for row in rows}}
+    by_url = 0
+    for row in rows:
+        expected = (row["removed"].hex(), row["kept"].hex(), row["reason"])
+        (by_id,) = find(corpus, row["removed"].hex()).removed
+        assert (by_id.document, by_id.kept, by_id.reason) == expected
+        if (url := urls[row["removed"]]) and url not in kept:
+            by_url += 1
+            assert expected in {(one.document, one.kept, one.reason) for one in find(corpus, url, 99).removed}
+    assert by_url and {row["reason"] for row in rows} >= {"exact-duplicate", "near-duplicate"}
+    assert main(["find", str(corpus), rows[0]["removed"].hex()]) == 0
+    assert f"was removed ({rows[0]['reason']}), a duplicate of {rows[0]['kept'].hex()}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["find", "duplicates"])
 @pytest.mark.parametrize("query", ["", "http://x/\udcff"])  # as Python passes an argument that is not UTF-8
 def test_what_is_neither_an_id_nor_a_url_is_refused(
@@ -65,6 +86,11 @@ def test_of_a_page_that_no_file_names_only_what_is_known_is_said(
     said = capsys.readouterr().out
     assert letters and f"may have no URL and no id: deadletters/ lists {letters} records" in said
     assert "the inputs have no page" not in said
+
+
+def test_a_part_of_a_url_is_told_from_a_url(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", str(corpus), "making-soap.html"]) == 1
+    assert "'making-soap.html' was looked up as a URL, which must be written as in the dump" in capsys.readouterr().out
 
 
 HOSTILE = "a\n\x1b[2J\u202eb"

@@ -9,8 +9,10 @@ from test_common_crawl import record
 from manifests.source import Source, SourceKind
 from pipeline.sources import arxiv, books, c4, common_crawl, github, stackexchange, wikipedia
 
-TYPED = "A cafe\u0301 at the Donau\xaddampf\xadschiff, zero\u200bwidth and \ufeffmarked, for 10\xa0000\u202f€, says it."
-NORMAL = "A café at the Donaudampfschiff, zerowidth and marked, for 10 000 €, says it."
+TYPED = (
+    "A cafe\u0301 at Donau\xaddampf\xadschiff, zero\u200bwidth, \ufeffmarked, for 10\xa0000\u202f€, \x93says\x94 it."
+)
+NORMAL = "A café at Donaudampfschiff, zerowidth, marked, for 10 000 €, “says” it."
 
 
 def recipe(kind: SourceKind) -> Source:

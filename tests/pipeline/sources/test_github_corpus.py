@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 from corpus import ROOT, build
 
+from filters.reasons import DEAD_LETTERS, Reason
 from manifests.ledger import imbalances, tally_from
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe, parse_recipe
@@ -86,6 +87,14 @@ def test_files_and_bytes_balance(sample: Path, built: Path) -> None:
     dropped = tally_from(ledger["extract"]["github"]).dropped
     for reason in expected.keys() - {"kept"}:
         assert dropped[reason]["records"] >= expected[reason], reason
+
+
+@pytest.mark.parametrize("source", ["github", "tables"])
+def test_what_is_dropped_before_or_in_the_join_leaves_examples(built: Path, source: str) -> None:
+    lines = [line for path in (built / "skipped" / source).rglob("*.jsonl") for line in path.read_text().splitlines()]
+    dropped = load_manifest(built).ledger["extract"][source]["dropped"]
+    expected = {reason for reason in dropped if Reason(reason) not in DEAD_LETTERS}
+    assert {json.loads(line)["reason"] for line in lines} == expected != set()
 
 
 def test_files_that_differ_in_their_licence_alone_are_exact_duplicates(built: Path) -> None:
