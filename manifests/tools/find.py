@@ -84,6 +84,8 @@ class FoundDocuments:
             told = [
                 f"no shard of {place_of(corpus)} holds it, and no file of its run names it as a duplicate or as dropped"
             ]
+            if "://" not in self.what and not parse_digits(self.what):
+                told.append(f"{self.what!r} was looked up as a URL, which must be written as in the dump")
             told += self.unseen
         return [safe_line(line) for line in told]
 
