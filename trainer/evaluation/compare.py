@@ -63,7 +63,7 @@ class HeldOut:
     sha256: str
     reference: str = ""
 
-    def sizes(self) -> Array:
+    def count_bytes(self) -> Array:
         """Return the bytes of each document in UTF-8."""
         return np.array([len(text.encode()) for text in self.texts], np.float64)
 
@@ -125,7 +125,7 @@ class Difference:
     units: int
 
     @property
-    def seen(self) -> bool:
+    def is_significant(self) -> bool:
         """Return True if the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
@@ -146,7 +146,7 @@ def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, 
         sizes: (documents,) bytes of each.
         seed: Seed of the draws.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     groups = [(name, [one.bits[:, mine] for one in (baseline, arm)], sizes[mine]) for name, mine in _split(sources)]
     deciding = len(groups)
     keys = sorted(set.intersection(*(set(answers) for one in (baseline, arm) for answers in one.answers or [{}])))
@@ -154,29 +154,29 @@ def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, 
     for name, mine in _split([task for task, _ in keys]):
         groups.append((ANSWERS + name, [bits[:, mine] for bits in answered], np.ones(int(mine.sum()))))
     values = [[bits.sum(1) / size.sum() for bits in pair] for _, pair, size in groups]
-    drawn = [_bootstrap(after.mean(0) - before.mean(0), size, chance) for _, (before, after), size in groups]
+    drawn = [_bootstrap(after.mean(0) - before.mean(0), size, rng) for _, (before, after), size in groups]
     level = 1 - (1 - LEVEL) / len(groups)
     rows = [
-        _measure_difference(name, pair, draws, len(size), level, chance)
+        _measure_difference(name, pair, draws, len(size), level, rng)
         for (name, _, size), pair, draws in zip(groups, values, drawn, strict=True)
     ]
     means = [np.mean([pair[side] for pair in values[:deciding]], axis=0) for side in (0, 1)]
-    return [*rows, _measure_difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, chance)]
+    return [*rows, _measure_difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, rng)]
 
 
 def _split(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     return [(name, np.array(labels) == name) for name in sorted(set(labels))]
 
 
-def _bootstrap(change: Array, size: Array, chance: np.random.Generator) -> Array:
+def _bootstrap(change: Array, size: Array, rng: np.random.Generator) -> Array:
     """Return (DRAWS,) sums of changes over sums of sizes, of units drawn with replacement."""
     count = len(change)
-    draws = (chance.integers(0, count, (DRAWS_AT_ONCE, count)) for _ in range(DRAWS // DRAWS_AT_ONCE))
+    draws = (rng.integers(0, count, (DRAWS_AT_ONCE, count)) for _ in range(DRAWS // DRAWS_AT_ONCE))
     return np.concatenate([change[units].sum(1) / size[units].sum(1) for units in draws])
 
 
 def _measure_difference(
-    group: str, values: Sequence[Array], drawn: Array, units: int, level: float, chance: np.random.Generator
+    group: str, values: Sequence[Array], drawn: Array, units: int, level: float, rng: np.random.Generator
 ) -> Difference:
     before, after = values
     freedom = len(before) + len(after) - 2
@@ -185,7 +185,7 @@ def _measure_difference(
         squares = sum(((one - one.mean()) ** 2).sum() for one in values)
         noise = float(np.sqrt(squares / freedom))
         error = noise * np.sqrt(1 / len(before) + 1 / len(after))
-        varied = np.resize(drawn, NOISE_DRAWS) + error * chance.standard_t(freedom, NOISE_DRAWS)
+        varied = np.resize(drawn, NOISE_DRAWS) + error * rng.standard_t(freedom, NOISE_DRAWS)
         low, high = np.quantile(varied, [(1 - level) / 2, (1 + level) / 2]).tolist()
     first, second = float(before.mean()), float(after.mean())
     return Difference(group, first, second, second - first, low, high, noise, units)
@@ -303,7 +303,7 @@ def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:
     """Return the result as a sentence."""
     if np.isnan(mean.low):
         return f"{arm.name} and {baseline.name}: the noise of seeds is not known, train two seeds or more of an arm"
-    if not mean.seen:
+    if not mean.is_significant:
         width = (mean.high - mean.low) / 2
         return f"no difference seen between {arm.name} and {baseline.name}: up to {width:.4f} is within the noise"
     word = "worse" if mean.difference > 0 else "better"
@@ -320,7 +320,7 @@ def compare(runs: Sequence[Path], held_out: HeldOut) -> tuple[str, dict[str, Any
     arms = load_arms(runs, held_out)
     if len(arms) < 2:
         raise UserError(f"all runs are of {arms[0].name}: give runs of two corpora, or with different options")
-    sizes, baseline = held_out.sizes(), arms[0]
+    sizes, baseline = held_out.count_bytes(), arms[0]
     lines = [f"held-out text: {len(sizes):,} documents, {int(sizes.sum()):,} bytes, sha256 {held_out.sha256[:16]}"]
     results = []
     for arm in arms[1:]:

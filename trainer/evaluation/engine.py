@@ -44,7 +44,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
+class ChoiceRequest:
     """A question with choices as token ids.
 
     Attributes:
@@ -117,7 +117,7 @@ def encode_pair(vocabulary: Vocabulary, context: str, continuation: str) -> tupl
     return [vocabulary.bos, *whole[: len(before)]], whole[len(before) :]
 
 
-def build_ranking(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], length: int) -> Ranking:
+def build_choice_request(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], length: int) -> ChoiceRequest:
     """Encode the contexts and continuations of a question's choices, cut to a model's context.
 
     All contexts lose the same number of tokens, at the left after the begin-of-sequence token, until the longest
@@ -135,7 +135,9 @@ def build_ranking(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], leng
     shared = len(_common_prefix([before + after[:-1] for before, after in cut]))
     texts = [before + after for before, after in cut]
     truncated = excess > 0 or any(len(after) > length for _, after in encoded)
-    return Ranking(texts[0][:shared], [text[shared:] for text in texts], [len(after) for _, after in cut], truncated)
+    return ChoiceRequest(
+        texts[0][:shared], [text[shared:] for text in texts], [len(after) for _, after in cut], truncated
+    )
 
 
 def build_prompt(vocabulary: Vocabulary, context: str, length: int, answer: int) -> Prompt:
@@ -226,14 +228,14 @@ class Engine:
         self.shared_cache: KeyValueCache | None = None  # its keys and values
 
     @torch.inference_mode()
-    def rank(self, requests: Sequence[Ranking]) -> Iterator[tuple[int, list[Likelihood]]]:
+    def score_choices(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[Likelihood]]]:
         """Yield each request's number and the likelihoods of its choices, the longest rows first."""
-        start = self._read_shared([one.root[: one.context - 1] for one in requests])
+        start = self._cache_shared_prefix([one.root[: one.context - 1] for one in requests])
         for batch in self._make_batches([one.length - start for one in requests], self.batch_tokens):
-            yield from zip(batch, self._rank_batch([requests[number] for number in batch], start), strict=True)
+            yield from zip(batch, self._score_batch([requests[number] for number in batch], start), strict=True)
 
     @torch.inference_mode()
-    def write(
+    def generate_answers(
         self, requests: Sequence[Prompt], decoding: Decoding, names: Sequence[str]
     ) -> Iterator[tuple[int, list[str]]]:
         """Yield each request's number and its answers, the longest contexts first.
@@ -243,13 +245,13 @@ class Engine:
             decoding: How to continue them.
             names: Seeds of the random numbers of each request, so that no answer depends on its batch.
         """
-        start = self._read_shared([one.tokens[:-1] for one in requests])
+        start = self._cache_shared_prefix([one.tokens[:-1] for one in requests])
         new = min(decoding.tokens, self.length // 2)
         costs = [(len(one.tokens) + new) * decoding.samples for one in requests]
         token_bytes = 2 * self.model.size.layers * self.model.size.dimension * self.model.head.weight.element_size()
         for batch in self._make_batches(costs, CACHE_BYTES[self.device.type] // token_bytes):
             chosen, seeds = [requests[number] for number in batch], [names[number] for number in batch]
-            yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
+            yield from zip(batch, self._generate_batch(chosen, decoding, start, seeds), strict=True)
 
     def _make_batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
         """Yield the numbers of requests, dearest first, in batches of similar cost that together cost at most `limit`.
@@ -265,7 +267,7 @@ class Engine:
             yield order[:rows]
             order = order[rows:]
 
-    def _read_shared(self, beginnings: Sequence[list[int]]) -> int:
+    def _cache_shared_prefix(self, beginnings: Sequence[list[int]]) -> int:
         """Read what all requests begin with, if it is long and not kept already; return its number of tokens."""
         shared = _common_prefix(beginnings) if len(beginnings) > 1 else []
         if len(shared) < SHARED_TOKENS:
@@ -287,7 +289,7 @@ class Engine:
                 layer.append(shared.keys.expand(rows, -1, -1, -1), shared.values.expand(rows, -1, -1, -1))
         return cache
 
-    def _rank_batch(self, requests: list[Ranking], start: int) -> list[list[Likelihood]]:
+    def _score_batch(self, requests: list[ChoiceRequest], start: int) -> list[list[Likelihood]]:
         width = max(one.length for one in requests) - start
         rows = [one.row(start) + [(0, 0, -1)] * (width - one.length + start) for one in requests]
         tokens, positions, branch = torch.tensor(rows, device=self.device).unbind(-1)
@@ -329,7 +331,9 @@ class Engine:
         columns = torch.arange(start + width + room, device=self.device)
         return cache, states, (columns < start + lengths[:, None]) | (columns >= start + width)
 
-    def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
+    def _generate_batch(
+        self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]
+    ) -> list[list[str]]:
         """Return the answers to each request; all rows read their next token in the same column of the cache."""
         limit = min(decoding.tokens, self.length // 2)
         cache, last, seen = self._read_prompts(requests, start, limit)

@@ -21,11 +21,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from filters.errors import UserError
 from manifests.files import sha256_json
 from trainer.evaluation import score
-from trainer.evaluation.engine import Engine, build_prompt, build_ranking
+from trainer.evaluation.engine import Engine, build_choice_request, build_prompt
 from trainer.evaluation.items import Item
 from trainer.evaluation.judges import Judge
 from trainer.evaluation.layouts import load_items
-from trainer.evaluation.models import Source
+from trainer.evaluation.models import EvaluatedModel
 from trainer.evaluation.sandbox import run_program
 from trainer.evaluation.score import Likelihood
 from trainer.evaluation.tasks import Task, choose_shots, format_item
@@ -65,7 +65,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TaskRun:
     """A task with one number of shown examples, ready to be scored.
 
     Attributes:
@@ -85,13 +85,13 @@ class Run:
     keys: list[str]
 
 
-def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[Run], dict[str, str]]:
+def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[TaskRun], dict[str, str]]:
     """Read the questions of tasks and format them.
 
     Returns:
         The runs, and by name why a task cannot be scored.
     """
-    runs: list[Run] = []
+    runs: list[TaskRun] = []
     refused: dict[str, str] = {}
     load = functools.cache(functools.partial(load_items, root=data))  # for all numbers of examples
     for task in tasks:
@@ -104,7 +104,7 @@ def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[R
     return runs, refused
 
 
-def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Item]], options: Options) -> Run:
+def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Item]], options: Options) -> TaskRun:
     needed = JUDGES.get(task.rule, ())
     for kind in needed:
         if kind not in options.judges:
@@ -115,16 +115,16 @@ def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Ite
         task = replace(task, decoding=replace(task.decoding, samples=options.samples))
     if task.decoding and task.decoding.samples < task.decoding.k:
         raise UserError(f"{task.name} needs {task.decoding.k} answers to a question: give --samples {task.decoding.k}")
-    items = _choose(load(task.data), options.limit)
+    items = _sample_items(load(task.data), options.limit)
     pool = load(task.data, shown=True) if shots else []
     pairs = [format_item(task, item, choose_shots(task, item, pool, shots)) for item in items]
     judged_by = [options.judges[kind].sha256 for kind in needed]
     setting = [task.name, task.version, judged_by, options.precision]
     keys = [sha256_json([*setting, asdict(item), pair])[:24] for item, pair in zip(items, pairs, strict=True)]
-    return Run(name, task, shots, items, pairs, keys)
+    return TaskRun(name, task, shots, items, pairs, keys)
 
 
-def _choose(items: list[Item], limit: int | None) -> list[Item]:
+def _sample_items(items: list[Item], limit: int | None) -> list[Item]:
     """Return `limit` questions, drawn by a hash of their names because files are sorted by topic."""
     drawn = sorted(items, key=lambda item: sha256_json(item.name))[:limit]
     names = {item.name for item in drawn}
@@ -132,12 +132,12 @@ def _choose(items: list[Item], limit: int | None) -> list[Item]:
 
 
 def evaluate(
-    source: Source,
+    source: EvaluatedModel,
     load: Callable[[], Engine],
-    runs: Sequence[Run],
+    runs: Sequence[TaskRun],
     output: Path,
     options: Options,
-    advance: Callable[[], object] = lambda: None,
+    note_progress: Callable[[], object] = lambda: None,
 ) -> Records:
     """Score the questions of runs that have no record yet, and return the records of all.
 
@@ -147,7 +147,7 @@ def evaluate(
         runs: The runs.
         output: Folder of the records.
         options: See Options.
-        advance: Called after each question that was scored.
+        note_progress: Called after each question that was scored.
     """
     records = read_records(output / ITEMS, source.sha256)
     waiting = [(run, [n for n, key in enumerate(run.keys) if key not in records]) for run in runs]
@@ -162,7 +162,7 @@ def evaluate(
                     records[run.keys[number]] = {**facts, "groups": list(item.groups), **found}
                     file.write(json.dumps(records[run.keys[number]], ensure_ascii=False) + "\n")
                     file.flush()
-                    advance()
+                    note_progress()
     return records
 
 
@@ -171,37 +171,41 @@ def read_records(path: Path, model: str) -> Records:
     return {record["key"]: record for record in read_lines(path) if record["model"] == model}
 
 
-def _answer(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+def _answer(engine: Engine, run: TaskRun, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
     """Yield the number of each question and its scores, in portions that are shown the same examples."""
-    answer = _rank if run.task.ranked else _write
+    answer = _score_choices if run.task.is_ranked else _generate_answers
     for _, same in groupby(numbers, lambda number: run.items[number].groups[0] if run.task.data.by_group else ""):
         portion = list(same)
         for start in range(0, len(portion), PORTION):
             yield from answer(engine, run, portion[start : start + PORTION], options)
 
 
-def _rank(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+def _score_choices(engine: Engine, run: TaskRun, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
     unconditional: dict[tuple[str, ...], list[Likelihood]] = {}
     if run.task.rule == "answer":
         texts = list(dict.fromkeys(tuple(text for _, text in run.pairs[number]) for number in numbers))
-        asked = [build_ranking(engine.vocabulary, [(ANSWER, text) for text in one], engine.length) for one in texts]
-        unconditional = {texts[number]: found for number, found in engine.rank(asked)}
-    requests = [build_ranking(engine.vocabulary, run.pairs[number], engine.length) for number in numbers]
-    for place, found in engine.rank(requests):
+        asked = [
+            build_choice_request(engine.vocabulary, [(ANSWER, text) for text in one], engine.length) for one in texts
+        ]
+        unconditional = {texts[number]: found for number, found in engine.score_choices(asked)}
+    requests = [build_choice_request(engine.vocabulary, run.pairs[number], engine.length) for number in numbers]
+    for place, found in engine.score_choices(requests):
         if not all(math.isfinite(one.nats) for one in found):
             raise UserError("the model's likelihoods are not finite, so it has no score: give another checkpoint")
         item, texts_ = run.items[numbers[place]], tuple(text for _, text in run.pairs[numbers[place]])
-        scores = score.rank(run.task.rule, item, texts_, found, unconditional.get(texts_, ()))
+        scores = score.score_choices(run.task.rule, item, texts_, found, unconditional.get(texts_, ()))
         nats = [round(one.nats, 6) for one in found]
         yield numbers[place], {"scores": scores, "truncated": requests[place].truncated, "nats": nats}
 
 
-def _write(engine: Engine, run: Run, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+def _generate_answers(
+    engine: Engine, run: TaskRun, numbers: list[int], options: Options
+) -> Iterator[tuple[int, Record]]:
     decoding = run.task.decoding
     assert decoding is not None
     contexts = [run.pairs[number][0][0] for number in numbers]
     requests = [build_prompt(engine.vocabulary, text, engine.length, decoding.tokens) for text in contexts]
-    for place, texts in engine.write(requests, decoding, [run.keys[number] for number in numbers]):
+    for place, texts in engine.generate_answers(requests, decoding, [run.keys[number] for number in numbers]):
         scores = score_texts(run.task, run.items[numbers[place]], texts, options)
         yield numbers[place], {"scores": scores, "truncated": requests[place].truncated, "texts": texts}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from trainer.evaluation.evaluate import Records, Run
+from trainer.evaluation.evaluate import Records, TaskRun
 from trainer.evaluation.items import LETTERS, Row
 from trainer.evaluation.layouts import read_rows
 
@@ -65,7 +65,7 @@ class Comparison:
     cpu_seconds: float
 
 
-def can_compare(run: Run) -> bool:
+def can_compare(run: TaskRun) -> bool:
     """Return True if the harness asks the same: without examples, or with MMLU's own."""
     return bool(run.task.harness) and (run.shots == 0 or run.task.data.by_group)
 
@@ -86,7 +86,7 @@ def open_harness_model(folder: Path, device: str) -> Any:
     return HFLM(pretrained=str(folder), **settings)
 
 
-def compare_run(model: Any, run: Run, data: Path, records: Records) -> Comparison:
+def compare_run(model: Any, run: TaskRun, data: Path, records: Records) -> Comparison:
     """Score a run's questions with the harness and compare them with our records."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -113,7 +113,7 @@ def compare_run(model: Any, run: Run, data: Path, records: Records) -> Compariso
     return Comparison(run.name, len(run.items), different, largest, seconds)
 
 
-def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int]]:
+def _write_definitions(run: TaskRun, data: Path, folder: Path) -> dict[str, list[int]]:
     """Write the harness's definitions over the published rows; return the numbers of each one's questions."""
     import lm_eval.tasks
 
@@ -152,7 +152,7 @@ def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int
 
 
 def compare_with_harness(
-    folder: Path, runs: Sequence[Run], data: Path, records: Records, device: str
+    folder: Path, runs: Sequence[TaskRun], data: Path, records: Records, device: str
 ) -> tuple[list[dict[str, Any]], str]:
     """Score all runs that the harness asks alike; return the comparisons and lines that describe them."""
     model = open_harness_model(folder, device)

@@ -95,7 +95,7 @@ def _open_folder(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[
     pieces = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
     labels = [str(name) for _, name in sorted(model.config.id2label.items())]
-    one_of = len(labels) > 1 and model.config.problem_type != "multi_label_classification"
+    is_exclusive = len(labels) > 1 and model.config.problem_type != "multi_label_classification"
 
     @torch.inference_mode()
     def rate(texts: Sequence[str]) -> list[dict[str, float]]:
@@ -103,7 +103,7 @@ def _open_folder(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[
         for start in range(0, len(texts), BATCH):
             given: Any = pieces(list(texts[start : start + BATCH]), return_tensors="pt", padding=True, truncation=True)
             logits = model(**given).logits.float()
-            rates = logits.softmax(-1) if one_of else logits.sigmoid()
+            rates = logits.softmax(-1) if is_exclusive else logits.sigmoid()
             rows += [dict(zip(labels, row, strict=True)) for row in rates.tolist()]
         return rows
 

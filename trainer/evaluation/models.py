@@ -19,7 +19,7 @@ from trainer.model import Llama, allocate
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EvaluatedModel:
     """A model on disk.
 
     Attributes:
@@ -37,7 +37,7 @@ class Source:
     open: Callable[[], tuple[Llama, Vocabulary, int]]
 
 
-def find_model(path: Path, corpus: Path | None = None) -> Source:
+def find_model(path: Path, corpus: Path | None = None) -> EvaluatedModel:
     """Return the model of a folder.
 
     Args:
@@ -50,20 +50,20 @@ def find_model(path: Path, corpus: Path | None = None) -> Source:
     if (path / "config.json").is_file():
         files = [*path.glob("*.safetensors"), *path.glob("tokenizer*"), path / "config.json"]
         hashes = {file.name: sha256_file(file) for file in files}
-        return Source(path, sha256_json(hashes), "", 0, lambda: _open_published(path))
+        return EvaluatedModel(path, sha256_json(hashes), "", 0, lambda: _open_published(path))
     saved = open_checkpoint(path)
     folder, manifest = saved.find_corpus(corpus)
 
     def open_saved() -> tuple[Llama, Vocabulary, int]:
-        vocabulary = read_pieces(folder / tokenizer.FILE)
+        vocabulary = read_vocabulary(folder / tokenizer.FILE)
         return load_model(saved), vocabulary, saved.length
 
     hashes = {name: file["sha256"] for name, file in saved.state["files"].items()}  # compared when it is loaded
     identity = sha256_json({**hashes, STATE: sha256_file(saved.folder / STATE)})
-    return Source(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
+    return EvaluatedModel(saved.folder, identity, manifest.manifest_sha, int(saved.state["step"]), open_saved)
 
 
-def open_engine(source: Source, device: str, precision: str) -> Engine:
+def open_engine(source: EvaluatedModel, device: str, precision: str) -> Engine:
     """Load a model onto a device.
 
     Args:
@@ -80,12 +80,12 @@ def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
     config = read_llama_config(folder)
     model = allocate(config.size, config.vocabulary)
     load_hf_weights(model, folder)
-    return model, _read_vocabulary(folder), config.length
+    return model, _read_folder_vocabulary(folder), config.length
 
 
-def _read_vocabulary(folder: Path) -> Vocabulary:
+def _read_folder_vocabulary(folder: Path) -> Vocabulary:
     if (folder / "tokenizer.model").is_file():
-        return read_pieces(folder / "tokenizer.model")
+        return read_vocabulary(folder / "tokenizer.model")
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
@@ -109,7 +109,7 @@ def _token_text(token: Any) -> str:
     return str(token["content"] if isinstance(token, dict) else token)
 
 
-def read_pieces(path: Path) -> Vocabulary:
+def read_vocabulary(path: Path) -> Vocabulary:
     """Return the vocabulary of a SentencePiece model, or raise UserError."""
     pieces = tokenizer.read_model(path, "give the folder that holds the model's tokenizer")
     return Vocabulary(pieces.encode, pieces.decode, pieces.bos_id(), pieces.eos_id())

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.evaluation.evaluate import BITS, JUDGES, Records, Run
-from trainer.evaluation.models import Source
+from trainer.evaluation.evaluate import BITS, JUDGES, Records, TaskRun
+from trainer.evaluation.models import EvaluatedModel
 from trainer.evaluation.score import mean
 
 RESULTS = "results.json"
@@ -13,7 +13,9 @@ SIZES = ("7B", "13B", "33B", "65B")
 HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {size}" for size in SIZES), "questions")
 
 
-def summarize(source: Source, runs: Sequence[Run], records: Records, refused: Mapping[str, str]) -> dict[str, Any]:
+def summarize(
+    source: EvaluatedModel, runs: Sequence[TaskRun], records: Records, refused: Mapping[str, str]
+) -> dict[str, Any]:
     """Return the results of a model as written to results.json.
 
     Args:
@@ -27,7 +29,7 @@ def summarize(source: Source, runs: Sequence[Run], records: Records, refused: Ma
     return {"model": model, "runs": done, "not_scored": dict(refused)}
 
 
-def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
+def _summarize_run(run: TaskRun, records: Records) -> dict[str, Any]:
     task = run.task
     found = [records[key] for key in run.keys]
     paper = task.paper if run.shots in task.shots else {}
@@ -45,7 +47,7 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
         "questions": len(found),
         "published_questions": task.data.count,
         "truncated": sum(one["truncated"] for one in found),
-        "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.ranked else None,
+        "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.is_ranked else None,
         "metrics": metrics,
         "groups": {
             name: asdict(mean([one["scores"][task.metric] for one in found if name in one["groups"]]))

@@ -25,7 +25,7 @@ from trainer.evaluation import confine
 
 FILE_BYTES = 8 << 20  # most bytes of one file, and of the output
 SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # most bytes and files in the scratch folder
-LOOK_SECONDS = 0.005  # between two looks at the process and its scratch folder
+POLL_SECONDS = 0.005  # between two looks at the process and its scratch folder
 OUTPUT_CHARACTERS = 2_000  # characters kept of the end of the output
 
 
@@ -103,7 +103,7 @@ def _wait(process: subprocess.Popen[bytes], scratch: Path, deadline: float) -> s
         elif _is_full(scratch):
             reason = "files"
         else:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
     if reason:
         process.kill()
         process.wait()

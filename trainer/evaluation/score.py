@@ -25,7 +25,7 @@ class Likelihood:
     tokens: int
 
 
-def rank(
+def score_choices(
     rule: str, item: Item, texts: Sequence[str], found: Sequence[Likelihood], unconditional: Sequence[Likelihood]
 ) -> dict[str, float]:
     """Score a question by the likelihoods of its choices; ties go to the first choice.

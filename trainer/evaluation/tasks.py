@@ -86,7 +86,7 @@ class Task:
     harness: str = ""
 
     @property
-    def ranked(self) -> bool:
+    def is_ranked(self) -> bool:
         """Return True if the task compares likelihoods of given texts."""
         return self.rule in RANKED
 
@@ -108,7 +108,7 @@ def format_item(task: Task, item: Item, shots: Sequence[Item] = ()) -> list[tupl
     """
     shown = "".join(_show(task, shot) + task.separator for shot in shots)
     before = task.preamble.format_map(item.fields) + shown
-    if not task.ranked:
+    if not task.is_ranked:
         return [(before + task.prompt.format_map(item.fields), "")]
     named = [_fill_choice(item, number) for number in range(len(item.choices))]
     return [(before + task.prompt.format_map(one), task.answer.format_map(one)) for one in named]
