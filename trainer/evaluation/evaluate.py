@@ -1,7 +1,7 @@
-"""Evaluate a model on tasks: records of questions that survive an interruption.
+"""Evaluate a model on tasks, one record per question.
 
-`OUTPUT/items.jsonl` holds one record a question and is only appended to; a record counts again whenever the same model
-meets the same requests.
+The records are appended to `OUTPUT/items.jsonl`. A record is used again if the same model is evaluated with the same
+requests, so an interrupted evaluation can be continued.
 """
 
 import functools
@@ -32,15 +32,16 @@ from trainer.evaluation.tasks import Task, choose_shots, format_item
 from trainer.events import open_for_append, read_lines
 
 ITEMS = "items.jsonl"
-BITS = "bits per byte"
-ANSWER = "Answer:"  # context of the unconditional likelihood, of the rule "answer" (section 3 of the paper)
-JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # judges that a rule needs
-PORTION = 2_048  # questions encoded at once
-LINE_SECONDS = 15.0  # between two lines of progress where there is no terminal
+BITS = "bits per byte"  # name of a metric
+# Context for the unconditional likelihood in the rule "answer" (section 3 of LLaMA's paper).
+ANSWER = "Answer:"
+JUDGES = {"toxicity": ("toxicity",), "truth": ("truthful", "informative")}  # rule -> judges that it needs
+PORTION = 2_048  # number of questions that are encoded at once
+LINE_SECONDS = 15.0  # seconds between two lines of progress if the output is not a terminal
 COLUMNS = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 Record = dict[str, Any]
-Records = dict[str, Record]  # by key
+Records = dict[str, Record]  # key of a question (see TaskRun.keys) -> record
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ class Options:
     """Options of an evaluation.
 
     Attributes:
-        limit: Number of questions of each task; None for all.
-        shots: Numbers of shown examples, None for each task's own.
-        samples: Answers per question, None for each task's own.
-        judges: Classifiers by what they rate.
-        run_code: Run programs that the model wrote, in the sandbox.
-        precision: Type of weights and products, which changes the last digits of a likelihood.
+        limit: Maximum number of questions per task, or None for all.
+        shots: Numbers of examples in the prompt, or None to use those of each task.
+        samples: Answers per question, or None to use the number of each task.
+        judges: A dict from what a classifier rates to the classifier.
+        run_code: True to run programs that the model writes, in the sandbox.
+        precision: "fp32" or "bf16", the type of weights and products. It changes the last digits of a likelihood.
     """
 
     limit: int | None = None
@@ -66,15 +67,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """A task with one number of shown examples, ready to be scored.
+    """A task with a fixed number of examples in the prompt, and its formatted questions.
 
     Attributes:
-        name: Of its results.
+        name: Name in the results.
         task: The task.
-        shots: The number of examples.
+        shots: Number of examples in the prompt.
         items: The questions.
-        pairs: Contexts and continuations of each question, see `format_item`.
-        keys: Hashes of all that the record of each question depends on, beside the model.
+        pairs: (context, continuation) pairs of each question, see `format_item`.
+        keys: Key of each question's record. It is a hash of everything except the model on which the record depends.
     """
 
     name: str
@@ -89,11 +90,11 @@ def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[T
     """Read the questions of tasks and format them.
 
     Returns:
-        The runs, and by name why a task cannot be scored.
+        The runs, and a dict from the name of a run that cannot be scored to the reason.
     """
     runs: list[TaskRun] = []
     refused: dict[str, str] = {}
-    load = functools.cache(functools.partial(load_items, root=data))  # for all numbers of examples
+    load = functools.cache(functools.partial(load_items, root=data))  # Files are read once for all numbers of examples.
     for task in tasks:
         for shots in options.shots or task.shots:
             name = task.name if task.shots == (shots,) else f"{task.name} {shots}-shot"
@@ -125,7 +126,7 @@ def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Ite
 
 
 def _sample_items(items: list[Item], limit: int | None) -> list[Item]:
-    """Return `limit` questions, drawn by a hash of their names because files are sorted by topic."""
+    """Return at most `limit` questions, selected by a hash of their names because files are sorted by topic."""
     drawn = sorted(items, key=lambda item: sha256_json(item.name))[:limit]
     names = {item.name for item in drawn}
     return [item for item in items if item.name in names]
@@ -139,15 +140,15 @@ def evaluate(
     options: Options,
     note_progress: Callable[[], object] = lambda: None,
 ) -> Records:
-    """Score the questions of runs that have no record yet, and return the records of all.
+    """Score the questions that have no record yet. Return the records of all questions.
 
     Args:
         source: The model.
-        load: Loads it; called only if a question is to be scored.
+        load: A function that loads the model. It is called only if a question must be scored.
         runs: The runs.
         output: Folder of the records.
-        options: See Options.
-        note_progress: Called after each question that was scored.
+        options: Options of the evaluation.
+        note_progress: A function that is called after each scored question.
     """
     records = read_records(output / ITEMS, source.sha256)
     waiting = [(run, [n for n, key in enumerate(run.keys) if key not in records]) for run in runs]
@@ -167,12 +168,15 @@ def evaluate(
 
 
 def read_records(path: Path, model: str) -> Records:
-    """Return the records of a model by key."""
+    """Return a dict from key to record, for the records of a model in `items.jsonl`."""
     return {record["key"]: record for record in read_lines(path) if record["model"] == model}
 
 
 def _answer(engine: Engine, run: TaskRun, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
-    """Yield the number of each question and its scores, in portions that are shown the same examples."""
+    """Score questions and yield (index of the question, its record).
+
+    The questions of a portion have the same examples in their prompts, so that the prefix is computed once.
+    """
     answer = _score_choices if run.task.is_ranked else _generate_answers
     for _, same in groupby(numbers, lambda number: run.items[number].groups[0] if run.task.data.by_group else ""):
         portion = list(same)
@@ -211,7 +215,7 @@ def _generate_answers(
 
 
 def score_texts(task: Task, item: Item, texts: Sequence[str], options: Options) -> dict[str, float]:
-    """Return the scores of written answers by metric."""
+    """Return a dict from metric to the score of a question's generated answers."""
     if task.rule in score.WRITTEN:
         return {task.metric: score.WRITTEN[task.rule](item, texts)}
     if task.rule == "program":
@@ -226,7 +230,10 @@ def score_texts(task: Task, item: Item, texts: Sequence[str], options: Options) 
 
 
 def _show_progress(name: str, total: int, results: Iterator[tuple[int, Record]]) -> Iterator[tuple[int, Record]]:
-    """Yield results; show a bar in a terminal, elsewhere a line now and then, on standard error."""
+    """Yield `results`, and show the progress on standard error.
+
+    In a terminal, a progress bar is shown. Otherwise a line is printed every LINE_SECONDS.
+    """
     bar = Progress(*COLUMNS, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     started = said = time.monotonic()
     with bar:

@@ -1,4 +1,7 @@
-"""Summarize an evaluation: means with intervals by task and group, as JSON and as a table beside the paper's scores."""
+"""Summarize an evaluation as JSON and as a table.
+
+Both contain means with confidence intervals for each task and group, and the scores of LLaMA's paper.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,13 +19,13 @@ HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {s
 def summarize(
     source: EvaluatedModel, runs: Sequence[TaskRun], records: Records, refused: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the results of a model as written to results.json.
+    """Return the results of a model as they are written to results.json.
 
     Args:
         source: The model.
         runs: The runs.
-        records: Records of their questions by key.
-        refused: Reasons by name of what cannot be scored.
+        records: A dict from a question's key to its record.
+        refused: A dict from the name of a run that cannot be scored to the reason.
     """
     model = {"sha256": source.sha256, "manifest_sha": source.manifest_sha, "step": source.step}
     done = [_summarize_run(run, records) for run in runs]
@@ -60,7 +63,7 @@ def _summarize_run(run: TaskRun, records: Records) -> dict[str, Any]:
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """Return results as a Markdown table in percent, with what to know about each row below it."""
+    """Return results as a Markdown table in percent, followed by notes about its rows."""
     rows = [row for run in results["runs"] for row in _make_rows(run)]
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
     lines = [

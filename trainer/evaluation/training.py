@@ -1,4 +1,4 @@
-"""Evaluate a model while it is trained: scores after every N steps, in `RUN/evaluation.csv`."""
+"""Evaluate a model during training. The scores are written to `RUN/evaluation.csv`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +23,16 @@ HEAD = "step,task,metric,mean,low,high,questions"
 
 
 def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[TaskRun]:
-    """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
+    """Prepare the named tasks, without examples in the prompt.
+
+    Args:
+        tasks: Names of tasks.
+        data: Folder of the task files.
+        limit: Maximum number of questions per task.
+
+    Raises:
+        UserError: A task cannot be scored, or there is no task.
+    """
     runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
     if refused or not runs:
         raise UserError(
@@ -34,7 +43,7 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[TaskRun]:
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Return a hash of all weights, 32 hexadecimal digits."""
+    """Return a hash of all weights as 32 hexadecimal digits."""
     total = xxhash.xxh3_128()
     for parameter in model.parameters():
         total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
@@ -43,7 +52,7 @@ def hash_weights(model: nn.Module) -> str:
 
 @torch.no_grad()
 def gather_model(model: nn.Module, is_first: bool) -> Llama | None:
-    """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
+    """Return an unsharded copy of a model on the first rank, and None on other ranks. All ranks must call this."""
     reshard(model)
     whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if is_first else None
     mine = dict(whole.named_parameters()) if whole else {}
@@ -65,20 +74,21 @@ def evaluate_step(
     runs: Sequence[TaskRun],
     is_first: bool,
 ) -> dict[str, float]:
-    """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
+    """Evaluate a model on the first rank, and append the scores to RUN/evaluation.csv. The other ranks wait.
 
     Args:
         model: The model, sharded over the ranks.
-        step: The step.
-        broadcast_working: Returns on every rank what the first one gives to it: it still evaluates.
+        step: The training step after which the model is evaluated.
+        broadcast_working: See `TrainingLoop.broadcast_working`. The first rank calls it with True after each question,
+            and with False at the end.
         run: The run's folder.
-        corpus: The corpus's folder, which holds the tokenizer.
-        length: Tokens of the model's context.
-        runs: The tasks.
-        is_first: This is the first rank.
+        corpus: The corpus's folder, which contains the tokenizer.
+        length: Maximum number of tokens in the model's context.
+        runs: The tasks to evaluate.
+        is_first: True on the first rank.
 
     Returns:
-        Scores by task and metric; none on the other ranks.
+        On the first rank, a dict from "TASK METRIC" to the mean score. On other ranks, {}.
     """
     whole = gather_model(model, is_first)
     if whole is None:
@@ -86,7 +96,8 @@ def evaluate_step(
             pass
         return {}
     engine = Engine(whole, read_vocabulary(corpus / tokenizer.FILE), length)
-    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
+    # Records are identified by the hash of the weights and not by the step. If a run is resumed from an older
+    # checkpoint, the weights after a step may differ from the weights that were evaluated before.
     source = EvaluatedModel(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
     records = evaluate(source, lambda: engine, runs, run / "evaluation", Options(), lambda: broadcast_working(True))
     broadcast_working(False)
