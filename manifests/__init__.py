@@ -1,1 +1,1 @@
-"""The contract between pipeline and trainer: recipe, schemas, ledger, manifest, and the tools that read them."""
+"""File formats shared by pipeline and trainer (recipe, schemas, ledger, manifest), and the tools that read them."""

@@ -1,6 +1,6 @@
 """Command line of the corpus tools: `python -m manifests show | verify | sample | trace | …`.
 
-Each command imports its own tool, so that none waits for the libraries of the others.
+Each command imports its tool when it runs, so that it does not load the libraries of other commands.
 """
 
 import argparse
@@ -25,14 +25,15 @@ from manifests.display import (
     standard_output,
 )
 
-CHARACTERS = 600  # most characters of a sampled document that are shown, by default
+CHARACTERS = 600  # Default for `sample --characters`: the maximum number of characters shown per document.
 
 
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
-    0: success. 1: the corpus is not what its manifest says, `diff` found a difference, `find` found nothing, or a file
-    cannot be read. 2: a mistake in the arguments.
+    Returns:
+        0: success. 1: the corpus differs from its manifest, `diff` found a difference, `find` found nothing, or a file
+        cannot be read. 2: an argument is wrong.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -197,21 +198,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", default="", help="select only this source")
     add("--language", default="", help="select only this language")
     add("--score", metavar="[NAME=]LOW:HIGH", help="select by a score: reference (default), language or perplexity")
-    add("--side", choices=("train", "validation"), default="", help="select only training or held-out documents")
+    add(
+        "--side",
+        choices=("train", "validation"),
+        default="",
+        help="select only documents of the training or the validation shards",
+    )
     add("--reason", default="", help="print records dropped for this reason, instead of documents")
-    add("--characters", type=POSITIVE, default=CHARACTERS, help=f"most characters of each text (default {CHARACTERS})")
+    add("--characters", type=POSITIVE, default=CHARACTERS, help=f"maximum length of each text (default {CHARACTERS})")
     add = command("trace", _trace, "print the document and the byte range of a token")
     add("shard", help="path below shards/")
     add("token", type=int, help="index of the token in the shard")
-    add = command("find", _find, "print the shard and row of a document, or why it is in none")
+    add = command("find", _find, "print the shard and row of a document, or the reason why no shard contains it")
     add("what", help="hexadecimal id, first digits of an id, or URL")
-    add("--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most documents shown (default {MOST_SHOWN})")
-    add = command("duplicates", _duplicates, "print the cluster of a document: kept, removed, and the differences")
+    add("--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"show at most N (default {MOST_SHOWN})")
+    add = command("duplicates", _duplicates, "print the duplicates of a document and the differences of their texts")
     add("document", help="hexadecimal id, first digits of an id, or URL")
     add("--no-diff", dest="diff", action="store_false", help="do not print the differences of the texts")
-    add(
-        "--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"most removed ones shown (default {MOST_SHOWN})"
-    )
+    add("--most", type=POSITIVE, default=MOST_SHOWN, metavar="N", help=f"show at most N (default {MOST_SHOWN})")
     add = command("diff", _diff, "print the differences of two corpora; exit code 1 if there are any")
     add("other", help="folder or URL of the other corpus")
     add = command("remove", _remove, "write a corpus without the documents that a list names")
@@ -219,10 +223,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="NEW", help="folder or URL of the new corpus; without it nothing is written")
     add("--dry-run", action="store_true", help="count the documents and write nothing")
     add = command("freeze", _freeze, "write held-out text that no other corpus trains on")
-    compared = "folders or URLs of corpora that runs train on; name the first one again if a run trains on it"
+    compared = "folders or URLs of the corpora that runs train on; repeat the first corpus if a run trains on it"
     add("compared", nargs="+", metavar="CORPUS", help=compared)
     add("--output", type=Path, required=True, metavar="FILE", help="JSON lines file for `python -m trainer compare`")
-    add("--documents", type=POSITIVE, default=500, metavar="N", help="most documents of each source (default 500)")
+    add(
+        "--documents",
+        type=POSITIVE,
+        default=500,
+        metavar="N",
+        help="maximum number of documents per source (default 500)",
+    )
     add = command("report", _report, "write the report of a corpus, one HTML file")
     add("--output", type=Path, metavar="FILE", help="file to write (default: report.html in the corpus)")
     return parser
@@ -230,7 +240,11 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextmanager
 def _progress_bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on the standard error if that is a terminal."""
+    """Show a progress bar on standard error, if standard error is a terminal.
+
+    Yields:
+        A function that advances the bar by a number of bytes.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -242,7 +256,7 @@ def _progress_bar(size: int, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _print_either(options: argparse.Namespace, plain: Callable[[], Any], show: Callable[[], None]) -> int:
-    """Print JSON of plain values, or what people read, as the options ask; return 0."""
+    """Print `plain()` as JSON if `--json` is given; otherwise call `show`. Return 0."""
     if options.json:
         _print_json(plain())
     else:
@@ -255,7 +269,7 @@ def _print_lines(lines: Iterable[str]) -> None:
 
 
 def _print_json(value: Any) -> None:
-    """Print JSON; lone surrogates, which no encoding takes, are escaped."""
+    """Print a value as JSON. Lone surrogates are escaped, because UTF-8 cannot encode them."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     print(text.encode("utf-8", "backslashreplace").decode())
 

@@ -1,4 +1,4 @@
-"""Parts of command lines: the parser, types of numbers that refuse a value out of range, the summary of a command."""
+"""Parts of the command lines: the argument parser, number types with a range, and the summary of a command."""
 
 import argparse
 import contextlib
@@ -10,23 +10,34 @@ Number = TypeVar("Number", int, float)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake with one sentence; the usage, which has many lines, stays in `--help`."""
+    """An argument parser that reports an error in one line. The usage text is printed only by `--help`."""
 
-    takes_others = False  # whether a command passes arguments on that it does not know
+    accepts_unknown = False  # If True, the command passes unknown arguments on to another program.
 
     def error(self, message: str) -> NoReturn:
-        """Print a mistake in the arguments, and exit with code 2."""
+        """Print an error in the arguments, and exit with code 2."""
         self.exit(2, f"error: {message}: see `{self.prog} --help`\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Refuse unknown arguments where the name of the command is known, and not in the parser of all commands."""
+        """Parse arguments, and report unknown arguments with the name of the command.
+
+        argparse would report them from the main parser, whose `--help` does not list the options of a command.
+        """
         known, unknown = super().parse_known_args(args, namespace)
-        if unknown and self._subparsers is None and not self.takes_others:
+        if unknown and self._subparsers is None and not self.accepts_unknown:
             self.error(f"unknown arguments: {' '.join(unknown)}")
         return known, unknown
 
 
 def _number(kind: Callable[[str], Number], allowed: Callable[[Number], bool], expected: str) -> Callable[[str], Number]:
+    """Return a `type` function for argparse that parses a number and checks its range.
+
+    Args:
+        kind: `int` or `float`.
+        allowed: returns True if the value is in the range.
+        expected: describes the range in the error message.
+    """
+
     def convert(text: str) -> Number:
         with contextlib.suppress(ValueError):
             number = kind(text)
@@ -37,7 +48,7 @@ def _number(kind: Callable[[str], Number], allowed: Callable[[Number], bool], ex
     return convert
 
 
-LARGEST = 1 << 53  # far beyond any use, and with room below the largest integers of libraries
+LARGEST = 1 << 53  # The limit of integer options. Sums and products stay below the 64-bit limits of libraries.
 COUNT = _number(int, lambda number: 0 <= number <= LARGEST, "a whole number from 0 to 2^53")
 POSITIVE = _number(int, lambda number: 1 <= number <= LARGEST, "a whole number from 1 to 2^53")
 AT_LEAST_ZERO = _number(float, lambda number: 0 <= number < math.inf, "a finite number of at least 0")
@@ -47,5 +58,5 @@ SECONDS = _number(float, lambda number: 0 < number <= 3600, "seconds, above 0 an
 
 
 def describe(summary: str) -> dict[str, Any]:
-    """Return the settings of `add_parser` that show a summary in the list of commands and in the command's own help."""
+    """Return arguments for `add_parser` that show a summary in the list of commands and in the help of the command."""
     return {"help": summary, "description": f"{summary[0].upper()}{summary[1:]}."}

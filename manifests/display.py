@@ -14,20 +14,22 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-WIDTH = 118  # columns of output that does not go to a terminal
-MOST_SHOWN = 10  # most documents that `find` and `duplicates` show; a page of boilerplate may have millions of copies
-# Control characters but tab and newline (ECMA-48), overrides of the text's direction (UAX #9), further line breaks, and
-# lone surrogates, which no encoding takes.
+WIDTH = 118  # Columns of output that does not go to a terminal.
+# The number of documents that `find` and `duplicates` show by default. A page of boilerplate may have millions of
+# copies.
+MOST_SHOWN = 10
+# Control characters except tab and newline (ECMA-48), characters that override the text direction (UAX #9), line breaks
+# other than newline, and lone surrogates, which UTF-8 cannot encode.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
 def escape_unencodable_output() -> None:
-    r"""Let the standard output write a character that its encoding lacks as `\u2026`, instead of failing.
+    r"""Configure standard output to escape characters that its encoding lacks, such as `\u2026`, instead of failing.
 
-    Standard streams that are closed lead nowhere from here on: else the next files that are opened would take their
-    places, and get what libraries print.
+    Closed standard streams are opened on `/dev/null`. Otherwise the next files that the process opens would get their
+    file descriptors, and libraries would print into these files.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -36,11 +38,16 @@ def escape_unencodable_output() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-CLOSED_PIPE = 141  # 128 + SIGPIPE, which ends other programs: what was not printed may have been a failure
+# The exit code if the reader of the output closes the pipe: 128 + SIGPIPE, as for programs that this signal ends. It is
+# not 0, because the lost output may have reported a failure.
+CLOSED_PIPE = 141
 
 
 def end_quietly(command: Callable[[], int]) -> int:
-    """Run a command and return its exit code; without a traceback if a reader such as `head` closes the pipe."""
+    """Run a command and return its exit code.
+
+    If a reader such as `head` closes the pipe, no traceback is printed and the exit code is `CLOSED_PIPE`.
+    """
     try:
         code = command()
         sys.stdout.flush()
@@ -51,17 +58,17 @@ def end_quietly(command: Callable[[], int]) -> int:
 
 
 def safe(text: str) -> str:
-    r"""Return the text with every character that could drive a terminal spelled out, as in `\x1b` or `\u202e`."""
+    r"""Return the text with terminal control and text direction characters escaped, for example as `\x1b`."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def safe_line(text: str) -> str:
-    """Return the text as `safe` does, on one line."""
+    """Return the text as `safe` does, with newlines and tabs also escaped, so that it fits on one line."""
     return safe(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def shorten(text: str, characters: int) -> str:
-    """Return the first characters of a text and the number of those left out."""
+    """Return the text, cut to a number of characters. A cut text ends with the number of characters left out."""
     left = len(text) - characters
     return text if left <= 0 else f"{text[:characters]}… ({left:,} more characters)"
 
@@ -72,18 +79,18 @@ def format_count(value: float) -> str:
 
 
 def format_quantity(value: int, unit: str) -> str:
-    """Return a number with its unit, given in the plural: 1 record, 2 records."""
+    """Return a number with its unit: 1 record, 2 records. `unit` is a plural."""
     return f"{value:,} {unit.removesuffix('s') if value == 1 else unit}"
 
 
 def format_short(value: float) -> str:
-    """Return three digits and a unit: 1,234,567 is 1.23M, then B (10⁹) and T (10¹²); below 10,000 the whole number."""
+    """Return a number with three digits and k, M, B (10⁹) or T (10¹²), such as 1.23M; below 10,000 in full."""
     units = (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)) if abs(value) >= 10_000 else ()
     return _scale(value, units)
 
 
 def format_tokens(value: float) -> str:
-    """Return a count in millions (M), billions (B) or trillions (T) to three digits; below a million in full."""
+    """Return a count with three digits in millions (M), billions (B) or trillions (T); below a million in full."""
     return _scale(value, ((" T", 1e12), (" B", 1e9), (" M", 1e6)))
 
 
@@ -107,12 +114,12 @@ def format_duration(seconds: float) -> str:
 
 
 def format_edge(value: float) -> str:
-    """Return an edge of a histogram's bin, with no more digits than it has."""
+    """Return the edge of a histogram bin, without superfluous digits."""
     return format_count(value) if value >= 100 or value == int(value) else f"{value:.4g}"
 
 
 def format_share(part: float, whole: float) -> str:
-    """Return a share as a percentage; one above zero that rounds to zero is "< 0.1%"."""
+    """Return a share as a percentage. A share above zero that would be rounded to zero is "< 0.1%"."""
     if not whole:
         return "–"
     percent = 100 * part / whole
@@ -120,7 +127,13 @@ def format_share(part: float, whole: float) -> str:
 
 
 def _scale(value: float, units: tuple[tuple[str, float], ...], exact: bool = False) -> str:
-    """Return a value in the first unit it reaches; not `exact`: 999,600 is 1.00M, since its three digits round up."""
+    """Return a value in the first unit that it reaches.
+
+    Args:
+        value: the number.
+        units: (suffix, size) of each unit, the largest first.
+        exact: if False, a value that rounds up to a unit uses this unit: 999,600 becomes 1.00M instead of 1,000k.
+    """
     for unit, step in units:
         if abs(value) >= step * (1 if exact else 0.9995):
             scaled = value / step if step else value
@@ -130,7 +143,7 @@ def _scale(value: float, units: tuple[tuple[str, float], ...], exact: bool = Fal
 
 
 def number_table(title: str, first: str, *numbers: str) -> "Table":
-    """Return a table whose first column holds names and whose others hold numbers."""
+    """Return a table with a first column of names and further columns of right-aligned numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -141,7 +154,7 @@ def number_table(title: str, first: str, *numbers: str) -> "Table":
 
 
 def render_text(parts: "Iterable[RenderableType]") -> str:
-    """Return tables and lines as plain text of at most `WIDTH` columns; brackets in strings are no markup."""
+    """Return tables and lines as plain text of at most `WIDTH` columns. Brackets in strings are not markup."""
     from rich.console import Console
 
     page = io.StringIO()
@@ -152,7 +165,7 @@ def render_text(parts: "Iterable[RenderableType]") -> str:
 
 
 def print_parts(parts: "Iterable[RenderableType]") -> None:
-    """Print tables and lines: coloured in a terminal, else as `render_text` returns them."""
+    """Print tables and lines, coloured in a terminal, or else as plain text by `render_text`."""
     console = standard_output()
     if not console.is_terminal:
         text = render_text(parts)
@@ -163,9 +176,9 @@ def print_parts(parts: "Iterable[RenderableType]") -> None:
 
 
 def standard_output() -> "Console":
-    """Return the console of the standard output: coloured in a terminal, else plain; at least `WIDTH` columns wide.
+    """Return a rich console for standard output, at least `WIDTH` columns wide: coloured in a terminal, or else plain.
 
-    A narrower terminal breaks the rows of a table itself; rich would cut the numbers in them.
+    A narrower terminal wraps the rows of a table. If rich used the width of the terminal, it would cut the numbers.
     """
     from rich.console import Console
 

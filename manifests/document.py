@@ -1,7 +1,7 @@
-"""Documents: their ids, the places of their bytes, and the columns of the files that hold them.
+"""Documents: ids, locators, and the schemas of the files that contain documents.
 
-A document's id comes from its source and locator, never from its position in a run, so that it is the same on every
-machine and in every rebuild; its text has a content hash of its own.
+A document's id is a hash of its source and locator. It does not depend on the order of a run, so it is the same on
+every machine and in every rebuild. The text of a document has a separate content hash.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ ID_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A range of stored bytes, and inside its decoded bytes the range that holds one part of a joined record."""
+    """The location of one part of a record that was joined from several; the fields are those of `Locator`."""
 
     file: str
     offset: int
@@ -30,15 +30,26 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Locator:
-    """The place of a record in the raw dump, enough to read it again."""
+    """The location of a record in a raw dump. It is sufficient to read the record again.
 
-    file: str  # the input's name
-    offset: int  # of its stored bytes: the gzip member, the bz2 stream, else the whole file
+    Attributes:
+        file: the name of the input.
+        offset: the start of the stored (compressed) bytes: of the gzip member or bz2 stream that contains the record,
+            or 0 for the whole file.
+        length: the number of stored bytes.
+        member: the path inside nested archives, joined by `!`.
+        inner_offset: the start of the record inside the decoded bytes of the stored range.
+        inner_length: the number of decoded bytes of the record.
+        parts: the locations of the parts, if the record was joined from several.
+    """
+
+    file: str
+    offset: int
     length: int
-    member: str = ""  # path inside nested archives, joined by `!`
-    inner_offset: int = 0  # of the record inside the decoded bytes of that range
+    member: str = ""
+    inner_offset: int = 0
     inner_length: int = 0
-    parts: tuple[Part, ...] = ()  # of a record joined from several
+    parts: tuple[Part, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the locator as plain JSON values."""
@@ -46,26 +57,26 @@ class Locator:
 
 
 def locator_from(row: dict[str, Any]) -> Locator:
-    """Return the locator in a row of any file of the corpus, a mapping with the columns of `LOCATOR_FIELDS`."""
+    """Return the locator of a row, which is a mapping with the columns of `LOCATOR_FIELDS`."""
     parts = tuple(Part(**part) for part in row["parts"] or ())
     return Locator(**{name: row[name] for name, _ in _PART_FIELDS}, parts=parts)
 
 
 def document_id(source: str, locator: Locator) -> bytes:
-    """Return the 128-bit id: the first 16 bytes of SHA-256 over the canonical JSON of (source, locator)."""
+    """Return the 128-bit id of a document: the first 16 bytes of SHA-256 of the canonical JSON of (source, locator)."""
     return hashlib.sha256(canonical_json([source, locator.as_dict()])).digest()[:ID_BYTES]
 
 
 def content_hash(text: str) -> bytes:
-    """Return the 128-bit hash of a document's text: the first 16 bytes of SHA-256 over its UTF-8."""
+    """Return the 128-bit hash of a text: the first 16 bytes of the SHA-256 of its UTF-8 bytes."""
     return hashlib.sha256(text.encode("utf-8")).digest()[:ID_BYTES]
 
 
 def order_key(seed: int, purpose: str, identity: bytes) -> int:
-    """Return a keyed 64-bit hash (BLAKE2b) of `identity`.
+    """Return a 64-bit hash (BLAKE2b) of `identity`, keyed by `seed` and `purpose`.
 
-    Every order and every sample in the corpus follows such a key, so that the result depends neither on the order of
-    inputs nor on the number of workers. `purpose` makes the keys of two uses independent.
+    Every pseudo-random order and sample in a corpus is defined by this key, so the result depends neither on the order
+    of inputs nor on the number of workers. Different purposes give independent keys.
     """
     key = hashlib.sha256(f"{seed}\0{purpose}".encode()).digest()
     return int.from_bytes(hashlib.blake2b(identity, digest_size=8, key=key).digest(), "big")
@@ -83,7 +94,10 @@ LOCATOR_FIELDS: list[tuple[str, pa.DataType]] = [*_PART_FIELDS, ("parts", pa.lis
 
 
 def document_ids(source: str, rows: pa.RecordBatch) -> list[bytes]:
-    """Return the ids that a source and its rows' locators give: `document_id` on columns, ten times as fast."""
+    """Return the id of each row, given the source and the locator columns of the rows.
+
+    The result equals `document_id` for each row, but is computed on columns, which is ten times as fast.
+    """
     import pyarrow.compute as pc
 
     texts = []
@@ -106,7 +120,7 @@ def document_ids(source: str, rows: pa.RecordBatch) -> list[bytes]:
     return ids
 
 
-# `documents/`: as extracted.
+# The schema of `documents/`: documents as extracted, before the filters.
 DOCUMENT_SCHEMA = pa.schema(
     [
         ("id", pa.binary(ID_BYTES)),
@@ -119,7 +133,8 @@ DOCUMENT_SCHEMA = pa.schema(
     ]
 )
 
-# `clean/`: documents that passed the filters, with their signals; null where the recipe does not ask for them.
+# The schema of `clean/`: documents that passed the filters, with their signals. A signal that no rule of the recipe
+# computes is null.
 CLEAN_SCHEMA = pa.schema(
     [
         *DOCUMENT_SCHEMA,
@@ -129,25 +144,30 @@ CLEAN_SCHEMA = pa.schema(
         ("perplexity", pa.float32()),
         ("bucket", pa.string()),
         ("reference_score", pa.float32()),
-        ("signals", pa.map_(pa.string(), pa.float64())),  # of rules without a column of their own
-        ("flags", pa.list_(pa.string())),  # reasons that rules with `mode: annotate` would have had
+        ("signals", pa.map_(pa.string(), pa.float64())),  # signals of rules that have no separate column
+        ("flags", pa.list_(pa.string())),  # reasons for which rules with `mode: annotate` would drop the document
     ]
 )
 
-# `clusters/`: a row for each row of `clean/`, in its order.
+# The schema of `clusters/`: one row for each row of `clean/`, in the same order.
 CLUSTER_SCHEMA = pa.schema(
     [
         ("id", pa.binary(ID_BYTES)),
-        ("cluster", pa.binary(ID_BYTES)),  # id of the document that stays, which is this one if it has no duplicate
-        ("cluster_size", pa.uint32()),  # documents of the run that the one that stays stands for, itself among them
-        ("reason", pa.string()),  # why this one was removed, empty if it stays
+        ("cluster", pa.binary(ID_BYTES)),  # id of the kept document of the cluster; equals `id` without duplicates
+        ("cluster_size", pa.uint32()),  # number of documents of the run in the cluster, including the kept document
+        ("reason", pa.string()),  # the reason why this document was removed; empty if it is kept
     ]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document as its reader returns it. `timestamp`: ISO 8601 in UTC, or empty; `metadata`: plain values."""
+    """A document as its reader returns it.
+
+    Attributes:
+        timestamp: ISO 8601 in UTC, or empty.
+        metadata: values that JSON can represent.
+    """
 
     source: str
     locator: Locator

@@ -1,4 +1,4 @@
-"""Files of this machine: written whole or not at all, linked, listed, hashed the same everywhere; and its cores."""
+"""Local files: atomic writes, links, listings and hashes; and the number of usable cores."""
 
 import errno
 import hashlib
@@ -15,10 +15,10 @@ from filters.errors import UserError
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the canonical JSON of a value: UTF-8, keys sorted, no spaces, a newline at the end.
+    """Return the canonical JSON of a value: UTF-8, sorted keys, no spaces, a newline at the end.
 
     Raises:
-        ValueError: the value holds NaN or an infinity, which JSON does not have.
+        ValueError: the value contains NaN or an infinity, which JSON cannot represent.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "surrogatepass") + b"\n"
@@ -35,7 +35,7 @@ def sha256_json(value: Any) -> str:
 
 
 def version_of(path: Path) -> str:
-    """Return what changes whenever a file is written: its size and time of change. Raises OSError."""
+    """Return the size and modification time of a file, which change when it is written. Raises OSError."""
     state = path.stat()
     return f"{state.st_size} {state.st_mtime_ns}"
 
@@ -48,10 +48,14 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that becomes `path` when the block ends well, and is deleted if it does not.
+    """Yield a temporary path that is renamed to `path` if the block succeeds, and deleted if it fails.
 
-    Two writers of one path do not disturb each other: the last rename wins, and both wrote the same bytes. With
-    `durable` the bytes are on the disk before the name is, so that a power cut leaves all of them or no such name.
+    Two processes may write the same path at the same time: the last rename wins, and both write the same bytes.
+
+    Args:
+        path: the final path. Its folder is created.
+        durable: flush the bytes to the disk before the rename, so that after a power cut the file is either complete or
+            does not exist.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
@@ -66,10 +70,10 @@ def atomic_path(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` that becomes it when the block ends well, and is deleted when it does not.
+    """Yield a temporary folder that is renamed to `output` if the block succeeds, and deleted if it fails.
 
     Raises:
-        UserError: a file cannot be written, or one that is read for it cannot be read: it names the file.
+        UserError: an OSError occurred in the block. The message names the file that cannot be read or written.
     """
     output = output.absolute()
     temporary = output.parent / f".{uuid.uuid4().hex}.tmp"
@@ -84,7 +88,7 @@ def new_folder(output: Path) -> Iterator[Path]:
 
 
 def _name_failure(error: OSError, temporary: Path, output: Path) -> UserError:
-    """Return the error for a read or write that failed while a folder was made under a temporary name."""
+    """Return the UserError for an OSError in the block of `new_folder`; temporary paths become final paths."""
     named = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
     file, why = Path(os.fsdecode(named)).absolute() if named else temporary, error.strerror or error
     if not named and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -96,7 +100,7 @@ def _name_failure(error: OSError, temporary: Path, output: Path) -> UserError:
 
 
 def sync_path(path: Path) -> None:
-    """Wait until the bytes of a file, or the names in a folder, are on the disk. Raises OSError."""
+    """Flush a file, or the entries of a folder, to the disk (fsync). Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -105,8 +109,8 @@ def sync_path(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write bytes to a path that is never seen half-written; `durable` as of `atomic_path`."""
-    if path.exists() and not path.is_file():  # a device such as /dev/null, which root could replace by a file
+    """Write bytes to a path atomically; `durable` as in `atomic_path`."""
+    if path.exists() and not path.is_file():  # A rename by root would replace a device such as /dev/null.
         path.write_bytes(data)
         return
     with atomic_path(path, durable) as temporary:
@@ -114,17 +118,17 @@ def write_atomic(path: Path, data: bytes, durable: bool = False) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return True if a file was left by an `atomic_path` whose process was killed."""
+    """Return True for a temporary file of `atomic_path`, which remains if the process is killed."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def unreadable(path: Path | str, why: object, advice: str) -> UserError:
-    """Return the error for a file that cannot be read: one line that ends with what to do."""
+    """Return the UserError for a file that cannot be read, as one line: the path, the cause, and advice."""
     return UserError(f"{path} cannot be read ({' '.join(str(why).split())}): {advice}")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, which must be free, or copy it where the file system has no hard links."""
+    """Create a hard link to a file, or copy it if the file system has no hard links. `target` must not exist."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         target.hardlink_to(source)
@@ -133,10 +137,12 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def relative_files(root: Path) -> list[str]:
-    """Return every file below a folder, as sorted paths with forward slashes, relative to it; none if it is no folder.
+    """Return the sorted relative paths, with forward slashes, of all files below a folder.
+
+    The list is empty if `root` does not exist or is not a folder.
 
     Raises:
-        OSError: a folder cannot be listed, so its files may not be taken for missing ones.
+        OSError: a folder cannot be listed. Its files must not be treated as missing.
     """
 
     def refuse(error: OSError) -> None:
@@ -148,10 +154,10 @@ def relative_files(root: Path) -> list[str]:
 
 
 def is_inner_path(path: str) -> bool:
-    """Return True for a path with forward slashes that leads to a file below the folder it is relative to."""
+    """Return True if a relative path with forward slashes stays inside its folder: no absolute path and no `..`."""
     return path not in ("", ".") and not path.startswith("/") and ".." not in path.split("/")
 
 
 def usable_cores() -> int:
-    """Return the number of cores that this process may use, which a container or `taskset` may limit."""
+    """Return the number of cores that this process may use. A container or `taskset` may limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,10 @@
-"""The index of a corpus: the shard and row of a document or URL, found by binary search.
+"""The index of a corpus: finds the shard and row of a document or URL by binary search.
 
-`index/` holds Arrow IPC files of one record batch, `ids-…` and `urls-…`, with the columns `key`, `shard` and `row`,
-sorted by them in this order. A key is 64 bits: the first half of a document's id, or of the SHA-256 of a URL. `shard`
-is a place in the list of paths that the file's metadata holds. The files of one kind and generation cut the 64-bit
-space into equal parts, so a key's file follows from its value. Keys may collide, so every entry found is compared with
-the shard's own columns before it is returned.
+`index/` contains Arrow IPC files `ids-…` and `urls-…` with one record batch each. The columns are `key`, `shard` and
+`row`; the rows are sorted by `key`, then `shard`, then `row`. A key has 64 bits: the first half of a document's id, or
+the first 64 bits of the SHA-256 of a URL. `shard` is an index into the list of shard paths in the file's metadata. The
+files of one kind and generation divide the 64-bit key space into equal ranges, so the file of a key follows from its
+value. Keys may collide, so every entry found is compared with the columns of the shard before it is returned.
 """
 
 import hashlib
@@ -31,8 +31,10 @@ FORMAT = "teratoken-index-1"
 FOLDER = "index"
 KINDS = ("ids", "urls")
 SCHEMA = pa.schema([("key", pa.uint64()), ("shard", pa.uint32()), ("row", pa.uint32())])
-PART_ROWS = 1 << 22  # average rows of a file: 64 MiB; parts are even, except for a URL that fills one by itself
-ENTRY = np.dtype([("key", "<u8"), ("shard", "<u4"), ("row", "<u4")])  # a row in a shuffle: 16 bytes
+# Maximum average rows per file, at 16 bytes each 64 MiB. Files are of nearly equal size, unless one URL occurs so often
+# that its entries alone fill a file.
+PART_ROWS = 1 << 22
+ENTRY = np.dtype([("key", "<u8"), ("shard", "<u4"), ("row", "<u4")])  # A row of the index in a shuffle: 16 bytes.
 
 Entries = npt.NDArray[np.void]  # an array of `ENTRY`
 Numbers = npt.NDArray[np.uint32]
@@ -42,7 +44,7 @@ _SPACE = 1 << 64
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """The place of a document: a shard's path below `shards/`, and a row of it."""
+    """The location of a document: the path of a shard below `shards/`, and a row of this shard."""
 
     shard: str
     row: int
@@ -50,7 +52,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, order=True)
 class PartName:
-    """The name of an index file: part `number` of `parts` of a kind and a generation (0: the first run)."""
+    """The name of an index file: file `number` of `parts` files of one kind and generation (0: the first run)."""
 
     kind: str
     generation: int
@@ -61,33 +63,40 @@ class PartName:
         mark = f"g{self.generation}-" if self.generation else ""
         return f"{self.kind}-{mark}{self.number:05d}-of-{self.parts:05d}.arrow"
 
-    def holds(self, keys: Keys) -> bool:
-        """Return True if all keys, which are sorted, lie in this part of the 64-bit space."""
+    def covers(self, keys: Keys) -> bool:
+        """Return True if all keys lie in the key range of this file. `keys` must be sorted."""
         return all(part_of(int(key), self.parts) == self.number for key in keys[[0, -1]]) if len(keys) else True
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An open index file. Its columns are views of a memory map, one value per entry."""
+    """An open index file.
+
+    Attributes:
+        keys: (n,) uint64, the keys in ascending order. Like `shards` and `rows` a view of a memory map.
+        shards: (n,) uint32, indexes into `paths`.
+        rows: (n,) uint32, rows of these shards.
+        paths: the paths of shards below `shards/`.
+    """
 
     name: PartName
     keys: Keys
-    shards: Numbers  # places in `paths`
+    shards: Numbers
     rows: Numbers
     paths: tuple[str, ...]
 
-    def between(self, low: int, high: int) -> slice:
-        """Return the range of the entries with keys from `low` to `high` inclusive."""
+    def find_range(self, low: int, high: int) -> slice:
+        """Return the slice of the entries with keys from `low` to `high` inclusive."""
         start = int(np.searchsorted(self.keys, np.uint64(low)))
         return slice(start, int(np.searchsorted(self.keys, np.uint64(high), side="right")))
 
     def place(self, entry: int) -> Place:
-        """Return the place that an entry points to."""
+        """Return the location that an entry refers to."""
         return Place(self.paths[int(self.shards[entry])], int(self.rows[entry]))
 
 
 def id_keys(column: pa.Array) -> Keys:
-    """Return the keys of a column of document ids: their first 8 bytes, big-endian, so that they sort as ids."""
+    """Return the keys of a column of document ids: the first 8 bytes, big-endian, so that keys sort like ids."""
     raw = np.frombuffer(column.buffers()[1], ">u8", 2 * len(column), column.offset * ID_BYTES)
     return raw[::2].astype(np.uint64)
 
@@ -98,7 +107,7 @@ def url_key(url: str) -> int:
 
 
 def url_keys(column: pa.Array) -> tuple[Keys, Numbers]:
-    """Return the keys of a column of URLs and their rows; documents without a URL have no key."""
+    """Return the keys of a column of URLs, and the row of each key. Rows without a URL have no key."""
     found = [(url_key(url), row) for row, url in enumerate(column.to_pylist()) if url]
     keys, rows = zip(*found, strict=True) if found else ((), ())
     return np.array(keys, np.uint64), np.array(rows, np.uint32)
@@ -112,10 +121,16 @@ def pack_entries(keys: Keys, shards: Numbers | int, rows: Numbers) -> Entries:
 
 
 def checksum_entries(keys: Keys, shards: Numbers, rows: Numbers, count: int) -> npt.NDArray[np.uint64]:
-    """Return (count, 2) uint64: for each of `count` shards, the number of its entries and the sum of their hashes.
+    """Return the number of entries of each shard, and the sum of their hashes, as a (count, 2) uint64 array.
 
-    Equal sets of entries have equal sums in any order, so an index is compared with its shards in constant memory. The
-    sums are no proof against intent; sha256 is.
+    The sum does not depend on the order of the entries, so an index can be compared with its shards in constant memory.
+    The sum detects accidental damage. It is not secure against deliberate changes; the SHA-256 of the file is.
+
+    Args:
+        keys: (n,) uint64.
+        shards: (n,) uint32, numbers below `count`.
+        rows: (n,) uint32.
+        count: the number of shards.
     """
     sums = np.zeros((count, 2), np.uint64)
     sums[:, 0] = np.bincount(shards, minlength=count)
@@ -124,17 +139,20 @@ def checksum_entries(keys: Keys, shards: Numbers, rows: Numbers, count: int) -> 
 
 
 def count_parts(rows: int) -> int:
-    """Return the number of files for the entries of a kind; it depends on their number alone."""
+    """Return the number of files for a number of entries of one kind."""
     return max(1, -(-rows // PART_ROWS))
 
 
 def part_of(key: int, parts: int) -> int:
-    """Return the file of a key, of `parts`: as `pipeline.beam.exchange.range_of` cuts the 64-bit space."""
+    """Return the number of the file, of `parts` files, that contains a key.
+
+    The ranges are those of `pipeline.beam.exchange.range_of`.
+    """
     return (key >> 32) * parts >> 32
 
 
 def parse_name(name: str) -> PartName | None:
-    """Return the parsed name of an index file; None if it is no such name."""
+    """Parse the name of an index file; return None for any other name."""
     found = _NAME.fullmatch(name)
     if found is None:
         return None
@@ -144,7 +162,17 @@ def parse_name(name: str) -> PartName | None:
 
 
 def write_part(folder: Path, name: PartName, packed: Entries, paths: Iterable[str]) -> Path:
-    """Sort entries, given in any order, and write them as one file of `index/`; `paths`: the shards they refer to."""
+    """Sort entries and write them as one index file.
+
+    Args:
+        folder: the folder `index/`.
+        name: the name of the file.
+        packed: the entries, in any order.
+        paths: the paths of the shards to which the entries refer.
+
+    Returns:
+        The path of the file.
+    """
     packed = packed[np.lexsort([packed["row"], packed["shard"], packed["key"]])]
     metadata = {"format": FORMAT, "shards": json.dumps(list(paths), ensure_ascii=False, separators=(",", ":"))}
     schema = SCHEMA.with_metadata(metadata)
@@ -155,7 +183,12 @@ def write_part(folder: Path, name: PartName, packed: Entries, paths: Iterable[st
 
 
 def open_part(path: Path) -> Part:
-    """Memory-map an index file. Raises OSError when it is missing, pyarrow.ArrowInvalid when it is no index file."""
+    """Memory-map an index file.
+
+    Raises:
+        OSError: the file is missing.
+        pyarrow.ArrowInvalid: the file is not an index file.
+    """
     name = parse_name(path.name)
     with pa.memory_map(str(path)) as mapped:
         reader = pa.ipc.open_file(mapped)
@@ -174,7 +207,7 @@ def open_part(path: Path) -> Part:
 
 
 class Index:
-    """The index of a corpus; its files are opened when first needed."""
+    """The index of a corpus. Each file is opened when it is first needed."""
 
     def __init__(self, corpus: Path, names: Iterable[str]) -> None:
         self.corpus = corpus
@@ -186,56 +219,64 @@ class Index:
         self._shard = lru_cache(maxsize=8)(open_shard_of)
 
     def find_id(self, document: bytes) -> Iterator[Place]:
-        """Yield the places of the document with an id (at most one in a sound corpus)."""
+        """Yield the locations of the document with an id. An undamaged corpus has at most one."""
         key = int.from_bytes(document[:8], "big")
         yield from self._confirm("ids", key, key, lambda row: bool(row["document"] == document))
 
     def find_prefix(self, digits: str) -> Iterator[Place]:
-        """Yield the places of all documents whose ids begin with these lower-case hexadecimal digits (1 to 32).
+        """Yield the locations of all documents whose ids begin with a prefix.
 
-        They come in the order of their ids within each generation, found one by one: the cost of a short beginning is
-        that of the places the caller takes.
+        The locations are sorted by id within each generation. They are looked up lazily, so that a short prefix costs
+        only as much as the locations that the caller consumes.
+
+        Args:
+            digits: 1 to 32 lower-case hexadecimal digits.
         """
         low, high = (int(digits[:16].ljust(16, fill), 16) for fill in "0f")
         yield from self._confirm("ids", low, high, lambda row: row["document"].hex().startswith(digits))
 
     def find_url(self, url: str) -> Iterator[Place]:
-        """Yield the places of all documents with exactly this URL, in the order of shards and rows."""
+        """Yield the locations of all documents with exactly this URL, sorted by shard and row."""
         key = url_key(url)
         yield from self._confirm("urls", key, key, lambda row: bool(row["url"] == url))
 
     def candidates(self, kind: str, low: int, high: int) -> Iterator[Place]:
-        """Yield the places of entries with keys from `low` to `high` inclusive, not yet compared with the shards."""
+        """Yield the locations of entries with keys from `low` to `high` inclusive, without reading the shards."""
         for part in self.parts(kind, low, high):
-            found = part.between(low, high)
+            found = part.find_range(low, high)
             for entry in range(found.start, found.stop):
                 if part.shards[entry] >= len(part.paths):
                     raise self._damaged(part.name, "it points to no shard")
                 yield part.place(entry)
 
     def parts(self, kind: str, low: int = 0, high: int = _SPACE - 1) -> Iterator[Part]:
-        """Yield the files of a kind that may hold keys from `low` to `high`, by generation, in the order of keys."""
+        """Yield the files of a kind that may contain keys from `low` to `high`, sorted by generation and key."""
         for (of_kind, generation), parts in sorted(self.groups.items()):
             if of_kind == kind:
                 for number in range(part_of(low, parts), part_of(high, parts) + 1):
                     yield self.part(PartName(kind, generation, parts, number))
 
     def part(self, name: PartName) -> Part:
-        """Return an open file. Raises UserError when it cannot be read."""
+        """Open an index file, or return it from the cache. Raises UserError if it cannot be read."""
         try:
             return self._part(fetch(self.corpus, f"{FOLDER}/{name}"))
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(name, error) from error
 
     def shard(self, path: str) -> Shard:
-        """Return an open shard, given its path below `shards/`. Raises UserError when it cannot be read."""
+        """Open a shard, given its path below `shards/`, or return it from the cache.
+
+        Raises:
+            UserError: the shard cannot be read.
+        """
         return self._shard(self.corpus, path)
 
     def _damaged(self, name: PartName, why: object) -> UserError:
         return unreadable(f"{FOLDER}/{name}", why, f"run `python -m manifests verify {place_of(self.corpus)}`")
 
-    def _confirm(self, kind: str, low: int, high: int, meant: Callable[[dict[str, Any]], bool]) -> Iterator[Place]:
+    def _confirm(self, kind: str, low: int, high: int, is_match: Callable[[dict[str, Any]], bool]) -> Iterator[Place]:
+        """Yield the candidates whose row in the shard is a match."""
         for place in self.candidates(kind, low, high):
             shard = self.shard(place.shard)
-            if place.row < shard.batch.num_rows and meant(shard.row(place.row)):
+            if place.row < shard.batch.num_rows and is_match(shard.row(place.row)):
                 yield place

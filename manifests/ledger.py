@@ -1,11 +1,12 @@
-"""The ledger: records in and out of each stage, and the rest by reason.
+"""The ledger: counts of what enters and leaves each stage, and of what each stage drops, by reason.
 
-A tally counts in named units: `records` and `bytes` (stored) for `extract`, `records` and `characters` after it,
-`tokens` at the end. Whatever unit a stage counts at its entrance it must account for at its exit:
+A tally counts in named units. At its input, `extract` counts `records` and stored `bytes`; later stages count `records`
+and `characters`; the last stage also counts `tokens` at its output. For every unit at the input of a stage, the
+following equation must hold:
 
-    in = out + dropped (whole records, by reason) + removed (parts of records that stay, by reason)
+    in = out + dropped (whole records, by reason) + removed (parts of kept records, by reason)
 
-and the output of one stage is the input of the next. A ledger that does not balance fails the run.
+The output of one stage must equal the input of the next. A run fails if its ledger does not balance.
 """
 
 import itertools
@@ -17,12 +18,19 @@ from typing import Any
 from filters.reasons import CUSTOM, AnyReason, Reason
 
 STAGES = ("extract", "filter", "neardup", "tokenize")
-"""The stages that documents pass, in order. Each takes in the records and characters the one before gave out."""
+"""The stages that documents pass, in order. The output of one stage is the input of the next."""
 
 
 @dataclass
 class Tally:
-    """Counts of one stage over one source (or one split of it); every value maps a unit to a whole number."""
+    """The counts of one stage for one source or one split.
+
+    Attributes:
+        entered: number of each unit at the input.
+        out: number of each unit at the output.
+        dropped: number of each unit in whole records that were dropped, by reason.
+        removed: number of each unit in removed parts of records that were kept, by reason.
+    """
 
     entered: Counter[str] = field(default_factory=Counter)
     out: Counter[str] = field(default_factory=Counter)
@@ -30,19 +38,19 @@ class Tally:
     removed: dict[str, Counter[str]] = field(default_factory=dict)
 
     def enter(self, **units: int) -> None:
-        """Count something that reached the stage."""
+        """Add to the counts of the input."""
         self.entered.update(units)
 
     def keep(self, **units: int) -> None:
-        """Count something that left the stage for the next."""
+        """Add to the counts of the output."""
         self.out.update(units)
 
     def drop(self, reason: AnyReason, **units: int) -> None:
-        """Count a whole record that ends here."""
+        """Add to the counts of dropped records."""
         self.dropped.setdefault(reason.value, Counter()).update(units)
 
     def remove(self, reason: AnyReason, **units: int) -> None:
-        """Count a part of a record that stays."""
+        """Add to the counts of parts that were removed from kept records."""
         self.removed.setdefault(reason.value, Counter()).update(units)
 
     def add(self, other: "Tally") -> None:
@@ -50,12 +58,15 @@ class Tally:
         self.add_plain(other.as_dict())
 
     def add_plain(self, plain: Mapping[str, Any]) -> None:
-        """Add a tally as plain values, in a tenth of the time that it takes to make a tally of them."""
+        """Add a tally that is given as the plain values of `as_dict`.
+
+        It takes a tenth of the time of `tally_from`, which builds a `Tally` object.
+        """
         pairs = [(self.entered, plain["in"]), (self.out, plain["out"])]
         for mine, theirs in ((self.dropped, plain["dropped"]), (self.removed, plain["removed"])):
             pairs += [(mine.setdefault(reason, Counter()), units) for reason, units in theirs.items()]
         for counter, units in pairs:
-            for unit, count in units.items():  # `Counter.update` takes three times as long for so few
+            for unit, count in units.items():  # `Counter.update` takes three times as long for two or three units.
                 counter[unit] += count
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +79,7 @@ class Tally:
         }
 
     def imbalance(self) -> list[str]:
-        """Return one clause for each unit that does not add up."""
+        """Return a message for each unit whose input differs from its output and losses, and for each invalid entry."""
         problems = []
         left = [self.out, *self.dropped.values(), *self.removed.values()]
         for unit, entered in sorted(self.entered.items()):
@@ -84,7 +95,7 @@ class Tally:
 
 
 def tally_from(plain: Mapping[str, Any]) -> Tally:
-    """Return the tally that `Tally.as_dict` wrote. Raises KeyError or TypeError for anything else."""
+    """Return the tally whose plain values `Tally.as_dict` returned. Raises KeyError or TypeError for other values."""
     return Tally(
         Counter(plain["in"]),
         Counter(plain["out"]),
@@ -102,7 +113,11 @@ def total(tallies: Iterable[Tally]) -> Tally:
 
 
 def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for every way in which a ledger {stage: {source: tally}} does not balance."""
+    """Return a message for each imbalance of a ledger.
+
+    Args:
+        ledger: {stage: {source: tally as plain values}}.
+    """
     problems = []
     for stage, sources in sorted(ledger.items()):
         for source, plain in sorted(sources.items()):
@@ -121,7 +136,10 @@ def imbalances(ledger: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def empty_sources(ledger: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """Return the sources that have no record left, and why: the reason that took most, with its count."""
+    """Return a dict from each source without any output to an explanation.
+
+    The explanation names the reason for which most records were dropped, with their number.
+    """
     present = [stage for stage in STAGES if stage in ledger]
     found = {}
     for name in sorted({name for stage in present for name in ledger[stage]}):

@@ -1,7 +1,8 @@
-"""The manifest: the definition of a corpus, in one JSON file whose hash names it.
+"""The manifest: the JSON file that defines a corpus. Its hash is the name of the corpus.
 
-`manifest_sha` covers everything in the manifest but itself and is repeated in `manifest.json.sha256`. It holds names
-and hashes, never paths, clocks or hosts, so that the same inputs, recipe and seed give the same manifest anywhere.
+`manifest_sha` is the hash of all other fields of the manifest, and is repeated in `manifest.json.sha256`. The manifest
+contains names and hashes, but no absolute paths, times or host names. Therefore the same inputs, recipe and seed give
+the same manifest on every machine.
 """
 
 import json
@@ -19,9 +20,9 @@ from manifests.mirror import mirror_of, place_of
 FILE = "manifest.json"
 SHA_FILE = "manifest.json.sha256"
 FORMAT: Literal["teratoken-manifest-4"] = "teratoken-manifest-4"
-READABLE = "give this user the right to read it"
-HISTORY, GENERATIONS = "history", "generations"
-RECEIPTS = "receipts/tokenize"  # folder left by the run that wrote the shards; a corpus made by `remove` has none
+READABLE = "give this user the right to read it"  # Advice in the message for a file that cannot be read.
+HISTORY, GENERATIONS = "history", "generations"  # Folders: of earlier manifests, and of the runs of appended dumps.
+RECEIPTS = "receipts/tokenize"  # The run that writes the shards creates this folder. `remove` does not.
 _GENERATION = re.compile(r"-g([1-9][0-9]{0,8})-[0-9]+-of-[0-9]+\.arrow$")
 
 
@@ -31,7 +32,8 @@ def _refuse_outer_path(path: str) -> str:
     return path
 
 
-Inner = Annotated[str, AfterValidator(_refuse_outer_path)]  # so that no foreign manifest has files written elsewhere
+# The path of a file inside the corpus. It is checked, so that an untrusted manifest cannot cause writes elsewhere.
+Inner = Annotated[str, AfterValidator(_refuse_outer_path)]
 
 
 class _Entry(BaseModel):
@@ -39,7 +41,7 @@ class _Entry(BaseModel):
 
 
 class ShardEntry(_Entry):
-    """One shard: `path` below `shards/`, and the properties that `verify` checks."""
+    """One shard: its `path` below `shards/`, and the properties that `verify` checks."""
 
     path: Inner
     sha256: str
@@ -49,12 +51,12 @@ class ShardEntry(_Entry):
 
 
 class SourceEntry(_Entry):
-    """One source: its place in the mixture and its shards."""
+    """One source: its weight in the mixture, and its shards."""
 
     weight: float
     max_epochs: float
     documents: int
-    unique_tokens: int  # of all its train shards, BOS and EOS included
+    unique_tokens: int  # The tokens of all its train shards, including BOS and EOS.
     train: list[ShardEntry]
     validation: list[ShardEntry]
 
@@ -64,7 +66,7 @@ class SourceEntry(_Entry):
 
 
 class IndexEntry(_Entry):
-    """One file of `index/`: `path` below it."""
+    """One index file: its `path` below `index/`, and the properties that `verify` checks."""
 
     path: Inner
     sha256: str
@@ -73,7 +75,7 @@ class IndexEntry(_Entry):
 
 
 class Removal(_Entry):
-    """The documents that `remove` took out of the parent, and the hash of their list."""
+    """The number of documents and tokens that `remove` took out of the parent corpus, and the hash of the list."""
 
     list_sha256: str
     documents: int
@@ -81,12 +83,14 @@ class Removal(_Entry):
 
 
 class ModelEntry(_Entry):
-    """A model or list that the corpus depends on."""
+    """A model or list that the corpus depends on.
+
+    Attributes:
+        path: the path below the corpus, if the run trained the model; empty if the recipe gave it.
+    """
 
     sha256: str
-    path: Inner | Literal[""] = (
-        ""  # below the corpus, of one that the run itself trained; empty for one that the recipe gave
-    )
+    path: Inner | Literal[""] = ""
 
 
 class TokenizerEntry(_Entry):
@@ -100,11 +104,17 @@ class TokenizerEntry(_Entry):
 
 
 class Generation(_Entry):
-    """A dump that was appended, by a run whose folder is `generations/<number>`."""
+    """A dump that was appended to the corpus by a run in the folder `generations/<number>`.
 
-    number: int  # from 1; part of the names of its shards and index files
-    parent: str  # manifest_sha of the corpus it was appended to
-    recipe: dict[str, Any]  # the parent's, over the new inputs and with its models given
+    Attributes:
+        number: counted from 1; part of the names of the generation's shards and index files.
+        parent: manifest_sha of the corpus to which the dump was appended.
+        recipe: the recipe of the parent, with the new inputs, and with the models of the parent as given models.
+    """
+
+    number: int
+    parent: str
+    recipe: dict[str, Any]
     recipe_sha: str
     findings: dict[str, Any]
     code: dict[str, str]
@@ -113,66 +123,78 @@ class Generation(_Entry):
 class Manifest(_Entry):
     """The definition of a corpus.
 
-    Sources, signatures, index and ledger include appended dumps; all else is of the first run.
+    `sources`, `signatures`, `index` and `ledger` include appended dumps. All other fields describe the first run.
+
+    Attributes:
+        parent: manifest_sha of the corpus from which `append` or `remove` made this one; empty for other corpora.
+        removal: set by `remove`.
+        recipe: the canonical recipe, see `Recipe.canonical`.
+        models: models and lists by purpose.
+        signatures: name of the MinHash scheme of each source; empty for a source without near-duplicate detection.
+        generations: the dumps that were appended.
+        ledger: tallies by stage and source, see `manifests.ledger`.
+        findings: results of stages, such as the cards of models or the number of duplicate lines.
+        code: version of the code of each stage.
     """
 
     format: Literal["teratoken-manifest-4"] = FORMAT
-    parent: str = ""  # manifest_sha of the corpus that this one was made from, by append or remove
-    removal: Removal | None = None  # set by remove
+    parent: str = ""
+    removal: Removal | None = None
     seed: int
     goal_tokens: int
-    recipe: dict[str, Any]  # canonical
+    recipe: dict[str, Any]
     recipe_sha: str
     tokenizer: TokenizerEntry
     models: dict[str, ModelEntry]
-    signatures: dict[str, str]  # name of the MinHash scheme of each source, empty for one without
+    signatures: dict[str, str]
     sources: dict[str, SourceEntry]
     index: list[IndexEntry] = []
-    generations: list[Generation] = []  # dumps that were appended
-    ledger: dict[str, Any]  # totals by stage and source, see `manifests.ledger`
-    findings: dict[str, Any] = {}  # results of stages: models' cards, duplicate lines
-    code: dict[str, str]  # version of each stage's code
+    generations: list[Generation] = []
+    ledger: dict[str, Any]
+    findings: dict[str, Any] = {}
+    code: dict[str, str]
     manifest_sha: str = ""
 
     def sha(self) -> str:
-        """Return the SHA-256 over the canonical JSON of everything but `manifest_sha`."""
+        """Return the SHA-256 of the canonical JSON of all fields except `manifest_sha`."""
         return sha256_json(self.model_dump(exclude={"manifest_sha"}))
 
     def shards(self) -> list[ShardEntry]:
-        """Return every shard, in the order of sources, train before validation."""
+        """Return all shards, sorted by source, train before validation."""
         return [shard for _, source in sorted(self.sources.items()) for shard in source.shards()]
 
     def input_names(self, source: str) -> set[str]:
-        """Return the names of a source's inputs, of the first run and every generation."""
+        """Return the names of all inputs of a source, in the first run and in every generation."""
         recipes = [self.recipe, *(generation.recipe for generation in self.generations)]
         return {file for recipe in recipes for file in recipe["sources"].get(source, {"inputs": []})["inputs"]}
 
     def recipe_shas(self) -> set[str]:
-        """Return the hashes of the recipes that shards may name: the first run's and every generation's."""
+        """Return the hashes of the recipes of the first run and of every generation, which shards name."""
         return {self.recipe_sha, *(generation.recipe_sha for generation in self.generations)}
 
 
 def generation_folder(corpus: Path, number: int) -> Path:
-    """Return the folder of the run that made a generation; the corpus itself for the first run, generation 0."""
+    """Return the folder of the run that made a generation: for generation 0, the first run, the corpus folder."""
     return corpus / GENERATIONS / str(number) if number else corpus
 
 
 def generation_of(path: str) -> int:
-    """Return the generation of a file of `shards/` or `index/`, by its name; 0 for the first run."""
+    """Return the generation in the name of a file of `shards/` or `index/`; 0 for the first run."""
     found = _GENERATION.search(path.rpartition("/")[2])
     return int(found.group(1)) if found else 0
 
 
 def is_unfinished(manifest: Manifest, path: str) -> bool:
-    """Return True if a file of `shards/` or `index/` is of the next generation, which an unfinished append is writing.
+    """Return True if a file of `shards/` or `index/` belongs to an append that has not finished.
 
-    The same append again finishes it; until then it is no part of the corpus.
+    Its name contains the next generation. The file does not belong to the corpus until the same append command is
+    repeated and finishes.
     """
     return generation_of(path) == len(manifest.generations) + 1
 
 
 def advise_repair(corpus: Path) -> str:
-    """Return how to get files of a corpus again that are damaged or missing, as the end of a sentence."""
+    """Return advice on how to restore damaged or missing files of a corpus, as the end of a sentence."""
     if mirror_of(corpus) is None and not (corpus / RECEIPTS).is_dir():
         return (
             "this folder has no receipts of the run that wrote it, so copy the file from another copy of the corpus "
@@ -185,29 +207,33 @@ def advise_repair(corpus: Path) -> str:
 
 
 def write_manifest(corpus: Path, manifest: Manifest) -> Manifest:
-    """Write `manifest.json` and `manifest.json.sha256`; return the manifest with its hash filled in."""
+    """Compute the hash of a manifest and write `manifest.json` and `manifest.json.sha256`.
+
+    Returns:
+        The manifest with its hash.
+    """
     sealed = manifest.model_copy(update={"manifest_sha": manifest.sha()})
     write_atomic(corpus / FILE, canonical_json(sealed.model_dump()), durable=True)
     write_atomic(corpus / SHA_FILE, f"{sealed.manifest_sha}\n".encode(), durable=True)
     return sealed
 
 
-def keep_manifest(corpus: Path, manifest: Manifest) -> None:
-    """Write a manifest, which another is about to replace, to `history/`, under its hash."""
+def archive_manifest(corpus: Path, manifest: Manifest) -> None:
+    """Write a manifest to `history/<manifest_sha>.json`, before a new manifest replaces it."""
     write_atomic(corpus / HISTORY / f"{manifest.manifest_sha}.json", canonical_json(manifest.model_dump()))
     write_atomic(corpus / HISTORY / f"{manifest.manifest_sha}.json.sha256", f"{manifest.manifest_sha}\n".encode())
 
 
 def load_manifest(corpus: Path, checked: bool = True) -> Manifest:
-    """Read a corpus's manifest.
+    """Read the manifest of a corpus.
 
     Args:
-        corpus: its folder.
-        checked: refuse a manifest whose content does not have its hash, whose weights, counts and paths say nothing;
-            False for `verify`, which says more about it.
+        corpus: the folder of the corpus.
+        checked: reject a manifest whose content does not match its hash. `verify` passes False, because it reports the
+            differences in detail.
 
     Raises:
-        UserError: there is no manifest, it is damaged, or this version cannot read it.
+        UserError: there is no manifest, it is damaged, or it has another format version.
     """
     path = corpus / FILE
     try:
@@ -228,14 +254,14 @@ def load_manifest(corpus: Path, checked: bool = True) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest, a corpus's own or an earlier one of `history/`.
+    """Read a manifest file: `manifest.json`, or a file of `history/`.
 
     Raises:
-        UserError: it cannot be read, or is not of this version.
+        UserError: the file cannot be read, or has another format version.
     """
     try:
         plain = json.loads(path.read_bytes())
-        canonical_json(plain)  # which refuses numbers that no JSON has, and Python reads: NaN, Infinity, 1e999
+        canonical_json(plain)  # Rejects NaN and infinities (also 1e999), which Python reads although JSON has none.
         written = plain.get("format") if isinstance(plain, dict) else None
         if isinstance(written, str) and written.startswith("teratoken-manifest-") and written != FORMAT:
             raise UserError(
@@ -247,7 +273,8 @@ def read_manifest(path: Path) -> Manifest:
         raise unreadable(path, error.strerror, READABLE) from error
     except (ValueError, RecursionError) as error:
         lines = str(error).splitlines()
-        first = (": ".join(lines[1:3]) or lines[0]).partition(" [type=")[0]  # pydantic's first line counts mistakes
+        # The first line of a pydantic error is only the number of errors. The next two name the first error.
+        first = (": ".join(lines[1:3]) or lines[0]).partition(" [type=")[0]
         why = textwrap.shorten(first, 200, placeholder=" …")
         raise UserError(
             f"{path} is not a manifest this version reads ({why}): give the same `python -m pipeline run` again, "

@@ -141,8 +141,7 @@ def plan_from(plain: dict[str, Any]) -> Plan:
 
 def quotas(plan: Plan) -> Integers:
     """Return the number of samples from each source in the whole run; the sum is `plan.samples`."""
-    total: Integers = np.sum(stage_quotas(plan), axis=0)
-    return total
+    return np.asarray(np.sum(stage_quotas(plan), axis=0))
 
 
 def stage_quotas(plan: Plan) -> list[Integers]:

@@ -22,9 +22,9 @@ from manifests.manifest import (
     Generation,
     Manifest,
     SourceEntry,
+    archive_manifest,
     generation_folder,
     is_unfinished,
-    keep_manifest,
     load_manifest,
     write_manifest,
 )
@@ -127,7 +127,7 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
     """Publish a finished generation. Every step may be repeated; writing the manifest decides."""
     folder, manifest = generation_folder(corpus, number), merge_generation(parent, made, number)
     write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
-    keep_manifest(corpus, parent)
+    archive_manifest(corpus, parent)
     for root in ("shards", FOLDER):
         for stale in relative_files(corpus / root):
             if is_unfinished(parent, stale):

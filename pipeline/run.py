@@ -86,12 +86,7 @@ def run(
         )
         try:
             with _recorded(corpus, engine, started):
-                folder.clear_killed_run(corpus, engine)
-                write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
-                keep_user_code(recipe, corpus)
-                folder.publish_code(corpus)
-                if not (corpus / MANIFEST).exists():
-                    check_engine(engine)
+                _begin(recipe, corpus, engine)
                 finished = _build(corpus, graph_of, inputs)
                 if finished.manifest is not None:
                     engine.status.end_corpus(finished.manifest.manifest_sha)
@@ -102,6 +97,16 @@ def run(
         except OSError as error:
             raise storage_error(error, "the run") from error
         return replace(finished, unreadable=tuple(inputs.unreadable))
+
+
+def _begin(recipe: Recipe, corpus: Path, engine: Engine) -> None:
+    """Clear away what a killed run has left, write what workers need, and try the engine on a new corpus."""
+    folder.clear_killed_run(corpus, engine)
+    write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
+    keep_user_code(recipe, corpus)
+    folder.publish_code(corpus)
+    if not (corpus / MANIFEST).exists():
+        check_engine(engine)
 
 
 def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: RunInputs) -> Finished:

@@ -272,7 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     trace("--json", action="store_true", help="print JSON")
     usage = "python -m trainer launch [--nproc N] [torchrun's options] -- train …"
     launcher = command("launch", _launch, "train in several processes with torchrun", usage=usage)
-    launcher.takes_others, launch = True, launcher.add_argument
+    launcher.accepts_unknown, launch = True, launcher.add_argument
     launch("--nproc", type=POSITIVE, default=1, help="number of processes on this machine, one per GPU (default: 1)")
     export = command("export", _export, "write a checkpoint in Hugging Face's layout").add_argument
     generate = command("generate", _generate, "continue a text with a checkpoint").add_argument

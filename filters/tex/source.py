@@ -33,7 +33,7 @@ DECLARED_BYTES = 1 << 16  # in which a file names its encoding
 ENCODINGS = {name: codec for codec, names in TABLES["encoding"].items() for name in names}
 
 CYRILLIC = ("cp1251", "koi8-u", "cp866", "iso8859-5", "mac-cyrillic")  # encodings that are detected
-CYRILLIC_WORDS = 20  # with fewer words, no encoding is detected
+CYRILLIC_WORDS = 8  # with fewer words, no encoding is detected
 CYRILLIC_SHARE = 0.6  # of the words that must be Cyrillic; the others are names, or broken by commands
 DETECTED_BYTES = 1 << 18  # of a file, that are looked at
 _HIGH_WORD = re.compile(rb"(?<![\\a-zA-Z\x80-\xff])[\x80-\xff]{3,40}(?![a-zA-Z\x80-\xff])")
@@ -122,7 +122,8 @@ def _is_cyrillic(word: str) -> bool:
     """Return True for a word that is spelled like one of a language in Cyrillic letters."""
     rest = word[1:]
     common = sum(letter in _FREQUENT for letter in word.lower())
-    return bool(_CYRILLIC.match(word)) and (rest.islower() or not rest) and 2 * common >= len(word)
+    is_spelled = bool(_CYRILLIC.match(word)) and len(set(word)) > 1  # lines of DOS boxes repeat one character
+    return is_spelled and (rest.islower() or not rest) and 2 * common >= len(word)
 
 
 def strip_comments(text: str, literals: list[str]) -> str:

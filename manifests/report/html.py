@@ -87,12 +87,6 @@ def details(summary: str, *children: Html, **attributes: str | bool) -> Html:
     return element("details", element("summary", summary), *children, **attributes)
 
 
-def pairs(values: Iterable[tuple[str, str]]) -> Html:
-    """Return a list of names with their values."""
-    parts = [part for name, value in values for part in (element("dt", name), element("dd", value))]
-    return element("dl", *parts, class_="card")
-
-
 def table(
     caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] = (), text_columns: int = 1
 ) -> Html:

@@ -41,7 +41,6 @@ from manifests.report.html import (
     foreign,
     join,
     note,
-    pairs,
     read_style,
     section,
     table,
@@ -480,4 +479,5 @@ def _identity(data: ReportData) -> Iterator[Html]:
 
 
 def _foreign_pairs(values: Mapping[str, str], limit: int = 100) -> Html:
-    return pairs((foreign(name), foreign(value, limit)) for name, value in values.items())
+    parts = [(element("dt", foreign(name)), element("dd", foreign(value, limit))) for name, value in values.items()]
+    return element("dl", *map(join, parts), class_="card")

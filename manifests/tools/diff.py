@@ -134,7 +134,7 @@ def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Cou
     bounds = np.unique(np.concatenate([np.empty(0, np.uint64), *starts])).tolist()
     for low, high in itertools.pairwise([*bounds, 1 << 64]):
         pieces = [
-            [(part, part.between(low, high - 1)) for part in index.parts("ids", low, high - 1)] for index in indexes
+            [(part, part.find_range(low, high - 1)) for part in index.parts("ids", low, high - 1)] for index in indexes
         ]
         keys = [np.concatenate([np.empty(0, np.uint64), *(p.keys[place] for p, place in side)]) for side in pieces]
         for index, side, theirs, counts in zip(indexes, pieces, reversed(keys), found, strict=True):

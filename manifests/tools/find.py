@@ -84,6 +84,8 @@ class FoundDocuments:
             told = [
                 f"no shard of {place_of(corpus)} holds it, and no file of its run names it as a duplicate or as dropped"
             ]
+            if "://" not in self.what and not parse_digits(self.what):
+                told.append(f"{self.what!r} was looked up as a URL, which must be written as in the dump")
             told += self.unseen
         return [safe_line(line) for line in told]
 
@@ -107,7 +109,10 @@ def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
     places = itertools.chain.from_iterable(map(look_up, queries))
     held = [reader.document(place.shard, place.row) for place in itertools.islice(places, most + 1)]
     removed = [] if held else _find_removed(reader, queries, most)
-    dropped = [] if held or removed else _find_dropped(reader, queries, most)
+    gone = itertools.chain.from_iterable(
+        read(reader, one) for one in queries for read in (_read_dropped, _read_skipped)
+    )
+    dropped = [] if held or removed else list(itertools.islice(gone, most))
     unseen = [] if held or removed or dropped else list(_explain_unseen(reader))
     return FoundDocuments(query, held[:most], len(held) > most, removed, dropped, unseen)
 
@@ -151,15 +156,8 @@ def _find_removed(reader: CorpusReader, queries: list[str], most: int) -> "list[
     return found
 
 
-def _find_dropped(reader: CorpusReader, queries: list[str], most: int) -> list[DroppedRecord]:
-    """Return the first matches among the documents that filters dropped and the records that became none."""
-    found = itertools.chain.from_iterable(
-        itertools.chain(_read_dropped(reader, query), _read_skipped(reader, query)) for query in queries
-    )
-    return list(itertools.islice(found, most))
-
-
 def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
+    """Yield the documents that filters dropped."""
     from manifests.tools.duplicates import matches
 
     columns = ["id", "url", "reason", *PLACE]
@@ -171,6 +169,7 @@ def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
 
 
 def _read_skipped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
+    """Yield the records that became no document."""
     quoted = canonical_json({"url": query}).strip()[1:-1]
     for source, _, row in itertools.chain(*(reader.letters(kind, quoted) for kind in ("skipped", "deadletters"))):
         place = {name: row[name] for name in PLACE if name in row}

@@ -38,8 +38,8 @@ from manifests.manifest import (
     Manifest,
     Removal,
     ShardEntry,
+    archive_manifest,
     generation_folder,
-    keep_manifest,
     write_manifest,
 )
 from manifests.mirror import fetch, list_folder, place_of
@@ -278,7 +278,7 @@ class _Writer:
             for name in (*CARRIED, *((FILE, SHA_FILE) if folder.parts else ())):
                 self._carry(folder / name)
         self._carry(Path(HISTORY))
-        keep_manifest(self.new, manifest)
+        archive_manifest(self.new, manifest)
         (self.new / "runs").mkdir()
         sources = {}
         for name, source in manifest.sources.items():

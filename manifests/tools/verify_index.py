@@ -71,7 +71,7 @@ def _check_order(part: Part) -> Iterator[str]:
         if not later.all():
             yield f"not sorted at entry {start + int(np.argmin(later)) + 1}"
             return
-    if not part.name.holds(part.keys):
+    if not part.name.covers(part.keys):
         yield "keys of another file's share"
 
 

@@ -144,7 +144,7 @@ def test_candidates_are_those_of_a_scan(
         path = write_part(folder / "index", PartName("ids", 0, parts, number), packed[numbers == number], ["s"])
         written.append(path.name)
         part = open_part(path)
-        assert part.name.holds(part.keys) and (np.diff(part.keys) >= 0).all() if len(part.keys) > 1 else True
+        assert part.name.covers(part.keys) and (np.diff(part.keys) >= 0).all() if len(part.keys) > 1 else True
     index = Index(folder, written)
     for low in [*held, *asked]:
         for high in [low, *asked]:

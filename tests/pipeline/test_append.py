@@ -206,7 +206,7 @@ def reference(staged: Path, sample: Path, tmp_path_factory: pytest.TempPathFacto
 
 STEPS = [
     ("write_atomic", 1, "old"),
-    ("keep_manifest", 1, "old"),
+    ("archive_manifest", 1, "old"),
     ("link_or_copy", 1, "old"),
     ("link_or_copy", 4, "old"),
     ("write_manifest", 1, "old"),

@@ -185,6 +185,11 @@ def test_a_run_a_second_run_and_a_trace(tmp_path: Path, books: Path, capsys: pyt
     assert main(["run", recipe, "--output", out, "--quiet"]) == 0
     second = capsys.readouterr().out
     assert "nothing to do, already finished" in second and first.split()[-1] == second.split()[-1]
+    again = f"main({['run', recipe, '--output', out, '--quiet']})"
+    loaded = "print(sorted({'apache_beam', 'grpc', 'pandas', 'torch'} & sys.modules.keys()))"
+    code = f"import sys; from pipeline.__main__ import main; {again}; {loaded}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert "nothing to do" in done.stdout and done.stdout.endswith("[]\n"), "importing them costs more CPU than the run"
     trace = ["trace", out, "books/train-00000-of-00001.arrow", "7"]
     assert main(trace) == 0
     assert "the same" in capsys.readouterr().out

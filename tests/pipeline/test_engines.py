@@ -24,7 +24,7 @@ from apache_beam.transforms.environments import DockerEnvironment, EmbeddedPytho
 from corpus import ROOT, demo_recipe
 
 from benchmarks import servers
-from filters.errors import UserError
+from filters.errors import RunError, UserError
 from manifests.manifest import load_manifest
 from manifests.recipe import Recipe
 from manifests.storage import StorageError
@@ -212,6 +212,22 @@ def test_dask_whose_scheduler_is_restarted_ends_with_a_sentence_and_resumes(
     with servers.dask_cluster(tmp_path / "again") as (arguments, _):
         assert build(recipe, tmp_path / "corpus", "dask", *arguments) == expected
         assert load_manifest(tmp_path / "corpus").manifest_sha == expected
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # gRPC's, of a closed channel
+def test_a_job_service_that_is_killed_ends_the_run_with_a_sentence_and_it_resumes(
+    recipe: Recipe, expected: str, tmp_path: Path
+) -> None:
+    port, corpus = servers.free_port(), tmp_path / "corpus"
+    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", f"--port={port}"]
+    with servers.worker_pool(tmp_path / "pool") as pool:
+        with servers.serving(command, port, tmp_path / "service") as service:
+            killer = when_half_done(corpus, service)
+            with pytest.raises(RunError, match=r"job service has gone \(.*\): .* the same command again"):
+                build(recipe, corpus, "portable", f"--job_endpoint=localhost:{port}", *pool)
+            killer.join()
+        with servers.job_service(tmp_path / "again") as again:
+            assert build(recipe, corpus, "portable", *again, *pool) == expected
 
 
 def names_of_clients(dask_scheduler: Any) -> list[str]:

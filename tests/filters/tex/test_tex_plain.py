@@ -152,6 +152,21 @@ def test_undeclared_cyrillic_is_detected(encoding: str, text: str, form: str) ->
     assert decode(typed.encode(encoding)) == typed
 
 
+@pytest.mark.parametrize("encoding", CYRILLIC)
+def test_a_line_of_cyrillic_is_enough(encoding: str) -> None:
+    """As the title and the first sentence of an abstract have it; fewer words may be anything."""
+    typed = "\\title{" + " ".join(RUSSIAN.split()[:12]) + "} The text is English."
+    assert decode(typed.encode(encoding)) == typed
+    few = "Name: " + " ".join(RUSSIAN.split()[:4])
+    assert decode(few.encode("cp1251")) == few.encode("cp1251").decode("cp1252")
+
+
+@pytest.mark.parametrize("character", "─═│█")
+def test_boxes_of_dos_are_no_cyrillic(character: str) -> None:
+    data = f"% {character * 3} a {character * 30}\n".encode("cp437") * 20 + "é".encode("cp1252")
+    assert not any("а" <= letter <= "я" for letter in decode(data).lower())
+
+
 @pytest.mark.parametrize("encoding", WESTERN)
 def test_other_encodings_are_not_taken_for_cyrillic(encoding: str) -> None:
     data = (WESTERN[encoding] * 20).encode(encoding)

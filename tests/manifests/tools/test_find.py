@@ -88,6 +88,11 @@ def test_of_a_page_that_no_file_names_only_what_is_known_is_said(
     assert "the inputs have no page" not in said
 
 
+def test_a_part_of_a_url_is_told_from_a_url(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["find", str(corpus), "making-soap.html"]) == 1
+    assert "'making-soap.html' was looked up as a URL, which must be written as in the dump" in capsys.readouterr().out
+
+
 HOSTILE = "a\n\x1b[2J\u202eb"
 
 
