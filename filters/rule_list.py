@@ -277,8 +277,8 @@ def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | No
 def raise_failure(rules: Sequence[Rule], error: Exception, place: str) -> NoReturn:
     """Raise an error that occurred while rules were applied.
 
-    If the rules include a user's own rule, the error is raised as a UserError that names the rule and the place. Without
-    such a rule, the error is raised unchanged. UserError and OSError are always raised unchanged.
+    If the rules include a user's own rule, the error is raised as a UserError that names the rule and the place.
+    Without such a rule, the error is raised unchanged. UserError and OSError are always raised unchanged.
 
     Args:
         rules: the rules, any of which may have failed.
