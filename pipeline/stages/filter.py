@@ -69,7 +69,7 @@ def arguments_of(
     """Return, by source, the argument `applied` of all functions that apply its rules: its `SourceRules`.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         models: from `models_of`, by source.
         given: hashes of the models and lists that the recipe gives by path, by source and use.
         trained: receipts of what the run has trained, by source.
@@ -100,7 +100,7 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
     """Return a unit per split that is to be read with the rules before a stage, of the sources that need it.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         stage: its name; empty for all rules, and the splits of all sources.
         extracted: receipts of documents by split.
         verdicts: of the stages that rules need.
@@ -130,7 +130,7 @@ def filter_step(
     """Return the step with a unit per split of `extract`.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         extracted: receipts of documents by split.
         by_source: from `arguments_of`.
         verdicts: of the stages that rules need.
@@ -187,7 +187,7 @@ def filter_pages(
     """Yield each document of a split in order, as a row, with what rules make of it.
 
     Args:
-        corpus: the corpus.
+        corpus: Folder of the corpus.
         split: of `extract`.
         applied: the rules; the verdicts that they need are there.
         columns: of the rows: at least `SEEN`; None for all.

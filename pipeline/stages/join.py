@@ -62,7 +62,7 @@ def join_sources(
     """Join every source whose documents are joined from rows, all of them beside each other.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         inputs: of all sources.
         offsets: receipts of `split_offsets`.
         models: hashes of the models and lists that the recipe gives by path.

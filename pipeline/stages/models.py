@@ -100,7 +100,7 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
     What the run trains on stays where it is: its tasks copy it, as they copy dumps.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         corpus: the output folder. The copies lie at the same path on every machine.
 
     Returns:

@@ -77,7 +77,7 @@ def positives_step(
     """Return the step with a unit per archive of cited pages.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         archives: by `SOURCE/USE`, of which `positives` are archives.
         reading: `by_source` of `extract`.
         by_source: from `arguments_of`, of the rules before this stage's.
@@ -267,7 +267,7 @@ def train_classifier(
     """Train a source's classifier and write its card. Raises UserError where too few pages are cited.
 
     Args:
-        corpus: the corpus.
+        corpus: Folder of the corpus.
         source: its name.
         rules: its settings.
         splits: of the source, whose pages were sampled.

@@ -68,7 +68,7 @@ def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input
     """Return the step with a unit per file of this machine that is not cut. Those of object stores keep their version.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         dumps: of all sources.
         others: files that a stage trains on.
     """

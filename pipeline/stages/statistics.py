@@ -98,7 +98,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
     """Write the summary of one split's documents, as far as they are in the corpus.
 
     Args:
-        corpus: the corpus.
+        corpus: Folder of the corpus.
         split: of `filter`.
         seed: for the choice of examples.
         letters: paths of its dead letters and of places of records that gave no document.
