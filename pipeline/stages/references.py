@@ -142,7 +142,7 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     """Return, by source that trains, the share of its pages that are drawn as candidates."""
     records = Counter[str]()
     for split, receipt in extracted.items():
-        records[source_of(split)] += receipt.out_of(source_of(split))["records"]
+        records[source_of(split)] += receipt.output_counts(source_of(split))["records"]
     return {
         name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
         for name, source in sorted(recipe.sources.items())

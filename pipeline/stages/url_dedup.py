@@ -56,7 +56,7 @@ def dedup_turns(
 def find_duplicates(extracted: Receipts, splits: Sequence[str]) -> tuple[Step, Step]:
     """Return the steps that find older copies: a mapper for each of the splits, in whose order they are numbered."""
     sources = sorted({source_of(split) for split in splits})
-    documents = {split: extracted[split].out_of(source_of(split))["records"] for split in splits}
+    documents = {split: extracted[split].output_counts(source_of(split))["records"] for split in splits}
     ranges = ranges_for(sum(documents.values()) * KEY.itemsize, RANGE_BYTES)
     units = [
         Unit(
