@@ -93,7 +93,7 @@ def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
         if (source := source_of(split)) in rules:
             receipt = extracted[split]
             files[split] = receipt.facts["file"]
-            lines[split] = receipt.out_of(source)["characters"] // LINE_CHARACTERS
+            lines[split] = receipt.output_counts(source)["characters"] // LINE_CHARACTERS
     groups = _group_splits(recipe, files)
     ordered = any(group.rules.keep == "first" for group in groups.values())
     ranges = ranges_for(sum(lines.values()) * (ORDERED_KEY if ordered else KEY).itemsize, RANGE_BYTES)

@@ -165,7 +165,7 @@ def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     """Return a dict from source to the share of its pages that are candidates, for sources that train a classifier."""
     records = Counter[str]()
     for split, receipt in extracted.items():
-        records[source_of(split)] += receipt.out_of(source_of(split))["records"]
+        records[source_of(split)] += receipt.output_counts(source_of(split))["records"]
     return {
         name: min(1.0, CANDIDATES * rule_of(recipe, name).max_pages / max(records[name], 1))
         for name, source in sorted(recipe.sources.items())
@@ -366,7 +366,7 @@ def _make_card(
 
 
 def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | None = None) -> pa.Table:
-    """Read the pages that a step wrote for some units. All columns: sorted by key. Else: some columns, unsorted."""
+    """Read the pages that a step wrote for `units`, sorted by key; not sorted if only some columns are read."""
     tables = [pq.read_table(corpus / f"blocks/{step}/{unit}.parquet", columns=columns) for unit in units]
     empty = SAMPLE_SCHEMA.empty_table()
     table = pa.concat_tables([empty if columns is None else empty.select(columns), *tables])

@@ -58,7 +58,7 @@ def tokenize_steps(
     plan = buckets(recipe, clusters, trained)
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
-    model = Keyed(facts["sha256"], trained.below("models"))  # The key names the file, so that mappers fetch it.
+    model = Keyed(facts["sha256"], trained.outputs_below("models"))  # The key names the file, so that mappers fetch it.
     settings = {**facts, "sha256": model, "held_out": recipe.shards.validation}
     mark = f"g{generation}-" if generation else ""
     reduces = [

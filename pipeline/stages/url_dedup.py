@@ -62,7 +62,7 @@ def find_duplicates(extracted: Receipts, splits: Sequence[str]) -> tuple[Step, S
     The number of a split is its index in `splits`.
     """
     sources = sorted({source_of(split) for split in splits})
-    documents = {split: extracted[split].out_of(source_of(split))["records"] for split in splits}
+    documents = {split: extracted[split].output_counts(source_of(split))["records"] for split in splits}
     ranges = ranges_for(sum(documents.values()) * KEY.itemsize, RANGE_BYTES)
     units = [
         Unit(
