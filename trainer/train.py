@@ -97,6 +97,7 @@ def train(setup: RunSetup) -> str:
 
 
 def _train(setup: RunSetup) -> str:
+    """Train, or resume training, in a folder that is already locked."""
     run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
@@ -195,7 +196,7 @@ class TrainingLoop(RunSetup):
         self.reader = BatchReader(self.corpus, plan)
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
-        self.non_finite = 0  # steps in a row
+        self.non_finite = 0  # number of consecutive steps with non-finite gradients
         self.dog = watch(ranks.rank, ranks.world, options.hang_seconds)
 
     def _choose_micro_batch(self, size: Preset) -> int:
