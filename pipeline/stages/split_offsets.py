@@ -85,7 +85,7 @@ def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input
     """
     items = [*(item for item in dumps if not is_cut(recipe, item)), *others]
     units = [Unit(unit_of(item), file_of(item), (), item.size) for item in items if not is_url(item.path)]
-    return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)  # dumps of object stores have no unit
+    return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)
 
 
 def hash_input(corpus: Path, unit: str, *, file: str, path: str) -> Result:
