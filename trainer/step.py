@@ -195,7 +195,7 @@ class Stepper:
 
     def text_bytes(self, tokens: Tensor) -> npt.NDArray[np.int64]:
         """Return the UTF-8 bytes of text, (n,), of (n, L + 1) ids on the host; 0 where the tokenizer is not known."""
-        return self.pieces.of(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
+        return self.pieces.count_targets(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
 
 
 def _unpack(values: Tensor) -> StepMetrics:

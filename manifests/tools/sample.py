@@ -272,7 +272,7 @@ def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[Sam
     """Draw from the lines of one kind of file that have the reason asked for."""
     keyed = (
         (order_key(query.seed, "sample", source.encode() + line), source, line, values)
-        for source, line, values in reader.letters(kind, query.reason.encode(), query.source)
+        for source, line, values in reader.read_letters(kind, query.reason.encode(), query.source)
         if values["reason"] == query.reason
     )
     chosen = heapq.nsmallest(query.number, keyed, key=lambda one: one[:3])
