@@ -5,7 +5,7 @@ process groups, which have any number of ranks in one process. The figures come 
 
 - Communicated bytes are counted in the collectives of one micro-batch.
 - Bytes of weights, gradients and moments are the sizes of the shards that are built.
-- Bytes of gathered weights and activations come from `trainer.parallel.memory_of_rank`, the function by which the
+- Bytes of gathered weights and activations come from `trainer.parallel.estimate_rank_memory`, the function by which the
   trainer chooses its micro-batch.
 
 Lower bounds of times are computed from data sheets. Nothing is measured on a GPU.
@@ -28,7 +28,7 @@ from manifests.sizes import Preset, get_preset
 from trainer import parallel
 from trainer.data import Batch
 from trainer.metrics import PEAKS, flops_per_token
-from trainer.parallel import choose_micro_batch, memory_of_rank
+from trainer.parallel import choose_micro_batch, estimate_rank_memory
 from trainer.step import OutlierDetector, Stepper, build_optimizer
 
 VOCABULARY = 32_000
@@ -65,7 +65,7 @@ class Need:
     Attributes:
         micro_batch: Sequences per micro-batch, as the trainer chooses the number.
         micro_batches: Micro-batches per step.
-        memory: Bytes by kind of tensor, from `memory_of_rank`.
+        memory: Bytes by kind of tensor, from `estimate_rank_memory`.
         built: Bytes of the weights, gradients and moments in the shards that were built.
         collectives: Bytes of whole tensors that are gathered or reduced in one micro-batch, by name of the collective.
     """
@@ -80,7 +80,7 @@ class Need:
 def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABULARY) -> Need:
     """Build a model over `world` fake ranks, run a step of one micro-batch, and return its requirements."""
     length, sequences = size.sequence_length, size.batch_tokens // size.sequence_length // world
-    memory_of_one = memory_of_rank(size, vocabulary, length, 1, world, True, activation)
+    memory_of_one = estimate_rank_memory(size, vocabulary, length, 1, world, True, activation)
     micro_batch = choose_micro_batch(memory_of_one, length, sequences, int(MEMORY))
     dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
     try:
@@ -102,7 +102,7 @@ def measure(size: Preset, world: int, activation: str, vocabulary: int = VOCABUL
             built |= {"weights": _bytes(weights), "moments": _bytes(states)}
     finally:
         dist.destroy_process_group()
-    memory = memory_of_rank(size, vocabulary, length, micro_batch, world, True, activation)
+    memory = estimate_rank_memory(size, vocabulary, length, micro_batch, world, True, activation)
     return Need(micro_batch, sequences // micro_batch, memory, built, dict(collectives.bytes))
 
 

@@ -25,7 +25,7 @@ from benchmarks.data import ROOT, SHARED, table
 from benchmarks.measure import cpu_seconds
 from manifests import tokenizer
 from manifests.sizes import Preset, get_preset
-from trainer.evaluation.evaluate import Options, Records, Run, evaluate, prepare
+from trainer.evaluation.evaluate import Options, Records, TaskRun, evaluate, prepare
 from trainer.evaluation.models import find_model, open_engine
 from trainer.evaluation.results import format_table, summarize
 from trainer.evaluation.tasks import choose_tasks
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _time_harness(
-    folder: Path, runs: Sequence[Run], data: Path, records: Records, ours: Mapping[str, float], batch: int
+    folder: Path, runs: Sequence[TaskRun], data: Path, records: Records, ours: Mapping[str, float], batch: int
 ) -> str:
     """Score the runs of `TIMED` tasks with lm-evaluation-harness; return a table of differences and CPU seconds."""
     from trainer.evaluation.harness import compare_run, open_harness_model

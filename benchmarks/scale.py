@@ -189,7 +189,7 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (RunStatus, "end_step", "adding up counts"),
 )
 # The same for functions that return a context manager: only the time to enter the context counts.
-ENTRIES = ((job, "watched", "progress"),)
+ENTRIES = ((job, "watch_progress", "progress"),)
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def invent_job_results(corpus: Path, url: str, recipe: Recipe, splits: int) -> t
         tasks.setdefault(task.step, []).append(task)
     for step, some in tasks.items():
         for start in range(0, len(some), receipts.ROWS):
-            few, tables = some[start : start + receipts.ROWS], receipts.tables_for(len(some))
+            few, tables = some[start : start + receipts.ROWS], receipts.count_tables(len(some))
             invent_step_results(corpus, step, few, recipe, splits, verdict_splits, tables)
     return sum(map(len, tasks.values())), tuple(tasks)
 

@@ -17,7 +17,7 @@ from pipeline.beam.job import run_job
 from pipeline.beam.receipts import receipt_name
 from pipeline.beam.step import Output, Task, source_of
 from pipeline.beam.tasklist import read_all
-from pipeline.beam.work import Made, Part, Turns, Work, together
+from pipeline.beam.work import Part, PartReceipts, Turns, Work, together
 from pipeline.dedup.clusters import one_worker_steps
 from pipeline.dedup.signatures import signature_path
 from pipeline.graph import StageGraph
@@ -110,7 +110,7 @@ class DryGraph(StageGraph):
         self.finish(self.statistics(NO_HASH))
         return self.engine.graphs
 
-    def run_turns(self, turns: Turns) -> list[list[Made]]:
+    def run_turns(self, turns: Turns) -> list[list[PartReceipts]]:
         """Build the graph of a job."""
         return run_job(self.corpus, turns, self.engine_for(turns))[0]
 

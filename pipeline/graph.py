@@ -15,10 +15,10 @@ from manifests.manifest import Manifest, ModelEntry
 from manifests.recipe import Recipe
 from manifests.stages import kind_of
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import collecting_garbage, run_job
+from pipeline.beam.job import garbage_collection, run_job
 from pipeline.beam.receipts import sweep
 from pipeline.beam.step import Receipt, Receipts, Step, Unit, hash_key, pack_together, source_of
-from pipeline.beam.work import Made, Part, Turns, Work, finish, run_units, together
+from pipeline.beam.work import Part, PartReceipts, Turns, Work, finish, run_units, together
 from pipeline.dedup import clusters, containment, neardup, recall, survivors
 from pipeline.dedup.signatures import Split, splits_of
 from pipeline.preflight import RunInputs
@@ -79,7 +79,7 @@ class StageGraph:
         self.filtered: Receipts = {}
         self.splits: list[Split] = []
         self.exact: Receipts = {}  # edges by range
-        self.candidates: list[Made] = []  # by search
+        self.candidates: list[PartReceipts] = []  # by search
         self.sketched: Receipts = {}
         self.edges: Receipts = {}  # by path below the corpus
         self.clean: list[Unit] = []  # reads the clean documents of a split
@@ -329,14 +329,14 @@ class StageGraph:
 
     def finish(self, work: Work[Any]) -> None:
         """Run the jobs that work asks for, until it ends."""
-        with collecting_garbage(False):
+        with garbage_collection(False):
             finish(work, self.run_turns)
 
-    def run_turns(self, turns: Turns) -> list[list[Made]]:
+    def run_turns(self, turns: Turns) -> list[list[PartReceipts]]:
         """Run a job, and return the receipts of each part."""
         self.engine.check()
         for step in steps_of(turns):
-            if step.units and not step.is_one_way:  # for the manifest
+            if step.units and not step.omits_code_version:  # for the manifest
                 self.code.setdefault(step.name, set()).add(step.code())
         made, ran = run_job(self.corpus, turns, self.engine_for(turns))
         self.ran += ran

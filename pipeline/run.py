@@ -80,7 +80,7 @@ def run(
         inputs = preflight(here, corpus, skip_unreadable, None if engine.quiet else sys.stderr)
         inputs = replace(inputs, quarantine=_quarantine(corpus, quarantined))
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, given=models)
+        engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, model_urls=models)
         graph_of = partial(
             StageGraph, here, corpus, engine, keep_dropped=keep_dropped, last=only, generation=generation
         )
@@ -123,11 +123,11 @@ def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: Ru
         try:
             manifest = graph.build()
         except (WorkerCrashedError, quarantine.RecordCrashedError) as error:
-            left_out = quarantine.learn(corpus / quarantine.FILE, inputs.quarantine, error, crashes)
+            left_out = quarantine.record_crash(corpus / quarantine.FILE, inputs.quarantine, error, crashes)
             inputs, ran = replace(inputs, quarantine=left_out), ran + graph.ran
         else:
             return Finished(manifest, ran + graph.ran, graph.recall_report, quarantined=len(inputs.quarantine - held))
-    raise AssertionError("`learn` raises what cannot be left out")
+    raise AssertionError("`record_crash` raises what cannot be left out")
 
 
 @contextlib.contextmanager

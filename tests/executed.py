@@ -13,7 +13,7 @@ from corpus import ROOT
 
 from pipeline.beam import step as step_module
 from pipeline.beam import task
-from pipeline.beam.fingerprint import PLUMBING, ROOMS, reached_symbols
+from pipeline.beam.fingerprint import NOT_COVERED, PACKAGES, reached_symbols
 
 # Functions that need no version, because they only move bytes. Their modules also have functions that compute.
 MOVING = {("pipeline.beam.exchange", "write_blocks"), ("filters.formats.stored", "open_stored")}
@@ -45,7 +45,7 @@ def covered_by_versions() -> Iterator[None]:
         f"{step}: {module}.{name}"
         for (step, function), symbols in sorted(executed.items())
         for module, name in sorted(symbols - reached_symbols(*functions[step, function]))
-        if module not in PLUMBING and (module, name) not in MOVING
+        if module not in NOT_COVERED and (module, name) not in MOVING
     ]
     assert not missed, "executed, but in no code version: " + ", ".join(missed)
 
@@ -80,7 +80,7 @@ def traced(attempt: Callable[..., None], one: step_module.Task, blocks: Any, job
 def _module_of(file: str) -> str:
     """Return the dotted name of a module of this project by its file, or "" for any other file."""
     path = Path(file)
-    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in ROOMS:
+    if not path.is_relative_to(ROOT) or path.relative_to(ROOT).parts[0] not in PACKAGES:
         return ""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 

@@ -1,1 +1,1 @@
-"""A compact LLaMA trainer that reads exactly the data that a corpus manifest describes."""
+"""A compact LLaMA trainer. It reads exactly the data that a corpus manifest describes."""

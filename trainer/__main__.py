@@ -1,4 +1,7 @@
-"""The command line of the trainer: `python -m trainer COMMAND`; `train` runs alone, under torchrun or `launch`."""
+"""The command line of the trainer: `python -m trainer COMMAND`.
+
+`train` runs as a single process, or in several processes under torchrun or `python -m trainer launch`.
+"""
 
 import argparse
 import errno
@@ -17,16 +20,26 @@ from manifests.display import end_quietly, escape_unencodable_output, safe_line
 from manifests.sizes import PRESETS
 from trainer.schedule import SCHEDULES
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # error numbers of a full disk or an exhausted quota
 DISK_ERRORS = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
-UNSAVED = ("command", "config", "function", "stop_after")  # arguments that are not saved as options of the run
+# Arguments that are not written to RUN/config.yaml.
+UNSAVED = ("command", "config", "function", "stop_after")
 SWITCH = argparse.BooleanOptionalAction
-CACHE, CACHE_BYTES = Path("cache"), 1 << 40  # default folder and size of the cache of shards fetched from a URL
-ERROR_DELAY_SECONDS = 10  # that other ranks wait before they exit, so that the first rank can print
+# Default folder and size in bytes of the cache for shards that are downloaded from a URL.
+CACHE, CACHE_BYTES = Path("cache"), 1 << 40
+# Seconds that ranks other than the first wait before they exit with an error, so that the first rank can print it.
+ERROR_DELAY_SECONDS = 10
 
 
 def main(arguments: list[str]) -> int:
-    """Run a command; return 0, or 2 after a mistake of the user."""
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: The words of the command line after `python -m trainer`.
+
+    Returns:
+        0 after success, 2 after a mistake of the user, 130 after Ctrl-C. `launch` returns the code of its processes.
+    """
     try:
         if arguments[:1] == ["launch"]:
             return _launch(*_parse_launch(arguments[1:]))
@@ -57,11 +70,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _describe(error: Exception) -> str:
-    """Return an error as one sentence that says what to do."""
+    """Return one sentence that describes an error and says what the user should do."""
     if not isinstance(error, OSError):
         return str(error)
     what, advice = "written", "make room there" if error.errno in FULL else "give a folder that can be written"
-    if error.errno in (errno.EACCES, errno.EPERM):  # which a file that is only read gives as well
+    if error.errno in (errno.EACCES, errno.EPERM):  # These errors also occur for files that are only read.
         what, advice = "used", "give this user the right, or give another path"
     return f"{error.filename or 'the disk'} cannot be {what} ({error.strerror}): {advice}"
 
@@ -88,7 +101,7 @@ def _train(options: argparse.Namespace) -> str:
         options.device, options.threads, options.replicas, options.deterministic, options.hang_seconds
     )
     try:
-        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.first)
+        evaluate = _prepare_evaluation(options, corpus, plan.sequence_length, ranks.is_first)
         part = int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         error = parallel.first_error_across_ranks(check_shards(corpus, manifest, options.verify, *part), ranks.world)
         if error:
@@ -98,10 +111,10 @@ def _train(options: argparse.Namespace) -> str:
         summary = train(RunSetup(corpus, options.output, *settings, ranks, given, evaluate))
     finally:
         parallel.stop()
-    return summary if ranks.first else ""
+    return summary if ranks.is_first else ""
 
 
-def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, first: bool) -> Any:
+def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, is_first: bool) -> Any:
     if not options.evaluate_every:
         if options.evaluate_tasks:
             raise UserError("--evaluate-tasks does nothing without --evaluate-every: give its number of steps")
@@ -109,7 +122,9 @@ def _prepare_evaluation(options: argparse.Namespace, corpus: Path, length: int, 
     from trainer.evaluation.training import evaluate_step, prepare_runs
 
     runs = prepare_runs(_names(options.evaluate_tasks), options.evaluate_data, options.evaluate_limit)
-    return functools.partial(evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, first=first)
+    return functools.partial(
+        evaluate_step, run=options.output, corpus=corpus, length=length, runs=runs, is_first=is_first
+    )
 
 
 def _trace(options: argparse.Namespace) -> str:
@@ -127,7 +142,12 @@ def _trace(options: argparse.Namespace) -> str:
 
 
 def _parse_launch(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Parse the arguments before --, with torchrun's own as `torchrun`; return them and the program after --."""
+    """Parse the arguments of `launch`.
+
+    Returns:
+        The options before `--`, and the words after `--`. Words before `--` that are not options of `launch` are
+        options of torchrun; they are in the attribute `torchrun`.
+    """
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     options, unknown = _parser().parse_known_args(["launch", *arguments[:cut]])
     options.torchrun = unknown
@@ -140,9 +160,8 @@ def _launch(options: argparse.Namespace, program: list[str]) -> int:
 
     if program[:1] != ["train"]:
         raise UserError("give the command after --, as in `python -m trainer launch --nproc 8 -- train …`")
-    run = (
-        _parser().parse_args(["train", *expand_config(program[1:])]).output
-    )  # a mistake is told once, not by each rank
+    # The options of `train` are parsed here too, so that a mistake is reported once and not by each rank.
+    run = _parser().parse_args(["train", *expand_config(program[1:])]).output
     return launch(options.torchrun, options.nproc, ["-m", "trainer", *program], run)
 
 
@@ -173,7 +192,7 @@ def _evaluate(options: argparse.Namespace) -> str:
 
 
 def _evaluate_model(options: argparse.Namespace) -> str:
-    """Evaluate a model; return a table of its scores beside the paper's."""
+    """Evaluate a model. Return a table of its scores and the scores of LLaMA's paper."""
     from manifests.files import canonical_json, write_atomic
     from trainer.evaluation.evaluate import Options, evaluate, prepare
     from trainer.evaluation.judges import open_judge
@@ -201,7 +220,7 @@ def _evaluate_model(options: argparse.Namespace) -> str:
 
         folder = options.model
         if not (folder / "config.json").is_file():
-            folder = output / f"exported-{source.sha256[:16]}"  # another checkpoint has another folder
+            folder = output / f"exported-{source.sha256[:16]}"  # The folder name depends on the checkpoint.
             if not folder.exists():
                 export(options.model, folder, options.corpus)
         results["harness"], lines = compare_with_harness(folder, runs, options.data, records, device)
@@ -230,7 +249,7 @@ def _stages(text: str) -> list[dict[str, Any]]:
 
 
 def _step_range(text: str) -> tuple[int, int]:
-    """Parse `K` or `A:B`, both ends included."""
+    """Parse `K` or `A:B` into (first step, last step). Both steps are included."""
     begin, _, end = text.partition(":")
     steps = POSITIVE(begin), POSITIVE(end or begin)
     if steps[0] > steps[1]:
@@ -273,12 +292,12 @@ def _parser() -> argparse.ArgumentParser:
     plot = command("plot", _plot, "draw the curves of a run").add_argument
     plot("--output", type=Path, metavar="FILE", help="file to write, .html or .svg (default: RUN/curves.html)")
     compare = command("compare", _compare, "compare runs on held-out text, over several seeds").add_argument
-    compare("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs; the first one is of the baseline")
+    compare("runs", type=Path, nargs="+", metavar="RUN", help="folders of runs; the first run belongs to the baseline")
     compare("--held-out", type=Path, required=True, metavar="FILE", help="file that `python -m manifests freeze` wrote")
     compare("--json", action="store_true", help="print JSON")
     for add in (trace, plot):
         add("run", type=Path, metavar="RUN", help="folder of a run")
-    evaluate = command("evaluate", _evaluate, "score a model on the paper's benchmarks").add_argument
+    evaluate = command("evaluate", _evaluate, "score a model on the benchmarks of LLaMA's paper").add_argument
     _add_evaluate(evaluate)
     for add in (trace, export, generate, plot, evaluate):
         add("--corpus", help="folder or URL of the corpus, if it was moved")
@@ -288,14 +307,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_evaluate(evaluate: Callable[..., Any]) -> None:
     model = "folder of a run, of one checkpoint, or of a Llama in Hugging Face's layout"
     evaluate("model", type=Path, nargs="?", metavar="MODEL", help=model)
-    tasks = "names of tasks, separated by commas (default: all whose files are in DIR)"
+    tasks = "names of tasks, separated by commas (default: all tasks whose files are in DIR)"
     evaluate("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
     evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
     evaluate("--output", type=Path, metavar="OUT", help="folder for the results (default: MODEL/evaluation)")
     evaluate("--limit", type=POSITIVE, metavar="N", help="questions of each task, drawn by hash (default: all)")
-    shots = "numbers of examples in a prompt, separated by commas (default: the paper's)"
+    shots = "numbers of examples in a prompt, separated by commas (default: as in the paper)"
     evaluate("--shots", type=_numbers, metavar="K", help=shots)
-    evaluate("--samples", type=POSITIVE, metavar="N", help="answers per question (default: the task's)")
+    evaluate("--samples", type=POSITIVE, metavar="N", help="answers per question (default: as the task defines)")
     judge = "classifier for toxicity, truthful or informative: a fastText model or a folder of transformers"
     evaluate("--judge", type=_judge, action="append", default=[], metavar="KIND=PATH", help=judge)
     evaluate("--run-code", action="store_true", help="run the programs that the model writes, in a sandbox")
@@ -325,13 +344,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     train = parser.add_argument
     corpus = "folder or URL of the corpus (s3://, gs://, hdfs://, file://)"
     train("corpus", nargs="?", default=argparse.SUPPRESS, help=corpus)
-    train("--corpus", help=argparse.SUPPRESS)  # as a file of --config gives it; the command's own is behind it
+    # A --config file gives the corpus as an option, which comes before the positional argument.
+    train("--corpus", help=argparse.SUPPRESS)
     train("--config", metavar="FILE", help="read options from a YAML file; options on the command line override them")
-    _add_fixed(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
-    _add_free(parser.add_argument_group("options that may change").add_argument)
+    _add_fixed_options(parser.add_argument_group("options that must stay the same when a run is resumed").add_argument)
+    _add_changeable_options(parser.add_argument_group("options that may change").add_argument)
 
 
-def _add_fixed(fixed: Callable[..., Any]) -> None:
+def _add_fixed_options(fixed: Callable[..., Any]) -> None:
     fixed("--model", required=True, help=f"{', '.join(PRESETS)}, or dim=D,layers=L,heads=H")
     fixed("--steps", type=POSITIVE, help="optimizer steps of the whole run")
     fixed("--batch-tokens", type=POSITIVE, help="tokens per step (default: the preset's)")
@@ -348,10 +368,10 @@ def _add_fixed(fixed: Callable[..., Any]) -> None:
     fixed("--document-masks", action=SWITCH, default=False, help="tokens attend only to their own document")
     sigmas = "skip steps whose gradient norm is S deviations above the mean (default: 6; 0: only if not finite)"
     fixed("--outlier-sigmas", type=AT_LEAST_ZERO, default=6.0, metavar="S", help=sigmas)
-    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps of that mean (default: 128)")
+    fixed("--outlier-window", type=POSITIVE, default=128, metavar="N", help="steps in that mean (default: 128)")
 
 
-def _add_free(free: Callable[..., Any]) -> None:
+def _add_changeable_options(free: Callable[..., Any]) -> None:
     free("--output", type=Path, required=True, metavar="RUN", help="folder of the run; it is created")
     free("--stop-after", type=COUNT, default=0, metavar="K", help="stop early after step K, with a checkpoint")
     skip = "skip these steps, counted from 1 as in metrics.csv; the run stores them"
@@ -387,11 +407,11 @@ def _add_free(free: Callable[..., Any]) -> None:
     free("--peak-tflops", type=ABOVE_ZERO, help="peak rate of one device, for MFU (default: from the GPU's data sheet)")
 
 
-def leave(code: int) -> NoReturn:
-    """End this process at once, without the destructors of native libraries.
+def exit_now(code: int) -> NoReturn:
+    """End this process at once, without running the destructors of native libraries.
 
-    A thread that one of them has not joined would otherwise abort a finished run ("terminate called without an active
-    exception").
+    If a native library has not joined one of its threads, its destructor would abort a finished run with the message
+    "terminate called without an active exception".
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -400,4 +420,4 @@ def leave(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     escape_unencodable_output()
-    leave(end_quietly(lambda: main(sys.argv[1:])))
+    exit_now(end_quietly(lambda: main(sys.argv[1:])))

@@ -1,9 +1,14 @@
-"""Checkpoints: complete or absent, written while training continues, damage seen, read by any number of ranks.
+"""Write and read checkpoints.
 
-`RUN/checkpoints/step-K/` holds a file `rank-R.safetensors` for each rank of one copy of the model: its rows of every
-weight (`model.NAME`) and of AdamW's state (`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`); the rows of a tensor are
-those of all files in order of rank. `state.json` holds the step, the plan, the configuration, the size and SHA-256 of
-each file, and its own SHA-256. The state of the data is the plan and the step.
+A checkpoint is either complete or absent. It is written while training continues. Damage is detected by hashes, and any
+number of ranks can read it.
+
+`RUN/checkpoints/step-K/` contains a file `rank-R.safetensors` for each rank of one copy of the model. The file holds
+the rank's rows of every weight (`model.NAME`) and of AdamW's state (`exp_avg.NAME`, `exp_avg_sq.NAME`, `step.NAME`). To
+get a whole tensor, concatenate its rows from all files in order of rank.
+
+`state.json` holds the step, the plan, the configuration, the size and SHA-256 of each file, and its own SHA-256. The
+position in the data follows from the plan and the step.
 """
 
 import datetime
@@ -37,14 +42,18 @@ from trainer.events import find_corpus
 
 FOLDER = "checkpoints"
 STATE = "state.json"
-WAIT_SECONDS = 5.0  # between two calls of `note_wait`
-DAMAGED = ".damaged"  # end of the name of a checkpoint that was found damaged
+WAIT_SECONDS = 5.0  # seconds between two calls of `note_wait`
+DAMAGED = ".damaged"  # suffix of the name of a damaged checkpoint
 _NAME = re.compile(r"step-(\d{8})")
 _TYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Write tensors of the host into a safetensors file, synced to the disk, and return its size and SHA-256."""
+    """Write tensors in host memory to a safetensors file and sync it to the disk.
+
+    Returns:
+        {"bytes": size of the file, "sha256": its hash}.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, tensor in tensors.items():
@@ -64,42 +73,43 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 class CheckpointWriter:
-    """Write a run's checkpoints and keep only the newest `keep`; every rank has one.
+    """A writer of a run's checkpoints that keeps only the newest `keep` checkpoints. Every rank has a writer.
 
-    `save` copies weights and moments to host memory and returns; one thread per rank writes the copy, and talks to the
-    other ranks through its own process group. All is synced to the disk before a folder is renamed to its final name,
-    so that a kill at any moment, of the machine too, leaves the previous checkpoint or the new one.
+    `save` copies weights and moments to host memory and returns. One thread per rank writes the copy; the threads
+    communicate through their own process group. All files are synced to the disk before a folder is renamed to its
+    final name. So if the process or the machine stops at any moment, the previous or the new checkpoint is complete.
 
     Args:
         run: The run's folder.
-        keep: Checkpoints to keep.
+        keep: Number of checkpoints to keep.
         writes: True for the ranks of the first copy of the model.
-        note_wait: Called again and again while `wait` waits for the disk.
+        note_wait: Called every WAIT_SECONDS while `wait` waits for the disk.
     """
 
     def __init__(
         self, run: Path, keep: int, writes: bool = True, note_wait: Callable[[], object] = lambda: None
     ) -> None:
         self.run, self.keep, self.writes, self.note_wait = run, keep, writes, note_wait
-        self.group = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))  # a slow disk is no dead rank
+        # The timeout is long, because a rank with a slow disk is not dead.
+        self.group = dist.new_group(backend="gloo", timeout=datetime.timedelta(days=1))
         self.thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.writing: futures.Future[None] | None = None
         self.saved = time.monotonic()
         dist.barrier()
 
     def is_due(self, minutes: float) -> bool:
-        """Return True if the last save, or the start, is longer ago; 0 minutes are never."""
+        """Return True if `minutes` have passed since the last save or the start. Return False for 0 minutes."""
         return 0 < 60 * minutes <= time.monotonic() - self.saved
 
     def save(self, step: int, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Start to save after step `step`, once the checkpoint before it is written. All ranks must call it."""
+        """Wait until the previous checkpoint is written, then start to save step `step`. All ranks must call this."""
         self.wait()
         copy = _copy_to_host(_collect_tensors(model, optimizer)) if self.writes else {}
         self.writing = self.thread.submit(self._write, step, {**state, "step": step}, copy)
         self.saved = time.monotonic()
 
     def wait(self) -> None:
-        """Wait for the last checkpoint and raise its errors, which are the same on every rank."""
+        """Wait until the last checkpoint is written, and raise its error. The error is the same on every rank."""
         writing, self.writing = self.writing, None
         while writing and not futures.wait([writing], WAIT_SECONDS).done:
             self.note_wait()
@@ -107,13 +117,22 @@ class CheckpointWriter:
             writing.result()
 
     def close(self) -> None:
-        """Wait, and end the thread."""
+        """Wait until the last checkpoint is written, and end the thread."""
         try:
             self.wait()
         finally:
             self.thread.shutdown()
 
     def _write(self, step: int, state: dict[str, Any], copy: dict[str, Tensor]) -> None:
+        """Write a checkpoint to a temporary folder, rename the folder, and remove old checkpoints.
+
+        This runs in the thread. The first rank creates and renames the folder, and every rank writes its own file.
+
+        Args:
+            step: The step.
+            state: Content of `state.json` without the files and the hash.
+            copy: This rank's rows of weights and moments, in host memory.
+        """
         target = self.run / FOLDER / f"step-{step:08d}"
         temporary = target.with_name(f".{target.name}.tmp")
         first = dist.get_rank() == 0
@@ -129,15 +148,16 @@ class CheckpointWriter:
                 file.write(canonical_json({**facts, "sha256": sha256_json(facts)}))
                 file.flush()
                 os.fsync(file.fileno())
-            for path in (*self.run.glob("*.csv"), temporary):  # the tables hold all steps of the checkpoint, or more
+            # The tables are synced too, so that they contain all steps of the checkpoint.
+            for path in (*self.run.glob("*.csv"), temporary):
                 sync_path(path)
             temporary.rename(target)
             sync_path(target.parent)
             for _, old in list_checkpoints(self.run)[: -self.keep]:
-                renamed = old.rename(old.with_name(f".{old.name}.{uuid.uuid4().hex}.tmp"))  # whole, or not by its name
-                shutil.rmtree(
-                    renamed, ignore_errors=True
-                )  # a file that is being read may stay; the next start removes it
+                # Rename first, so that no incomplete folder has the name of a checkpoint. If a file cannot be removed
+                # because a process reads it, the next start of the run removes it.
+                renamed = old.rename(old.with_name(f".{old.name}.{uuid.uuid4().hex}.tmp"))
+                shutil.rmtree(renamed, ignore_errors=True)
 
         self._run_together(prepare if first else None, step)
         files = self._run_together(
@@ -146,7 +166,15 @@ class CheckpointWriter:
         self._run_together(finish if first else None, step)
 
     def _run_together(self, work: Callable[[], Any] | None, step: int) -> list[Any]:
-        """Return the results of all ranks' work. Raise UserError on every rank if the disk of one fails."""
+        """Call `work` on this rank, and return the results of all ranks.
+
+        Args:
+            work: A function that writes to the disk; None if this rank does nothing.
+            step: Step of the checkpoint, for the error message.
+
+        Raises:
+            UserError: On every rank, if `work` raised OSError on any rank.
+        """
         error, result = "", None
         try:
             result = work() if work else ("", None)
@@ -163,7 +191,10 @@ class CheckpointWriter:
 
 
 def _collect_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return this rank's rows of all weights and moments by their names in a file, without empty ones."""
+    """Return a dict from the name in the checkpoint file to this rank's rows of the tensor.
+
+    The dict contains weights and moments. Tensors of which this rank has no rows are left out.
+    """
     tensors: dict[str, Any] = {}
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter
@@ -183,29 +214,31 @@ def _copy_to_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def list_checkpoints(run: Path) -> list[tuple[int, Path]]:
-    """Return (step, folder) of a run's checkpoints, oldest first."""
+    """Return (step, folder) of each checkpoint of a run, oldest first."""
     folders = (run / FOLDER).iterdir() if (run / FOLDER).is_dir() else ()
     return sorted((int(match[1]), folder) for folder in folders if (match := _NAME.fullmatch(folder.name)))
 
 
 def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = (0, 1)) -> tuple[int, Path] | None:
-    """Return (step, folder) of the newest whole checkpoint of a run, or None if it has no checkpoint at all.
+    """Return (step, folder) of the newest complete checkpoint of a run, or None if it has no checkpoint at all.
 
-    Newer ones that are damaged are renamed, half-written ones removed, and both are named in the terminal.
+    Damaged checkpoints that are newer are renamed. Checkpoints that were not written completely are removed. The first
+    rank does this, and prints their names.
 
     Args:
         run: The run's folder.
-        share: A function from a rank's finding to one that all ranks share.
-        part: See `find_damage`; the first rank renames, removes and prints.
+        share: A function that takes a string from each rank, and returns on all ranks the same nonempty one of them, or
+            "" if all are empty. All ranks must call it.
+        part: (rank, world), see `find_damage`.
 
     Raises:
-        UserError: There are checkpoints, and none of them is whole; or the ranks do not see the same folder.
+        UserError: There are checkpoints, and none of them is complete; or the ranks do not see the same folder.
     """
     _check_shared(run, share, part)
     found = list_checkpoints(run)
-    half = sorted(filter(is_temporary, (run / FOLDER).iterdir())) if (run / FOLDER).is_dir() else []
-    share("")  # all ranks have listed the folder
-    for folder in half if part[0] == 0 else ():
+    incomplete = sorted(filter(is_temporary, (run / FOLDER).iterdir())) if (run / FOLDER).is_dir() else []
+    share("")  # Wait until all ranks have listed the folder.
+    for folder in incomplete if part[0] == 0 else ():
         print(f"removed {folder}, which was not written to its end", file=sys.stderr)
         shutil.rmtree(folder, ignore_errors=True)
     damaged: list[tuple[Path, str]] = []
@@ -229,15 +262,22 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
 
 
 def _check_shared(run: Path, share: Callable[[str], str], part: tuple[int, int]) -> None:
-    """Raise UserError on every rank if one does not see the folder that the first one makes: it is of its own disk."""
+    """Check that all ranks use the same folder, and not folders of the same name on different disks.
+
+    The first rank creates a subfolder, and the other ranks look for it.
+
+    Raises:
+        UserError: On every rank, if a rank does not see the subfolder.
+    """
     rank, world = part
     if world == 1:
         return
-    (run / FOLDER).mkdir(parents=True, exist_ok=True)  # on every rank: a network's file system forgets that it was not
+    # Every rank creates the folder, because a network file system may cache the information that it did not exist.
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
     mark = run / FOLDER / share(f".{uuid.uuid4().hex}.tmp" if rank == 0 else "")
     if rank == 0:
         mark.mkdir()
-    share("")  # the mark is there
+    share("")  # Wait until the subfolder exists.
     blind = share("" if mark.is_dir() else f"rank {rank} on {socket.gethostname()}")
     if rank == 0:
         mark.rmdir()
@@ -246,12 +286,12 @@ def _check_shared(run: Path, share: Callable[[str], str], part: tuple[int, int])
 
 
 def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = True) -> str:
-    """Return the first damage of a checkpoint, or "".
+    """Return a description of the first damage found in a checkpoint, or "" if there is none.
 
     Args:
         folder: The checkpoint's folder.
-        part: (rank, world): the ranks divide the files.
-        hashes: Hash every file; else compare their sizes.
+        part: (rank, world). The ranks divide the files among them.
+        hashes: True to compare the hash of every file, False to compare only the sizes.
     """
     try:
         state = json.loads((folder / STATE).read_bytes())
@@ -275,12 +315,17 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read the plan, the configuration and the step of a checkpoint in which `find_damage` found none."""
+    """Read `state.json` of a checkpoint: the plan, the configuration, the step. Call `find_damage` first."""
     return dict(json.loads((folder / STATE).read_bytes()))
 
 
 class CheckpointReader:
-    """Read rows of a checkpoint's tensors from the files of its state, whatever the number of ranks that wrote them."""
+    """A reader of rows of a checkpoint's tensors. Any number of ranks may have written the checkpoint.
+
+    Args:
+        folder: The checkpoint's folder.
+        names: Names of the checkpoint's files, from its `state.json`.
+    """
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.parts: dict[str, list[tuple[Any, tuple[int, ...]]]] = {}
@@ -298,7 +343,7 @@ class CheckpointReader:
         return (sum(shape[0] for shape in shapes), *shapes[0][1:]) if shapes[0] else ()
 
     def rows(self, key: str, begin: int, end: int) -> Tensor:
-        """Read rows `begin` to `end` of a tensor, which may be none, or a scalar whole."""
+        """Read rows `begin` to `end` of a tensor. The result may have no rows. A scalar is always read whole."""
         found, first = [], 0
         for file, shape in self.parts[key]:
             if not shape:
@@ -317,7 +362,7 @@ class SavedModel:
     Attributes:
         folder: The checkpoint's folder.
         size: The model's size.
-        shapes: Shapes of the weights by this project's names.
+        shapes: A dict from the weight's name in this project to its shape.
         state: The checkpoint's `state.json`.
         reader: Reader of the weights.
     """
@@ -335,11 +380,11 @@ class SavedModel:
 
     @property
     def length(self) -> int:
-        """Return the tokens of a sequence that the model was trained on."""
+        """Return the number of tokens per sequence in the training of the model."""
         return int(self.state["plan"]["sequence_length"])
 
     def find_corpus(self, moved_to: Path | None = None) -> tuple[Path, Manifest]:
-        """Return the corpus that the model was trained on, see `trainer.events.find_corpus`."""
+        """Return the folder and manifest of the model's training corpus. See `trainer.events.find_corpus`."""
         return find_corpus(self.folder.resolve().parents[1], self.state["plan"]["manifest_sha"], moved_to)
 
     def weight(self, name: str) -> Tensor:
@@ -347,18 +392,18 @@ class SavedModel:
         return self.reader.rows(f"model.{name}", 0, self.shapes[name][0])
 
     def check(self) -> None:
-        """Compare every byte with its hash, as a resume does; raise UserError if one has changed."""
+        """Compare the hash of every file, as a resumed run does. Raise UserError if a byte has changed."""
         _refuse_damage(self.folder, find_damage(self.folder))
 
 
 def open_checkpoint(path: Path) -> SavedModel:
-    """Open the checkpoint at a path, or the newest of a run. Whoever reads its weights calls `check` first.
+    """Open a checkpoint. Only the sizes of its files are checked: call `check` on the result before reading weights.
 
     Args:
-        path: A run's folder, or one checkpoint's.
+        path: The folder of a run, of which the newest checkpoint is opened, or the folder of a checkpoint.
 
     Raises:
-        UserError: There is no checkpoint, or it is damaged; which other one is whole is then named.
+        UserError: There is no checkpoint, or it is damaged. The message names another checkpoint that is complete.
     """
     found = list_checkpoints(path)
     folder = found[-1][1] if found else path
@@ -374,7 +419,12 @@ def open_checkpoint(path: Path) -> SavedModel:
 
 
 def _refuse_damage(damaged: Path, damage: str) -> None:
-    """Raise UserError for a damaged checkpoint, naming the newest whole one of its run, if any."""
+    """Raise UserError if a checkpoint is damaged. The message names the run's newest other complete checkpoint, if any.
+
+    Args:
+        damaged: The checkpoint's folder.
+        damage: Result of `find_damage`.
+    """
     if not damage:
         return
     advice = "no other checkpoint of its run is whole: train the run again"
@@ -387,8 +437,11 @@ def _refuse_damage(damaged: Path, damage: str) -> None:
 
 @torch.no_grad()
 def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load this rank's rows of weights and moments in place, written by any number of ranks."""
-    from trainer.parallel import own_rows  # imports DTensor, which reading one whole model does not need
+    """Read this rank's rows of a checkpoint's weights and moments into a model and an optimizer.
+
+    Any number of ranks may have written the checkpoint.
+    """
+    from trainer.parallel import own_rows  # This import loads DTensor, which is not needed to read a whole model.
 
     reader = CheckpointReader(folder, read_state(folder)["files"])
     for name, parameter in model.named_parameters():
@@ -404,8 +457,17 @@ def load(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> No
         optimizer.state[parameter] = {"step": step, **moments}
 
 
-def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
-    """Raise UserError naming the first option that differs from the saved plan and training, with both values."""
+def check_same_settings(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
+    """Check that a resumed run has the same plan and training settings as the saved run.
+
+    Args:
+        saved: "plan" and "training" of the checkpoint.
+        now: "plan" and "training" of this command.
+        run: The run's folder, for the message.
+
+    Raises:
+        UserError: They differ. The message gives the first option that differs and both values.
+    """
     different = _find_difference(_name_options(saved), _name_options(now))
     if different is not None:
         name, before, after = different
@@ -419,7 +481,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], run: Path) -> None:
 
 
 def _name_options(state: dict[str, Any]) -> dict[str, Any]:
-    """Return plan and training by the names of the command's options."""
+    """Return a dict from the name of a command-line option to its value in a saved plan and training."""
     plan, training = dict(state["plan"]), dict(state["training"])
     rates, length = training.pop("learning_rate"), plan["sequence_length"]
     named = {
@@ -436,7 +498,7 @@ def _name_options(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _find_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Return the name and both values of the first setting that differs, inside lists and objects too."""
+    """Return (name, old value, new value) of the first difference, searching in nested dicts and lists, or None."""
     pairs: list[tuple[str, Any, Any]] = []
     if isinstance(before, dict) and isinstance(now, dict):
         pairs = [(key, before.get(key), now.get(key)) for key in dict.fromkeys((*before, *now))]

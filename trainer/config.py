@@ -1,4 +1,7 @@
-"""The configuration of a run: what must stay the same when it is resumed, what may change, and its YAML file."""
+"""The configuration of a training run, and its YAML file.
+
+Some settings must stay the same when a run is resumed (`TrainConfig`), others may change (`RunOptions`).
+"""
 
 import argparse
 import dataclasses
@@ -20,7 +23,7 @@ from manifests.sizes import Preset, get_preset
 from trainer.schedule import SCHEDULES, StageRate
 
 FILE = "config.yaml"
-RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # a folder with one of them is a run's
+RUN_FILES = {FILE, "run.json", "log.jsonl", "checkpoints"}  # A folder that contains one of these names is a run.
 
 
 def _is_positive(value: Any) -> bool:
@@ -35,7 +38,7 @@ def _is_mixture(value: Any) -> bool:
     return isinstance(value, dict) and bool(value) and all(map(_is_positive, value.values()))
 
 
-# What a stage may hold, each with a test of its value, in words too.
+# Key of a stage -> (function that checks the value, description of the allowed values for an error message).
 STAGE_KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "steps": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "tokens": (_is_positive, "a number above 0"),
@@ -52,14 +55,16 @@ class TrainConfig:
 
     Attributes:
         model: Name of a preset, or its numbers (see `get_preset`).
-        learning_rate: Of each stage.
+        learning_rate: Learning-rate schedule of each stage.
         seed: Seed of the initial weights.
         init_from: Folder of published weights to start from, or "".
         precision: "bf16" or "fp32".
-        document_masks: Tokens attend to their own document only.
-        outlier_sigmas: Steps are skipped by their gradient norm, and recorded by their loss (see OutlierDetector).
-        outlier_window: Number of steps behind the mean and the deviation.
-        norm_epsilon: Of the published weights, if the run starts from such, else of the preset.
+        document_masks: True if tokens attend to their own document only.
+        outlier_sigmas: Standard deviations above the mean from which a value is an outlier (see OutlierDetector). A
+            step whose gradient norm is an outlier is skipped; a step whose loss is an outlier is recorded.
+        outlier_window: Number of steps from which the mean and the standard deviation are computed.
+        norm_epsilon: Epsilon of the RMSNorm layers. It is that of the published weights if the run starts from
+            published weights, else that of the preset.
     """
 
     model: str
@@ -74,7 +79,7 @@ class TrainConfig:
 
     @property
     def size(self) -> Preset:
-        """Return the model's size."""
+        """Return the preset `model`, with `norm_epsilon`."""
         return replace(get_preset(self.model), norm_epsilon=self.norm_epsilon)
 
 
@@ -83,21 +88,21 @@ class RunOptions:
     """Settings that may change when a run is resumed.
 
     Attributes:
-        micro_batch: Sequences that a rank holds at once; None to choose by size and memory.
-        checkpoint_minutes: Minutes between checkpoints, 0 for none by time.
-        checkpoint_every: Steps between checkpoints, 0 for none by steps; the last step is always saved.
-        validate_every: Steps; 0 validates at the end only.
-        evaluate_every: Steps between evaluations, 0 for none; the last step is evaluated too.
+        micro_batch: Number of sequences that a rank processes at once, or None to choose it by size and memory.
+        checkpoint_minutes: Minutes between checkpoints, or 0 to save none by time.
+        checkpoint_every: Steps between checkpoints, or 0 to save none by steps. The last step is always saved.
+        validate_every: Steps between validations, or 0 to validate only at the end.
+        evaluate_every: Steps between evaluations, or 0 for no evaluation. The last step is evaluated too.
         keep: Number of checkpoints to keep.
-        non_finite_limit: Steps in a row with gradients that are not finite, after which the run ends.
-        hang_seconds: Seconds without progress after which the rank that is behind ends the run by name.
+        non_finite_limit: Number of consecutive steps with non-finite gradients after which the run ends.
+        hang_seconds: Seconds without progress after which the run ends. The message names the rank that hangs.
         stop_after: Step after which to stop early, or 0.
-        skip_steps: Ranges of steps to skip, counted from 1, both ends included.
+        skip_steps: Ranges (first, last) of steps to skip, counted from 1, both ends included.
         activation: Activation checkpointing: "none", "selective" or "full".
-        compile: Compile each block.
-        tensorboard: Write RUN/tensorboard.
-        wandb: Report to Weights & Biases.
-        peak_tflops: Of one device, None for that of its data sheet.
+        compile: True to compile each block with torch.compile.
+        tensorboard: True to write RUN/tensorboard.
+        wandb: True to report to Weights & Biases.
+        peak_tflops: Peak TFLOP/s of one device, or None to use its data sheet.
     """
 
     micro_batch: int | None
@@ -118,7 +123,7 @@ class RunOptions:
 
 
 def select_fields(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some values that are fields of a dataclass."""
+    """Return the entries of `values` whose names are fields of the dataclass `settings`."""
     return {field.name: values[field.name] for field in dataclasses.fields(settings) if field.name in values}
 
 
@@ -127,8 +132,11 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
 
     Args:
         corpus: The corpus's folder.
-        options: Options of `train`; None takes the value of the preset or the corpus.
+        options: Options of `train`. If a value is None, the value of the preset or the corpus is used.
         world: Number of ranks.
+
+    Returns:
+        The corpus's manifest, the plan, and the settings that must stay the same.
 
     Raises:
         UserError: The options do not fit each other or the corpus.
@@ -163,7 +171,8 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
     plan = plan_for(manifest, seed, length, batch, sum(lengths), mixtures if stages != [{}] else ())
     rates: list[StageRate] = []
     for count, stage in zip(lengths, stages, strict=True):
-        rising = (size.warmup if warmup is None else warmup) if not rates else 0  # only the first begins from nothing
+        # Only the first stage has a warm-up by default, because the others continue a trained model.
+        rising = (size.warmup if warmup is None else warmup) if not rates else 0
         own = {**usual, "warmup": min(rising, max(1, count // 2)), **stage}
         rates.append(StageRate(count, *(own[name] for name in ("schedule", "learning_rate", "warmup"))))
     fixed = {"seed": seed, "learning_rate": tuple(rates), "norm_epsilon": size.norm_epsilon}
@@ -171,7 +180,7 @@ def prepare(corpus: Path, options: Mapping[str, Any], world: int) -> tuple[Manif
 
 
 def _count_steps(stage: dict[str, Any], batch_tokens: int) -> int:
-    """Return the steps of a stage."""
+    """Return the number of steps of a stage, which has either "steps" or "tokens"."""
     if "tokens" in stage:
         return max(1, round(float(stage["tokens"]) / batch_tokens))
     if stage["steps"] is None:
@@ -180,7 +189,11 @@ def _count_steps(stage: dict[str, Any], batch_tokens: int) -> int:
 
 
 def parse_stages(text: str) -> list[dict[str, Any]]:
-    """Parse `--stages`, a JSON list of stages with the keys of STAGE_KEYS, or raise ArgumentTypeError."""
+    """Parse the value of `--stages`, a JSON list of stages with keys of STAGE_KEYS.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not a list of stages.
+    """
     try:
         stages = json.loads(text)
     except ValueError as error:
@@ -200,7 +213,7 @@ def parse_stages(text: str) -> list[dict[str, Any]]:
 
 
 class _OptionLoader(yaml.SafeLoader):
-    """A loader for which 5:7 is a text: YAML 1.1 has numbers to the base of 60, among which it is 307."""
+    """A YAML loader that reads 5:7 as a string. YAML 1.1 would read it as a number to the base of 60, which is 307."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -213,23 +226,29 @@ class _OptionLoader(yaml.SafeLoader):
 def expand_config(arguments: list[str]) -> list[str]:
     """Return the words of a `train` command with `--config FILE` replaced by the options in the file.
 
-    They come first, so that the command line overrides them. The file maps option names to values: true and false
-    become --name and --no-name, lists of mappings JSON, mappings `key=value,…`, and other lists have commas between
-    their parts, but ranges of steps to skip are an option each.
+    The options of the file come first, so that the command line overrides them. The file maps option names to values.
+    The values are converted to words as follows:
+
+    - true and false become `--name` and `--no-name`.
+    - A mapping becomes `key=value,…`.
+    - A list of mappings becomes JSON.
+    - For `skip_steps`, each range becomes an option.
+    - Any other list is joined with commas.
 
     Raises:
-        UserError: The file cannot be read or holds no mapping.
+        UserError: The file cannot be read or does not contain a mapping.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", type=Path, action="append", default=[])
     try:
         options, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError:  # no file behind it, which the command's own parser says
+    except argparse.ArgumentError:  # --config has no value. The parser of the command reports this.
         return arguments
     return [word for path in reversed(options.config) for word in _read_config_words(path)] + rest
 
 
 def _read_config_words(path: Path) -> list[str]:
+    """Return the words of the command line for the options in a YAML file. See `expand_config`."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _OptionLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -253,14 +272,14 @@ def _read_config_words(path: Path) -> list[str]:
 
 
 def save_config(run: Path, values: dict[str, Any]) -> None:
-    """Write all options of a run to RUN/config.yaml, from which `--config` reads them again."""
+    """Write the options of a run to RUN/config.yaml, a file for `--config`. Values that are None or [] are left out."""
     plain = {key: _plain(value) for key, value in values.items() if value is not None and value != []}
     run.mkdir(parents=True, exist_ok=True)
     write_atomic(run / FILE, yaml.safe_dump(plain, sort_keys=False).encode())
 
 
 def _plain(value: Any) -> Any:
-    """Return an option's value as the command line writes it."""
+    """Convert an option's value to a type of YAML. A tuple becomes `A:B`, a path becomes a string."""
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, tuple):
@@ -269,11 +288,15 @@ def _plain(value: Any) -> Any:
 
 
 def check_output(run: Path) -> None:
-    """Check that a run's folder is new, empty or a run's. Raise UserError for one that holds other files.
+    """Check that the output folder does not exist, is empty, or contains a run.
 
-    Files `*.log` may be there, and the folder of torchrun's `--log-dir`: the command's own output is often sent there.
+    Files `*.log` and the folder of torchrun's `--log-dir` are allowed, because the output of the command is often
+    written there.
+
+    Raises:
+        UserError: The folder contains other files.
     """
-    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")  # a file below torchrun's --log-dir
+    errors = os.environ.get("TORCHELASTIC_ERROR_FILE")  # The path is below torchrun's --log-dir.
     logs = Path(errors).resolve().parents if errors else ()
     inside = run.resolve().iterdir() if run.is_dir() else ()
     held = {path.name for path in inside if path.suffix != ".log" and path not in logs}

@@ -1,4 +1,4 @@
-"""Curves of a run, drawn from its tables: losses by source, held-out losses, learning rate, gradient norm."""
+"""Draw the curves of a run from its CSV files: losses by source, held-out losses, learning rate, gradient norm."""
 
 import csv
 from collections.abc import Iterable
@@ -15,52 +15,53 @@ from manifests.shard import open_shard
 from trainer.events import VALIDATION, find_corpus, read_rows, read_run
 from trainer.metrics import FILE, parse_finite
 
-CURVE_POINTS = 200  # most points of a curve; more are averaged with their neighbors
-COUNT_TOKENS = 1 << 22  # tokens counted at a time
+CURVE_POINTS = 200  # Maximum number of points per curve. If there are more, neighbors are averaged.
+COUNT_TOKENS = 1 << 22  # tokens counted in one call of numpy.bincount
 
 
 def plot(run: Path, output: Path | None, corpus: Path | None) -> str:
-    """Draw a run's curves, from its CSV files alone, as a page or a picture.
+    """Draw a run's curves and write them to an HTML page or an SVG picture.
 
     Args:
         run: The run's folder.
-        output: A file that ends in .html or .svg, or None for RUN/curves.html.
+        output: The file to write, with the suffix .html or .svg, or None for RUN/curves.html.
         corpus: The corpus's folder, if it has moved.
 
     Returns:
-        The path of the file.
+        The path of the written file.
 
     Raises:
-        UserError: The file name has another ending, or there is no run or corpus.
+        UserError: The file name has another suffix, or there is no run or corpus.
     """
     target = output or run / "curves.html"
     if target.suffix not in (".html", ".svg"):
         raise UserError(f"--output {target} does not end in .html or .svg: give a file name that does")
-    charts = build_charts(run, unigram_losses(run, corpus))
+    charts = build_charts(run, compute_unigram_losses(run, corpus))
     drawn = stack_charts(charts) if target.suffix == ".svg" else render_page(run.resolve().name, charts)
     try:
         write_atomic(target, drawn.encode())
     except OSError as error:
-        error.filename = str(target)  # instead of the temporary name
+        error.filename = str(target)  # It is the temporary name, which the user has not given.
         raise
     return str(target)
 
 
-def unigram_losses(run: Path, corpus: Path | None) -> dict[str, float]:
-    """Return the unigram entropy of each source of a run in nats per token, or {} if its corpus is not there."""
+def compute_unigram_losses(run: Path, corpus: Path | None) -> dict[str, float]:
+    """Return a dict from source name to unigram entropy in nats per token, or {} if the run's corpus is not found."""
     facts = read_run(run)
     if corpus is None and not (Path(facts["corpus"]) / "manifest.json").is_file():
         return {}
     try:
-        return unigram_entropy(*find_corpus(run, facts["plan"]["manifest_sha"], corpus))
-    except FileNotFoundError:  # the copy of a remote corpus, whose shards are evicted at any time
+        return compute_unigram_entropy(*find_corpus(run, facts["plan"]["manifest_sha"], corpus))
+    except FileNotFoundError:  # The corpus is a local cache of a remote corpus, and shards have been evicted.
         return {}
 
 
-def unigram_entropy(corpus: Path, manifest: Manifest) -> dict[str, float]:
-    """Return the entropy of each source's tokens in nats, over its train shards, BOS and EOS included.
+def compute_unigram_entropy(corpus: Path, manifest: Manifest) -> dict[str, float]:
+    """Return a dict from source name to the entropy of its train tokens, in nats, including BOS and EOS.
 
-    It is the loss of a model that knows nothing but frequencies, so a trained model must reach less.
+    The entropy is the loss of a model that predicts each token by its frequency only. A trained model must reach a
+    lower loss.
     """
     entropies = {}
     for name, source in sorted(manifest.sources.items()):
@@ -75,11 +76,13 @@ def unigram_entropy(corpus: Path, manifest: Manifest) -> dict[str, float]:
 
 
 def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
-    """Return the charts of a run: losses by source, held-out losses, learning rate, gradient norm; none is empty.
+    """Return the charts of a run: losses by source, held-out losses, learning rate, gradient norm.
+
+    Charts without points are left out.
 
     Args:
         run: The run's folder.
-        levels: Losses by source to draw as dashed levels.
+        levels: A dict from source name to a loss, which is drawn as a dashed horizontal line.
     """
     rows, held_out = (list(csv.DictReader(read_rows(run / name))) for name in (FILE, VALIDATION))
     if not rows:
@@ -88,7 +91,7 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
     colors = {name: number for number, name in enumerate(sources, start=1)}
     curves = {name: (colors[name], _curve(rows, f"loss_{name}")) for name in sources}
     loss = Chart("Training loss, nats per token", curves)
-    loss.curves["all"] = (0, _curve(rows, "loss"))  # last, so that it is drawn above the others
+    loss.curves["all"] = (0, _curve(rows, "loss"))  # It is added last, so that it is drawn above the others.
     loss.levels = {f"{name}: unigrams": (colors[name], levels[name]) for name in sources if name in levels}
     validation = Chart("Held-out loss, nats per token")
     for name in sorted({row["source"] for row in held_out}):
@@ -100,7 +103,7 @@ def build_charts(run: Path, levels: dict[str, float]) -> list[Chart]:
 
 
 def _curve(rows: Iterable[dict[str, str]], column: str) -> list[Point]:
-    """Return (step, value) of the rows with a finite number, in at most CURVE_POINTS means of neighbors."""
+    """Return (step, value) of the rows whose value is finite. Neighbors are averaged to at most CURVE_POINTS points."""
     pairs = ((parse_finite(row.get("step")), parse_finite(row.get(column))) for row in rows)
     points = [(step, value) for step, value in pairs if step is not None and value is not None]
     size = -(-len(points) // CURVE_POINTS) or 1
@@ -109,7 +112,7 @@ def _curve(rows: Iterable[dict[str, str]], column: str) -> list[Point]:
 
 
 def render_page(name: str, charts: list[Chart]) -> Html:
-    """Return a self-contained page of charts, without scripts."""
+    """Return an HTML page of charts that needs no other files and no scripts."""
     head = element(
         "head",
         element("meta", charset="utf-8"),

@@ -1,4 +1,4 @@
-"""Batches from memory-mapped shards, in the order of the plan."""
+"""Read batches from memory-mapped shards, in the order that the plan defines."""
 
 import hashlib
 from collections import deque
@@ -18,8 +18,9 @@ from manifests.manifest import Manifest, load_manifest
 from manifests.order import Plan, Samples, count_windows, hash_text, permute, samples
 from manifests.shard import Shard, Store
 
-BLOCK_SAMPLES = 1 << 15  # samples whose order is computed in one call, which costs as much as a few hundred samples
-OPEN_SHARDS = 1 << 14  # memory maps held at once: Linux grants a process 65,530
+# Number of samples whose order is computed in one call. A call has a fixed cost, equal to a few hundred samples.
+BLOCK_SAMPLES = 1 << 15
+OPEN_SHARDS = 1 << 14  # Maximum number of open memory maps. Linux allows 65,530 per process.
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Batch:
     """One rank's part of a step's batch.
 
     Attributes:
-        tokens: (n, L + 1) ids as the shards store them, uint16 or uint32.
+        tokens: (n, L + 1) token ids, uint16 or uint32 as in the shards. L is the sequence length.
         sources: (n,) int64 indexes into `plan.sources`.
         digests: (n,) int64, the first 63 bits of XXH3 of each row's bytes.
     """
@@ -39,13 +40,16 @@ class Batch:
     def pin(self) -> "Batch":
         """Return the batch with its tokens in page-locked memory, from which a GPU copies asynchronously.
 
-        PyTorch uses such memory again only after the copy.
+        PyTorch reuses the memory only after the copy.
         """
         return Batch(self.tokens.pin_memory(), self.sources, self.digests)
 
 
 class BatchReader:
-    """Read the batches of a plan; shards are opened on first use, and each token array is a view of its file."""
+    """A reader of the batches of a plan.
+
+    Shards are opened on first use. Token arrays are views of the memory-mapped files.
+    """
 
     def __init__(self, corpus: Path, plan: Plan) -> None:
         self.plan, self.store = plan, Store(corpus)
@@ -54,7 +58,15 @@ class BatchReader:
         self.block: tuple[int, int, Samples] | None = None
 
     def batch(self, step: int, rank: int, world: int) -> Batch:
-        """Return samples step·G + rank :: world, the part of a rank in a step counted from 0."""
+        """Read one rank's part of the batch of a step.
+
+        These are the samples `step * G + rank`, `step * G + rank + world`, and so on, where G is the size of the batch.
+
+        Args:
+            step: The step, counted from 0.
+            rank: The rank.
+            world: Number of ranks.
+        """
         order = self._order(step)
         mine = slice(rank, None, world)
         sources, shards, windows = order.source[mine], order.shard[mine], order.window[mine]
@@ -62,13 +74,15 @@ class BatchReader:
         wide = length + 1
         rows = np.empty((len(sources), wide), self.dtype)
         flat, digests = rows.reshape(-1).data, np.empty(len(sources), np.int64)
-        by_shard = np.lexsort([windows, shards, sources])  # so that a shard is fetched at most once per batch
+        # Rows are read in order of shard, so that a shard is downloaded at most once per batch.
+        by_shard = np.lexsort([windows, shards, sources])
         parts = (column[by_shard].tolist() for column in (sources, shards, windows))
         for row, source, shard, window in zip(by_shard.tolist(), *parts, strict=True):
             tokens = self.tokens.get((source, shard))
             if tokens is None or (self.store.url and not self.store.touch(self._path(source, shard))):
                 tokens = self._open(source, shard)
-            part = tokens[window * length : window * length + wide]  # memory views: half the time of array slices
+            # Slices of memory views take half the time of slices of arrays.
+            part = tokens[window * length : window * length + wide]
             flat[row * wide : (row + 1) * wide] = part
             digests[row] = hash_row(part)
         return Batch(torch.from_numpy(rows), torch.from_numpy(sources.copy()), torch.from_numpy(digests))
@@ -77,7 +91,10 @@ class BatchReader:
         return self.plan.sources[source].shards[shard][0]
 
     def _order(self, step: int) -> Samples:
-        """Return the places of a step's samples, from the order of the block of steps around it."""
+        """Return source, epoch, shard and window of each sample of a step.
+
+        The order is computed for a block of steps at once, and the last block is kept.
+        """
         batch, block = self.plan.global_batch, self.block
         if block is None or not block[0] <= step < block[1]:
             steps = max(1, BLOCK_SAMPLES // batch)
@@ -92,13 +109,17 @@ class BatchReader:
         if len(self.tokens) >= OPEN_SHARDS:
             self.tokens.clear()
         tokens = self.tokens[source, shard] = self.store.open(self._path(source, shard)).tokens.data
-        if self.store.url:  # drop the maps of evicted shards, which hold their disk space
+        if self.store.url:
+            # Drop the maps of shards that the cache has evicted. An open map would keep their disk space in use.
             for key in [key for key in self.tokens if not self.store.file(self._path(*key)).exists()]:
                 del self.tokens[key]
         return tokens
 
     def trace(self, step: int) -> list[dict[str, Any]]:
-        """Return the samples of a step, counted from 0, each with its place and documents."""
+        """Return a dict for each sample of a step, which is counted from 0.
+
+        The keys are "sample" (its number), "source", "epoch", "shard", "token" (the first token) and "documents".
+        """
         begin, length, order = step * self.plan.global_batch, self.plan.sequence_length, self._order(step)
         samples = []
         columns = (column.tolist() for column in (order.source, order.epoch, order.shard, order.window))
@@ -120,17 +141,17 @@ def _describe_document(shard: Shard, row: int) -> dict[str, str]:
 def prefetch(
     reader: BatchReader, steps: Iterable[int], rank: int, world: int, pin: bool = False, ahead: int = 2
 ) -> Iterator[Iterator[Batch]]:
-    """Yield an iterator over the batches of steps, which one thread reads in advance.
+    """Return a context manager whose value is an iterator over batches that a thread reads in advance.
 
-    An error in the thread is raised by the iterator, at its step; the thread ends with the context.
+    An error in the thread is raised by the iterator at the step of the error. The thread ends with the context.
 
     Args:
         reader: Reader of the batches.
         steps: Steps counted from 0.
         rank: This rank.
         world: Number of ranks.
-        pin: Put tokens in page-locked memory, for a GPU.
-        ahead: Steps read before they are asked for.
+        pin: True to put tokens into page-locked memory, for a GPU.
+        ahead: Number of batches that are read in advance.
     """
 
     def read(step: int) -> Batch:
@@ -154,20 +175,24 @@ def prefetch(
 
 
 def hash_row(row: memoryview) -> int:
-    """Return a hash of a sequence's tokens, of 63 bits."""
+    """Return a 63-bit hash of a sequence's tokens."""
     return xxhash.xxh3_64_intdigest(row) >> 1
 
 
 def hash_batch(digests: Sequence[int]) -> str:
-    """Return the hash of a whole batch, 16 hexadecimal digits, from its sequences' hashes in sample order."""
+    """Return the hash of a whole batch as 16 hexadecimal digits.
+
+    Args:
+        digests: Hashes of its sequences, in sample order.
+    """
     return hashlib.sha256(b"".join(value.to_bytes(8, "big") for value in digests)).hexdigest()[:16]
 
 
 def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: int, limit: int) -> dict[str, Tensor]:
-    """Return windows of each source's validation shards, (n, L + 1) int64, without empty sources.
+    """Return a dict from source name to windows of its validation shards, (n, L + 1) int64 token ids.
 
-    They are `limit` of all its windows, or all, drawn by a permutation keyed by the source's name: the same for every
-    run over a corpus.
+    At most `limit` windows of each source are drawn, by a permutation with the source's name as key. So every run over
+    a corpus uses the same windows. Sources without a whole window are left out.
     """
     windows_by_source: dict[str, Tensor] = {}
     store = Store(corpus)

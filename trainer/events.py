@@ -1,7 +1,8 @@
-"""The records of a run: its log, its spikes, the steps it was requested to skip, and the documents of a step.
+"""Read and write the records of a run: its log, its tables, its spikes, and the documents of a step.
 
-`RUN/log.jsonl` holds one event a line and is only appended to. `RUN/spikes/step-K.json` describes the batch of a step
-whose loss or gradient norm was an outlier. `RUN/run.json` holds the plan, from which a step is traced to its documents.
+`RUN/log.jsonl` contains one event per line and is only appended to. `RUN/spikes/step-K.json` describes the batch of a
+step whose loss or gradient norm was an outlier. `RUN/run.json` contains the plan, by which the documents of a step are
+found.
 """
 
 import contextlib
@@ -24,19 +25,22 @@ if TYPE_CHECKING:
     from trainer.step import StepMetrics
 
 LOG = "log.jsonl"
-VALIDATION, EVALUATION = "validation.csv", "evaluation.csv"  # of a run: losses and scores after some steps
+VALIDATION, EVALUATION = "validation.csv", "evaluation.csv"  # files in a run's folder: held-out losses, task scores
 FOLDER = "spikes"
-SPIKE_FILES = 100  # most files of a run: a diverging run would write one for every step
+SPIKE_FILES = 100  # Maximum number of files in RUN/spikes. A diverging run would otherwise write a file for every step.
 
-Range = tuple[int, int]  # of steps, counted from 1, both ends included
+Range = tuple[int, int]  # (first step, last step), counted from 1, both included
 
 
 @contextlib.contextmanager
-def locked(run: Path) -> Iterator[str]:
-    """Hold a run's folder, which is made, against a second command; the lock goes with the process.
+def lock_run(run: Path) -> Iterator[str]:
+    """Create a run's folder and lock it, so that no second command trains the same run.
+
+    The lock is released when the context exits or the process ends. On a file system without locks, as on some
+    clusters, nothing is locked and no error is reported.
 
     Yields:
-        Why the folder cannot be had, or "". A file system without locks, as of some clusters, refuses nothing.
+        The reason why the folder cannot be locked, or "".
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / LOG).open("a", encoding="utf-8") as file:
@@ -58,7 +62,7 @@ def log(run: Path, event: str, **facts: Any) -> None:
 
 
 def open_for_append(path: Path) -> TextIO:
-    """Open a file of lines to add more; a truncated last line gets its end."""
+    """Open a text file to append lines. If its last line has no newline, a newline is written first."""
     file = path.open("a+", encoding="utf-8")
     if file.tell():
         with path.open("rb") as before:
@@ -69,13 +73,14 @@ def open_for_append(path: Path) -> TextIO:
 
 
 def read_events(run: Path, event: str) -> list[dict[str, Any]]:
-    """Return the log's events of one kind."""
+    """Return the events of one kind from the run's log."""
     return [one for one in read_lines(run / LOG) if one.get("event") == event]
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file of JSON lines, if it is there; a truncated line is ignored."""
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():  # undecoded: it may end within a character
+    """Yield the objects of a JSON Lines file. Truncated lines are ignored. A missing file has no objects."""
+    # The file is read as bytes, because a truncated line may end inside a UTF-8 character.
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
         with contextlib.suppress(ValueError):
             one = json.loads(line)
             if isinstance(one, dict):
@@ -83,18 +88,23 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_rows(path: Path) -> list[str]:
-    """Return the lines of a CSV file, its head first, or [] if it is not there.
+    """Return the lines of a CSV file with its header first, or [] if the file does not exist.
 
-    A last line without its end was cut by a kill or a full disk, even within its first number, and is left out.
+    A last line without a newline is left out. A kill or a full disk has truncated it, perhaps inside its first number.
     """
     return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
 
 
 def write_rows(path: Path, trained: int, head: str = "", rows: Sequence[str] = ()) -> None:
-    """Write a CSV file anew: its head, its rows up to the step `trained`, and further rows.
+    """Rewrite a CSV file: keep its rows up to the step `trained`, and append new rows.
 
-    So no step has two rows after a run was resumed, and none is truncated. Without `head` the file keeps its own; one
-    that is not there is then not made.
+    After a run is resumed, this ensures that no step has two rows and that no row is truncated.
+
+    Args:
+        path: The file. Its first column is the step.
+        trained: The last step whose rows are kept.
+        head: The header line, or "" to keep the header of the file. With "", a missing file is not created.
+        rows: Lines to append.
     """
     before = read_rows(path)
     steps = (line.partition(",")[0] for line in before)
@@ -104,18 +114,18 @@ def write_rows(path: Path, trained: int, head: str = "", rows: Sequence[str] = (
 
 
 def has_rows(path: Path, step: int) -> bool:
-    """Return True if a CSV file has rows of a step."""
+    """Return True if a CSV file has a row whose first column is `step`."""
     return any(line.startswith(f"{step},") for line in read_rows(path))
 
 
-def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) -> list[Range]:
+def resolve_skips(run: Path, requested: list[Range], trained: int, is_first: bool) -> list[Range]:
     """Return the ranges of steps to skip: those requested now, which are logged, and those logged before.
 
     Args:
         run: The run's folder.
         requested: Ranges requested now.
-        trained: Steps behind the checkpoint, which cannot be skipped any more.
-        first: True for the rank that writes the log.
+        trained: The step of the checkpoint. Steps up to it can no longer be skipped.
+        is_first: True for the rank that writes the log.
 
     Raises:
         UserError: A requested range begins at a step that is already trained.
@@ -129,7 +139,7 @@ def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) 
                 f"--skip-steps {begin}:{end}: the checkpoint of step {trained} is already trained on step {begin}; "
                 f"remove the checkpoints after step {begin - 1} from {run} to resume without it"
             )
-        if first:
+        if is_first:
             log(run, "skip", **{"from": begin, "to": end})
     return [*before, *requested]
 
@@ -137,7 +147,9 @@ def resolve_skips(run: Path, requested: list[Range], trained: int, first: bool) 
 def record_spike(
     run: Path, reader: BatchReader, step: int, metrics: "StepMetrics", loss_limit: float, causes: list[str]
 ) -> None:
-    """Log a step with an outlier, and write its sequences with mean loss and documents, the highest loss first.
+    """Log a step with an outlier, and write its sequences to RUN/spikes/step-K.json.
+
+    Each sequence is written with its mean loss and its documents, the sequence with the highest loss first.
 
     Args:
         run: The run's folder.
@@ -169,7 +181,7 @@ def record_spike(
 
 
 def _finite(value: float) -> float | None:
-    """Return the value, or None for values that JSON cannot represent."""
+    """Return the value, or None if it is not finite, because JSON cannot represent it."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -182,7 +194,16 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def find_corpus(run: Path, manifest_sha: str, moved_to: Path | None) -> tuple[Path, Manifest]:
-    """Return the corpus of a run, in its original folder or the one given; raise UserError if it is another corpus."""
+    """Return the folder and the manifest of a run's corpus.
+
+    Args:
+        run: The run's folder.
+        manifest_sha: Hash of the corpus's manifest.
+        moved_to: The corpus's folder, or None to use the folder that `run.json` names.
+
+    Raises:
+        UserError: The folder contains another corpus.
+    """
     folder = moved_to or Path(read_run(run)["corpus"])
     manifest = load_manifest(folder)
     if manifest.manifest_sha != manifest_sha:
@@ -191,15 +212,15 @@ def find_corpus(run: Path, manifest_sha: str, moved_to: Path | None) -> tuple[Pa
 
 
 def trace_step(run: Path, step: int, corpus: Path | None) -> list[dict[str, Any]]:
-    """Return the samples of a step, counted from 1 as in metrics.csv, with their documents.
+    """Return the samples of a step with their documents.
 
     Args:
         run: The run's folder.
-        step: The step.
-        corpus: The corpus's folder, if it has moved.
+        step: The step, counted from 1 as in metrics.csv.
+        corpus: The corpus's folder, if it was moved.
 
     Raises:
-        UserError: There is no such run or step, or the corpus is another one.
+        UserError: The run or the step does not exist, or the folder contains another corpus.
     """
     plan = plan_from(read_run(run)["plan"])
     folder, _ = find_corpus(run, plan.manifest_sha, corpus)

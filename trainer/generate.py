@@ -1,4 +1,4 @@
-"""Text from a checkpoint, one token at a time."""
+"""Generate text with the model of a checkpoint."""
 
 import itertools
 import sys
@@ -14,7 +14,11 @@ from trainer.model import KeyValueCache, Llama, allocate, prefer_fast_attention,
 
 
 def load_model(saved: SavedModel, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Llama:
-    """Return the whole model of a checkpoint on one device, in this process; raise UserError if it is damaged."""
+    """Load the whole model of a checkpoint onto one device, in this process.
+
+    Raises:
+        UserError: The checkpoint is damaged.
+    """
     saved.check()
     model = allocate(saved.size, saved.vocabulary, device, dtype)
     with torch.no_grad():
@@ -34,20 +38,22 @@ def generate(
     seed: int,
     device: str = "auto",
 ) -> Iterator[str]:
-    """Yield prompts with their continuations, an empty line between two, in pieces of whole characters.
+    """Yield each prompt and its continuation, piece by piece.
+
+    Each piece consists of complete characters. An empty line separates two texts.
 
     Args:
-        path: A run's folder, or one checkpoint's.
-        corpus: The corpus's folder, if it has moved.
+        path: Folder of a run or of one checkpoint.
+        corpus: The corpus's folder, if it was moved.
         prompts: The texts to continue.
-        tokens: The largest number of tokens after each prompt; end-of-sequence ends it before.
+        tokens: Maximum number of tokens after each prompt. An end-of-sequence token ends the text earlier.
         temperature: See `sample`.
         top_p: See `sample`.
-        seed: Seed of the random numbers of the first text; that of the next is one higher.
+        seed: Seed of the random numbers of the first text. It is increased by one for each further text.
         device: "cpu", "cuda" (in bfloat16) or "auto".
 
     Raises:
-        UserError: There is no such checkpoint or corpus.
+        UserError: The checkpoint or the corpus does not exist.
     """
     device = resolve_device(device)
     saved = open_checkpoint(path)
@@ -62,7 +68,7 @@ def generate(
                 break
             text.append(token)
             whole = pieces.decode(text)
-            if not whole.endswith("\ufffd"):  # else the last character is incomplete
+            if not whole.endswith("\ufffd"):  # Otherwise the last character is incomplete.
                 yield whole[len(printed) :]
                 printed = whole
         yield pieces.decode(text)[len(printed) :]
@@ -72,15 +78,16 @@ def generate(
 def continue_text(
     model: Llama, prompt: Sequence[int], tokens: int, length: int, temperature: float, top_p: float, seed: int
 ) -> Iterator[int]:
-    """Yield the next token of a text, `tokens` times, by a cache of keys and values.
+    """Yield `tokens` new tokens of a text, using a cache of keys and values.
 
-    Where the text grows beyond `length` tokens, the model goes on from its later half: positions are relative.
+    When the text becomes longer than `length` tokens, the model continues with only the second half of the last
+    `length` tokens. This is possible because rotary positions are relative.
 
     Args:
-        model: The model, whole on its device.
+        model: The model, not sharded.
         prompt: Token ids of the text so far, at least one.
-        tokens: Tokens to draw.
-        length: Tokens that the model sees at once.
+        tokens: Number of tokens to generate.
+        length: Maximum number of tokens in the model's context.
         temperature: See `sample`.
         top_p: See `sample`.
         seed: Seed of the random numbers.
@@ -101,13 +108,16 @@ def continue_text(
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) -> Tensor:
-    """Draw a token from each row of (B, V) logits by nucleus sampling (Holtzman et al. 2020), (B,).
+    """Draw one token from each row of logits by nucleus sampling (Holtzman et al. 2020).
 
     Args:
         logits: (B, V).
-        temperature: Divides the logits; 0 returns the most probable token.
-        top_p: Draw among the most probable tokens that together have this probability.
-        uniform: (B,) random numbers from 0 to below 1.
+        temperature: Divisor of the logits. 0 returns the most probable token.
+        top_p: Draw from the most probable tokens whose total probability reaches this value.
+        uniform: (B,) random numbers in [0, 1).
+
+    Returns:
+        (B,) token ids.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -119,7 +129,7 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniform: Tensor) ->
 
 
 def print_pieces(pieces: Iterator[str]) -> None:
-    """Print each piece of text when it comes, with a question mark for characters that the terminal lacks."""
+    """Print each piece of text at once. Characters that the terminal's encoding lacks are printed as question marks."""
     for text in itertools.chain(pieces, ["\n"]):
         sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
         sys.stdout.buffer.flush()

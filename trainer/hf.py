@@ -1,7 +1,7 @@
-"""Checkpoints to and from the layout of Hugging Face's Llama.
+"""Convert weights to and from the layout of Hugging Face's Llama.
 
-Both layouts pair rotary features as two halves, so a conversion only renames and splits weights. An export holds the
-weights of one output file in memory at a time.
+Both layouts pair rotary feature i with feature i + half of the head dimension. So a conversion only renames, splits and
+concatenates weights. An export holds the weights of one output file in memory at a time.
 """
 
 import json
@@ -24,14 +24,16 @@ from trainer.checkpoint import SavedModel, open_checkpoint, write_tensors
 from trainer.model import ROTARY_BASE
 from trainer.parallel import own_rows
 
-FILE_BYTES = 5_000_000_000  # most bytes of one safetensors file, as transformers writes them
+FILE_BYTES = 5_000_000_000  # Maximum size of one safetensors file in bytes, as in transformers.
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OUTER_NAMES = {
     "embedding.weight": "model.embed_tokens.weight",
     "norm.weight": "model.norm.weight",
     "head.weight": "lm_head.weight",
 }
-BLOCK_NAMES = {  # below `blocks.N.` and `model.layers.N.`; several of Hugging Face's weights are concatenated by rows
+# Name of a weight below `blocks.N.` here -> names of Hugging Face's weights below `model.layers.N.`. If there are
+# several names, the weight here is their concatenation along rows.
+BLOCK_NAMES = {
     "attention_norm.weight": ("input_layernorm.weight",),
     "attention.qkv.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
     "attention.out.weight": ("self_attn.o_proj.weight",),
@@ -43,20 +45,21 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
 def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", file_bytes: int = FILE_BYTES) -> str:
-    """Write weights, configuration, tokenizer and a model card into a new folder.
+    """Write weights, configuration, tokenizer and a model card into a new folder, in Hugging Face's layout.
 
     Args:
-        path: A run's folder, or one checkpoint's.
+        path: Folder of a run or of one checkpoint.
         out: The new folder.
-        corpus: The corpus's folder, if it has moved.
+        corpus: The corpus's folder, if it was moved.
         dtype: Type of the weights, a key of TYPES.
-        file_bytes: Bytes of weights in one file.
+        file_bytes: Maximum number of bytes of weights in one file.
 
     Returns:
         One line that describes the export.
 
     Raises:
-        UserError: There is no such checkpoint or corpus, `out` is not empty, or the disk is full; then nothing is left.
+        UserError: The checkpoint or the corpus does not exist, `out` is not empty, or the disk is full. After a failed
+            write, nothing remains in `out`.
     """
     saved = open_checkpoint(path)
     corpus, manifest = saved.find_corpus(corpus)
@@ -82,7 +85,7 @@ def export(path: Path, out: Path, corpus: Path | None, dtype: str = "float32", f
 
 
 def hf_names(name: str) -> tuple[str, ...]:
-    """Return Hugging Face's names of the weights that one weight here concatenates by rows."""
+    """Return the names in Hugging Face's layout of a weight. Several weights are concatenated along rows here."""
     block = _BLOCK.fullmatch(name)
     if block is None:
         return (OUTER_NAMES[name],)
@@ -90,7 +93,7 @@ def hf_names(name: str) -> tuple[str, ...]:
 
 
 def _write_weights(saved: SavedModel, out: Path, dtype: torch.dtype, file_bytes: int) -> int:
-    """Write `model.safetensors`, or several files with an index; return the number of files."""
+    """Write `model.safetensors`, or several files and an index. Return the number of weight files."""
     groups: list[list[str]] = [[]]
     total = filled = 0
     for name, shape in saved.shapes.items():
@@ -158,14 +161,14 @@ def _write_card(saved: SavedModel, manifest: Manifest) -> str:
 
 @torch.no_grad()
 def load_hf_weights(model: nn.Module, folder: Path) -> None:
-    """Copy published weights into a model, each rank its part; 16-bit weights become float32.
+    """Copy this rank's part of published weights into a model. 16-bit weights are converted to float32.
 
     Args:
         model: The model, on any number of ranks.
         folder: A model folder in Hugging Face's layout.
 
     Raises:
-        UserError: The weights cannot be read, or are those of another model.
+        UserError: The weights cannot be read, or belong to another model.
     """
     tensors = _open_tensors(folder)
     for name, parameter in model.named_parameters():
@@ -187,13 +190,16 @@ def load_hf_weights(model: nn.Module, folder: Path) -> None:
 
 
 def _repeat_shared_heads(part: Tensor, size: Preset) -> Tensor:
-    """Give each head of queries keys or values of its own, where several share them (Ainslie et al. 2023)."""
+    """Repeat key or value heads that several query heads share, so that each query head has its own.
+
+    Sharing is grouped-query attention (Ainslie et al. 2023).
+    """
     width = size.dimension // size.heads
     return part.unflatten(0, (-1, width)).repeat_interleave(size.dimension // len(part), 0).flatten(0, 1)
 
 
 def _open_tensors(folder: Path) -> dict[str, Callable[[str], Tensor]]:
-    """Return the reader of each tensor of a folder, by the tensor's name."""
+    """Return a dict from tensor name to a function that reads the tensor of that name from a folder."""
     readers: dict[str, Callable[[str], Tensor]] = {}
     try:
         for path in sorted(folder.glob("*.safetensors")):
@@ -203,7 +209,7 @@ def _open_tensors(folder: Path) -> dict[str, Callable[[str], Tensor]]:
         raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}): download the model again") from error
     if not readers:
         raise UserError(f"{folder} holds no *.safetensors: give a model folder in Hugging Face's layout")
-    if "model.embed_tokens.weight" in readers and "lm_head.weight" not in readers:  # tied
+    if "model.embed_tokens.weight" in readers and "lm_head.weight" not in readers:  # tied embeddings
         embedding = readers["model.embed_tokens.weight"]
         readers["lm_head.weight"] = lambda _: embedding("model.embed_tokens.weight")
     return readers
@@ -211,7 +217,14 @@ def _open_tensors(folder: Path) -> dict[str, Callable[[str], Tensor]]:
 
 @dataclass(frozen=True, slots=True)
 class LlamaConfig:
-    """The numbers in the `config.json` of a Llama in Hugging Face's layout; several heads may share a key head."""
+    """The numbers in the `config.json` of a Llama in Hugging Face's layout.
+
+    Attributes:
+        size: The model's size.
+        key_heads: Number of key and value heads. It is less than the number of heads if heads share keys and values.
+        vocabulary: Number of rows of the embedding.
+        length: Maximum number of tokens in the context.
+    """
 
     size: Preset
     key_heads: int
@@ -223,7 +236,7 @@ def read_llama_config(folder: Path) -> LlamaConfig:
     """Read the configuration of a published model.
 
     Raises:
-        UserError: It cannot be read, or is of a model that the code here does not compute.
+        UserError: The configuration cannot be read, or describes a model that `trainer.model` does not support.
     """
     keys = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "vocab_size")
     try:
@@ -253,10 +266,15 @@ def read_llama_config(folder: Path) -> LlamaConfig:
 
 
 def read_norm_epsilon(folder: Path, size: Preset, tokenizer: TokenizerEntry) -> float:
-    """Return the epsilon of a published model's norms, which differs between published models of a size.
+    """Return the epsilon of the RMSNorm layers of a published model. Published models of one size differ in it.
+
+    Args:
+        folder: The published model.
+        size: Size of the model to train.
+        tokenizer: Tokenizer of the corpus.
 
     Raises:
-        UserError: Its configuration or tokenizer differs from the model's and the corpus's in what no shape shows.
+        UserError: The published model has another size or another tokenizer.
     """
     config, path = read_llama_config(folder), folder / "tokenizer.model"
     if path.is_file() and sha256_file(path) != tokenizer.sha256:

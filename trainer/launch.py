@@ -1,8 +1,9 @@
-"""Run a program under torchrun, with the program's own exit code, and 0 for a run that was stopped on purpose.
+"""Run a program under torchrun, and return the exit code of the program.
 
-Torchrun passes SIGTERM and SIGINT on to its workers. It exits with 1 however they ended, after a traceback of its own
-code, which hides what a rank said; so it is called here through `run_torchrun`. The trainer writes the file `stopped`
-into the run's folder when all its ranks have saved after the same step; then the exit code here is 0.
+Torchrun passes SIGTERM and SIGINT on to its workers. If a worker fails, torchrun itself always exits with 1 and prints
+its own traceback, which hides the output of the ranks. Therefore it is called through `run_torchrun`. When a run is
+stopped by a signal and all ranks have saved the same step, the trainer writes the file `stopped` into the run's folder.
+The exit code is then 0.
 """
 
 import logging
@@ -16,17 +17,19 @@ from types import FrameType
 
 STOPPED = "stopped"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-USER_ERROR = 2  # exit code of a rank that has said what the user should do
-SAVING_SECONDS = 3600  # that torchrun waits before it kills workers; its default of 30 s is too short for a large model
+USER_ERROR = 2  # Exit code of a rank that has printed an error message for the user.
+# Seconds between SIGTERM and SIGKILL from torchrun to its workers. The default of 30 s is too short to save a large
+# model.
+SAVING_SECONDS = 3600
 
 
 def launch(options: list[str], workers: int, program: list[str], run: Path) -> int:
     """Run a program in several processes on this machine, and return the exit code.
 
     Args:
-        options: Options of torchrun; the processes are on their own if none of them names a rendezvous.
+        options: Options of torchrun. If no option names a rendezvous, `--standalone` is added.
         workers: Number of processes on this machine.
-        program: Arguments of torchrun: -m and a module, or a script, with its own arguments.
+        program: `-m` and a module, or the path of a script, followed by the arguments of the program.
         run: The run's folder.
     """
     rendezvous = ("--nnodes", "--rdzv", "--master", "--standalone")
@@ -34,7 +37,7 @@ def launch(options: list[str], workers: int, program: list[str], run: Path) -> i
     torchrun = [sys.executable, "-m", "trainer.launch", *alone, "--nproc-per-node", str(workers), *options]
     environment = {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING_SECONDS), **os.environ}
     (run / STOPPED).unlink(missing_ok=True)
-    # in its own session, so that Ctrl-C reaches it through this process alone, and once
+    # The child has its own session, so that Ctrl-C does not reach it directly, but only once, through `forward`.
     child = subprocess.Popen([*torchrun, *program], env=environment, start_new_session=True)
     received: list[int] = []
 
@@ -55,20 +58,25 @@ def launch(options: list[str], workers: int, program: list[str], run: Path) -> i
 
 
 def run_torchrun(arguments: list[str]) -> int:
-    """Run torchrun in this process; return 0, the exit code of the rank that failed first, or 128 + a signal's number.
+    """Run torchrun in this process.
 
-    A rank's mistake of the user is not repeated; another failure is one line that names the rank.
+    If a rank fails, one line with its number is printed. If the rank exited with USER_ERROR, nothing is printed,
+    because the rank itself has printed a message.
+
+    Returns:
+        0, the exit code of the rank that failed first, or 128 + the number of the signal that ended the rank.
     """
     from torch.distributed import DistNetworkError, run
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
 
-    for quiet in ("multiprocessing.api", "agent.server.api"):  # which log each process that they end
+    # These modules would log a line for each process that they end.
+    for quiet in ("multiprocessing.api", "agent.server.api"):
         logging.getLogger(f"torch.distributed.elastic.{quiet}").setLevel(logging.CRITICAL)
     try:
         run.main(arguments)
-    except (DistNetworkError, RendezvousError) as error:  # a port in use, or no answer from another node
+    except (DistNetworkError, RendezvousError) as error:  # A port is in use, or another node does not answer.
         why = textwrap.shorten(str(error), 200, placeholder=" …")
         print(f"error: the ranks cannot meet ({why}): give another address or --master-port", file=sys.stderr)
         return USER_ERROR

@@ -1,6 +1,6 @@
-"""Metrics of a run: one CSV row per step, and a line in the terminal now and then.
+"""Write the metrics of a run: one CSV row per step, and a line in the terminal every few seconds.
 
-The columns of `CLOCK` depend on the machine; all others are the same in every run of the same plan.
+The columns of `CLOCK` depend on the machine. All other columns are the same in every run of the same plan.
 """
 
 import csv
@@ -20,9 +20,11 @@ from trainer.parallel import Ranks, peak_memory
 from trainer.step import StepMetrics
 
 FILE = "metrics.csv"
-LINE_SECONDS = 5.0  # between two lines in the terminal
+LINE_SECONDS = 5.0  # minimum number of seconds between two lines in the terminal
 CLOCK = ("tokens_per_second", "mfu_6n", "mfu_no_embedding", "mfu_attention", "memory_gb", "seconds_left")
-PEAKS = {  # dense bf16 FLOP/s by a part of the device's name, the first that fits: NVIDIA's data sheets, no sparsity
+# Part of a device's name -> FLOP/s of dense bf16 products, from NVIDIA's data sheets, without sparsity. The first entry
+# whose key is in the name is used.
+PEAKS = {
     "A100": 312e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
@@ -32,11 +34,11 @@ PEAKS = {  # dense bf16 FLOP/s by a part of the device's name, the first that fi
     "L40S": 362e12,
 }
 
-Logger = Callable[[int, dict[str, float]], object]  # receives a step and its numbers by column
+Logger = Callable[[int, dict[str, float]], object]  # takes a step and a dict from column name to number
 
 
 class MetricsWriter:
-    """Write the metrics of a run's steps; only the first rank has one.
+    """A writer of the metrics of each step. Only the first rank has a writer.
 
     Rows after the resumed step are removed first, so that no step has two rows.
 
@@ -44,11 +46,11 @@ class MetricsWriter:
         run: The run's folder.
         reader: Reader of the run's batches.
         ranks: This process among all.
-        flops: Training FLOPs per token by convention, the result of `flops_per_token`.
-        peak: FLOP/s of one device, None if not known.
-        resumed: The step resumed from.
+        flops: Training FLOPs per token, the result of `flops_per_token`.
+        peak: Peak FLOP/s of one device, or None if not known.
+        resumed: The step of the checkpoint from which the run continues, or 0.
         last: The last step of this process.
-        loggers: Functions that receive each step's numbers too.
+        loggers: Functions that also receive the numbers of each step.
     """
 
     def __init__(
@@ -75,19 +77,19 @@ class MetricsWriter:
         self.started = self.clock = time.monotonic()
 
     def write_skipped(self, step: int, rate: float) -> None:
-        """Write the row of a step skipped on request."""
+        """Write the row of a step that `--skip-steps` names."""
         self.clock = time.monotonic()
         log(self.run, "left out", step=step)
         self._write_row(step, 0.0, {"learning_rate": f"{rate:.8g}", "skipped": "asked"})
 
     def write_step(self, step: int, rate: float, metrics: StepMetrics, loss_limit: float | None) -> None:
-        """Write the row of a step, and a spike if its loss or gradient norm was an outlier.
+        """Write the row of a step. If its loss or gradient norm was an outlier, record a spike too.
 
         Args:
             step: The step, counted from 1.
             rate: The learning rate.
             metrics: The step's metrics.
-            loss_limit: The largest loss that would not have been an outlier; None if the loss was not.
+            loss_limit: If the loss was an outlier, the largest loss that would not have been one; else None.
         """
         before, self.clock = self.clock, time.monotonic()
         speed = self.tokens / (self.clock - before)
@@ -114,6 +116,13 @@ class MetricsWriter:
             record_spike(self.run, self.reader, step, metrics, limit, causes)
 
     def _write_row(self, step: int, speed: float, values: dict[str, str]) -> None:
+        """Append a row to metrics.csv, call the loggers, and print a line if it is time.
+
+        Args:
+            step: The step, counted from 1.
+            speed: Tokens per second, or 0 for a skipped step.
+            values: A dict from column to text. Columns that all rows have are added.
+        """
         now = time.monotonic()
         left = (now - self.started) / (step - self.resumed) * (self.last - step)
         row = {
@@ -137,16 +146,20 @@ class MetricsWriter:
 
 
 def parse_finite(value: str | None) -> float | None:
-    """Return the number that a cell holds; None if it holds none, or one that is not finite."""
+    """Parse the text of a cell as a number. Return None if it is not a finite number."""
     try:
         number = float(value or "")
-    except ValueError:  # an empty cell, a hash, or a truncated line
+    except ValueError:  # The cell is empty, a hash, or part of a truncated line.
         return None
     return number if math.isfinite(number) else None
 
 
 def open_loggers(run: Path, tensorboard: bool, wandb: bool) -> list[Logger]:
-    """Return loggers to TensorBoard (RUN/tensorboard) and Weights & Biases, or raise UserError if not installed."""
+    """Return loggers to TensorBoard (RUN/tensorboard) and Weights & Biases, if requested.
+
+    Raises:
+        UserError: The package is not installed.
+    """
     loggers: list[Logger] = []
     if tensorboard:
         try:
@@ -166,16 +179,27 @@ def open_loggers(run: Path, tensorboard: bool, wandb: bool) -> list[Logger]:
 
 
 def format_bits_per_byte(nats: float, size: int) -> str:
-    """Return a sum of losses in nats as bits per byte of text, or "" for no bytes."""
+    """Format a sum of losses as bits per byte of text.
+
+    Args:
+        nats: Sum of the losses in nats.
+        size: Bytes of the text. If it is 0, the result is "".
+    """
     return f"{nats / math.log(2) / size:.6f}" if size else ""
 
 
 def flops_per_token(size: Preset, vocabulary: int, length: int) -> dict[str, float]:
-    """Return training FLOPs per token in three conventions, by the column of metrics.csv that uses them.
+    """Return a dict from a column of metrics.csv to the training FLOPs per token by the column's formula.
 
-    `mfu_6n` is 6N of all parameters (Kaplan et al. 2020, section 2.1), `mfu_no_embedding` 6N without the embedding,
-    which multiplies nothing, and `mfu_attention` 6N + 12·L·d·T (Chowdhery et al. 2022, appendix B, which counts
-    attention in full, not as causal).
+    - `mfu_6n`: 6N, where N counts all parameters (Kaplan et al. 2020, section 2.1).
+    - `mfu_no_embedding`: 6N without the embedding, because the embedding is a lookup and not a product.
+    - `mfu_attention`: 6N + 12·L·d·T (Chowdhery et al. 2022, appendix B). This formula counts full attention, although
+      the attention is causal.
+
+    Args:
+        size: The model's size.
+        vocabulary: Rows of the embedding.
+        length: Tokens of a sequence.
     """
     parameters = size.count_parameters(vocabulary)
     return {
@@ -186,9 +210,12 @@ def flops_per_token(size: Preset, vocabulary: int, length: int) -> dict[str, flo
 
 
 def peak_flops(device_name: str, half: bool, tflops: float | None) -> float | None:
-    """Return the peak FLOP/s of a device: the TFLOP/s given, or for bf16 those of PEAKS; None if not known.
+    """Return the peak FLOP/s of a device, or None if it is not known, as for a CPU or for fp32.
 
-    No number is guessed for a CPU or for fp32.
+    Args:
+        device_name: Name of the GPU, or "".
+        half: True if products are computed in bf16.
+        tflops: Peak TFLOP/s given by the user. It replaces the value of PEAKS.
     """
     if tflops is not None:
         return tflops * 1e12

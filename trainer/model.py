@@ -1,7 +1,10 @@
-"""LLaMA (arXiv 2302.13971, section 2.2): pre-norm with RMSNorm, SwiGLU, rotary positions, no biases, an untied head.
+"""The LLaMA model (arXiv 2302.13971, section 2.2).
 
-Nothing here depends on devices, shards or ranks; `trainer.parallel` applies those. In shapes, B is the number of
-sequences, T tokens, D the dimension, H heads and V the vocabulary.
+It has RMSNorm before each layer (pre-norm), SwiGLU, rotary positions, no biases, and an output head that is not tied to
+the embedding. Nothing here depends on shards or ranks; `trainer.parallel` adds them.
+
+In shapes, B is the number of sequences, T the number of tokens, D the dimension, H the number of heads, and V the size
+of the vocabulary.
 """
 
 import copy
@@ -19,14 +22,16 @@ from filters.errors import UserError
 from manifests.sizes import Preset
 
 ROTARY_BASE = 10_000.0  # Su et al. 2021 (arXiv 2104.09864), section 3.2.2
-LOSS_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}  # logits at a time: they fit a CPU's cache, or fill a GPU's matrix units
+# Number of logits that are computed at a time. On a CPU they fit into the cache. On a GPU they are enough to use the
+# matrix units fully.
+LOSS_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}
 
 
 class Rotary(nn.Module):
-    """Rotary position embeddings that pair feature i with feature i + D/2H.
+    """Rotary position embeddings. Feature i of a head is paired with feature i + D/2H.
 
-    With this layout of two halves, an export to other libraries only renames weights. The table is computed on first
-    use, on the device of its input.
+    With this layout of two halves, an export to other libraries only renames weights. The table of cosines and sines is
+    computed on first use, on the device of the input.
     """
 
     def __init__(self, head_dimension: int) -> None:
@@ -35,11 +40,21 @@ class Rotary(nn.Module):
         self.table: tuple[Tensor, Tensor] | None = None
 
     def forward(self, begin: int, end: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines of positions, each (end - begin, D/H) float32 on the device of `like`."""
+        """Return the cosines and sines for positions `begin` to `end`.
+
+        Args:
+            begin: The first position.
+            end: The position after the last one.
+            like: A tensor on the device of the result.
+
+        Returns:
+            Two float32 tensors of shape (end - begin, D/H).
+        """
         if self.table is None or len(self.table[0]) < end or self.table[0].device != like.device:
             exponents = torch.arange(0, self.head_dimension, 2, device=like.device, dtype=torch.float32)
             rates = ROTARY_BASE ** (-exponents / self.head_dimension)
-            longest = 1 << (end - 1).bit_length()  # so that a growing text seldom needs a new table
+            # Round up to a power of two, so that a growing text seldom needs a new table.
+            longest = 1 << (end - 1).bit_length()
             angles = torch.outer(torch.arange(longest, device=like.device, dtype=torch.float32), rates)
             angles = torch.cat([angles, angles], dim=-1)
             self.table = angles.cos(), angles.sin()
@@ -48,22 +63,25 @@ class Rotary(nn.Module):
 
 
 def rotate(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate the feature pairs of (B, H, T, D/H) by the angles of their positions, in float32 for any type of `x`."""
+    """Rotate the feature pairs of `x`, (B, H, T, D/H), by the angles of their positions. Compute in float32."""
     first, second = x.chunk(2, dim=-1)
     return (x * cosines + torch.cat([-second, first], dim=-1) * sines).type_as(x)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, documents: Tensor | None) -> Tensor:
-    """Return causal attention of (B, H, T, D/H) queries, keys and values.
+    """Compute causal attention.
 
-    Plain causal attention is PyTorch's fused kernel on every device. With document bounds a token attends to its own
-    document only: by variable-length attention on a GPU, by the fused kernel with a mask on a CPU.
+    Without document bounds, PyTorch's fused kernel is used on every device. With document bounds, a token attends to
+    its own document only. A GPU then uses variable-length attention, a CPU the fused kernel with a mask.
 
     Args:
-        query: Like `key` and `value`, (B, H, T, D/H).
-        key: See `query`.
-        value: See `query`.
-        documents: The result of `document_bounds`, or None to attend across documents.
+        query: (B, H, T, D/H).
+        key: (B, H, T, D/H).
+        value: (B, H, T, D/H).
+        documents: A bool mask or the result of `document_bounds`, or None for plain causal attention.
+
+    Returns:
+        (B, H, T, D/H).
     """
     if documents is None:
         return F.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -71,20 +89,27 @@ def attend(query: Tensor, key: Tensor, value: Tensor, documents: Tensor | None) 
         return F.scaled_dot_product_attention(query, key, value, attn_mask=documents)
     batch, heads, length, width = query.shape
     packed = [part.transpose(1, 2).reshape(batch * length, heads, width) for part in (query, key, value)]
-    from torch.nn.attention.varlen import varlen_attn  # imports the compiler, in seconds
+    # This import is local because it loads the compiler, which takes seconds.
+    from torch.nn.attention.varlen import varlen_attn
 
     mixed = varlen_attn(*packed, documents, documents, length, length, window_size=(-1, 0))
     return mixed.view(batch, length, heads, width).transpose(1, 2)
 
 
 def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
-    """Return the bounds of documents in (B, T) token ids on the host, for `attend` on a "cpu" or "cuda" device.
+    """Find the bounds of documents in a batch of tokens, for `attend`.
 
-    Positions do not restart with a document: rotary scores depend on distances only, so it would change nothing.
+    Positions do not restart at a document, because rotary scores depend only on distances between tokens.
+
+    Args:
+        tokens: (B, T) token ids on the host.
+        bos: Id of the begin-of-sequence token, with which each document begins.
+        device_type: "cpu" or "cuda", the device on which `attend` will run.
 
     Returns:
-        For a CPU a (B, 1, T, T) bool mask. Otherwise int32 cumulative lengths over all B·T tokens, padded by empty
-        documents to a power of two: shapes that rarely change need no recompilation and no wait for the device.
+        For a CPU, a (B, 1, T, T) bool mask. For a GPU, int32 cumulative lengths over all B·T tokens. They are padded
+        with empty documents to a power of two, so that the shape rarely changes. A change of shape would cause a
+        recompilation and a wait for the device.
     """
     begins = tokens == bos
     if device_type == "cpu":
@@ -99,16 +124,24 @@ def document_bounds(tokens: Tensor, bos: int, device_type: str) -> Tensor:
 
 
 def resolve_device(device: str) -> str:
-    """Return "cpu" or "cuda" for "cpu", "cuda" or "auto". Raise UserError for "cuda" without a GPU."""
+    """Return the device to use for the value of `--device`: "cpu" or "cuda".
+
+    Args:
+        device: "cpu", "cuda", or "auto" to use a GPU if there is one.
+
+    Raises:
+        UserError: The value is "cuda" and there is no GPU.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no GPU here, give --device cpu")
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which a GPU prefers FlashAttention 3 where installed, else cuDNN, else FlashAttention 2.
+    """Return a context manager that selects the kernel of attention on a GPU. On a CPU it does nothing.
 
-    Where algorithms must be deterministic it is FlashAttention 2, the only one whose gradients are.
+    The order of preference is FlashAttention 3 if it is installed, cuDNN, FlashAttention 2. If deterministic algorithms
+    are enabled, FlashAttention 2 is used, because only its gradients are deterministic.
     """
     if device.type != "cuda":
         return nullcontext()
@@ -125,13 +158,19 @@ def prefer_fast_attention(device: torch.device) -> AbstractContextManager[Any]:
 
 
 class LayerCache:
-    """Keys and values of one layer for the tokens so far, (B, H, capacity, D/H) each."""
+    """The cached keys and values of one layer.
+
+    Args:
+        keys: (B, H, capacity, D/H).
+        values: (B, H, capacity, D/H).
+        length: Number of tokens that are already in the cache.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor, length: int = 0) -> None:
         self.keys, self.values, self.length = keys, values, length
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the (B, H, T, D/H) keys and values of T more tokens, and return those of all tokens."""
+        """Add keys and values of T tokens, each (B, H, T, D/H). Return the keys and values of all tokens so far."""
         begin, self.length = self.length, self.length + key.shape[2]
         self.keys[:, :, begin : self.length] = key
         self.values[:, :, begin : self.length] = value
@@ -139,12 +178,12 @@ class LayerCache:
 
 
 class KeyValueCache:
-    """Keys and values of the tokens of B texts so far, so that each forward pass computes the new tokens only.
+    """The cached keys and values of all layers for B texts. With it, a forward pass computes only the new tokens.
 
     Args:
-        model: The model whose keys and values are kept, on its device and in the type of its weights.
+        model: The model. The cache is on its device and has the dtype of its weights.
         batch: Number of texts.
-        capacity: The largest number of tokens of a text.
+        capacity: Maximum number of tokens of a text.
     """
 
     def __init__(self, model: "Llama", batch: int, capacity: int) -> None:
@@ -155,11 +194,11 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Return the number of tokens so far."""
+        """Return the number of tokens in the cache."""
         return self.layers[0].length
 
     def mask(self, tokens: int) -> Tensor | None:
-        """Return the mask of `tokens` more tokens for `attend`: (1, 1, T, all tokens) bool, None if causal."""
+        """Return the (1, 1, new, cached + new) bool mask for `tokens` new tokens, or None if the cache is empty."""
         if self.length == 0:
             return None
         device = self.layers[0].keys.device
@@ -168,14 +207,14 @@ class KeyValueCache:
         return mask[None, None]
 
     def select(self, rows: Tensor) -> "KeyValueCache":
-        """Return a cache of some of the texts, each as often as `rows`, (n,) int64, names it."""
+        """Return a cache with the texts of the given rows, (n,) int64. A row may be repeated."""
         chosen = copy.copy(self)
         chosen.layers = [LayerCache(layer.keys[rows], layer.values[rows], layer.length) for layer in self.layers]
         return chosen
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention."""
+    """A causal multi-head attention layer."""
 
     def __init__(self, size: Preset) -> None:
         super().__init__()
@@ -203,7 +242,7 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """SwiGLU (Shazeer 2020, arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
+    """A SwiGLU layer (Shazeer 2020, arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
 
     def __init__(self, size: Preset) -> None:
         super().__init__()
@@ -217,7 +256,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention and feed-forward, each on a normalized input, each added to the residual stream."""
+    """A transformer block. Attention and feed-forward take a normalized input and are added to the residual."""
 
     def __init__(self, size: Preset) -> None:
         super().__init__()
@@ -259,17 +298,17 @@ class Llama(nn.Module):
         cache: KeyValueCache | None = None,
         last: int = 0,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits, or the losses of targets.
+        """Compute logits, or the losses of targets.
 
         Args:
             tokens: (B, T) int64 ids.
             targets: (B, T) int64 ids, or None for logits.
             documents: The result of `document_bounds`, or None to attend across documents.
-            cache: Keys and values of the tokens before these, to which those of these are added.
-            last: Return logits of this many last tokens only; 0 for all.
+            cache: Keys and values of earlier tokens, or None. The keys and values of `tokens` are added to it.
+            last: Number of last tokens for which logits are returned, or 0 for all tokens.
 
         Returns:
-            (B, T, V) logits; with targets, the sum of losses and each loss, as `compute_head_loss` returns them.
+            Without targets, (B, T, V) logits. With targets, the result of `compute_head_loss`.
         """
         x = self.embedding(tokens)
         begin = cache.length if cache else 0
@@ -284,18 +323,19 @@ class Llama(nn.Module):
 
 
 class Head(nn.Linear):
-    """The map from the last norm to logits, or to the losses of targets."""
+    """The linear output layer. It returns logits, or the losses of targets."""
 
     def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Map (B, T, D) to (B, T, V), or to the result of `compute_head_loss`."""
+        """Map (B, T, D) to logits, (B, T, V), or with targets to the result of `compute_head_loss`."""
         return F.linear(x, self.weight) if targets is None else compute_head_loss(x, self.weight, targets)
 
 
 def compute_head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the cross-entropy of a linear head without holding all logits.
+    """Compute the cross-entropy of a linear head without keeping all logits in memory.
 
-    At 32,000 pieces the logits of 16,384 tokens take 2 GiB in float32, and several times that with their gradients.
-    Here the logits of a few rows exist at a time, and their gradient is computed at once, so nothing is computed twice.
+    With 32,000 pieces, the logits of 16,384 tokens take 2 GiB in float32, and several times as much with their
+    gradients. Here only the logits of a few rows exist at a time. Their gradient is computed in the forward pass, while
+    the logits exist, so nothing is computed twice.
 
     Args:
         x: (B, T, D).
@@ -303,47 +343,50 @@ def compute_head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tenso
         targets: (B, T) int64.
 
     Returns:
-        The sum of losses in nats, a float32 scalar with gradients, and each loss, (B, T) float32 without gradients.
+        The sum of the losses in nats, a float32 scalar with gradient, and the loss of each token, (B, T) float32
+        without gradient.
     """
     total, each = _HeadLoss.apply(x.flatten(0, 1), weight, targets.flatten(), torch.is_grad_enabled())
     return total, each.view(targets.shape)
 
 
 class _HeadLoss(torch.autograd.Function):
+    """The autograd function of `compute_head_loss`. Its forward pass also computes the gradients."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         rows = max(1, LOSS_CHUNK[x.device.type] // len(weight))
         each = torch.empty(len(x), dtype=torch.float32, device=x.device)
         if training:
-            to_x, to_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=torch.float32)
+            x_gradient, weight_gradient = torch.empty_like(x), torch.zeros_like(weight, dtype=torch.float32)
         for start in range(0, len(x), rows):
             part, target = x[start : start + rows], targets[start : start + rows, None]
             scores = F.log_softmax(part @ weight.T, dim=-1, dtype=torch.float32)
             each[start : start + rows] = -scores.gather(1, target)[:, 0]
             if training:
-                slope = scores.exp_()
-                slope.scatter_add_(1, target, slope.new_full((1, 1), -1.0).expand_as(target))
-                slope = slope.to(x.dtype)
-                torch.mm(slope, weight, out=to_x[start : start + rows])
+                logit_gradient = scores.exp_()
+                logit_gradient.scatter_add_(1, target, logit_gradient.new_full((1, 1), -1.0).expand_as(target))
+                logit_gradient = logit_gradient.to(x.dtype)
+                torch.mm(logit_gradient, weight, out=x_gradient[start : start + rows])
                 if weight.dtype == torch.float32:
-                    to_weight.addmm_(slope.T, part)
+                    weight_gradient.addmm_(logit_gradient.T, part)
                 else:
-                    to_weight += slope.T @ part
+                    weight_gradient += logit_gradient.T @ part
         if training:
-            ctx.save_for_backward(to_x, to_weight.to(weight.dtype))
+            ctx.save_for_backward(x_gradient, weight_gradient.to(weight.dtype))
         ctx.mark_non_differentiable(each)
         return each.sum(), each
 
     @staticmethod
     def backward(ctx: Any, total: Tensor, each: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        to_x, to_weight = ctx.saved_tensors
-        return to_x * total, to_weight * total, None, None
+        x_gradient, weight_gradient = ctx.saved_tensors
+        return x_gradient * total, weight_gradient * total, None, None
 
 
 def allocate(
     size: Preset, vocabulary: int, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Llama:
-    """Return a whole model on one device, whose weights are undefined: a checkpoint is to fill them."""
+    """Return a whole model on one device. Its weights are not initialized; the caller must copy weights into it."""
     with torch.device("meta"):
         model = Llama(size, vocabulary)
     model.to(dtype).to_empty(device=device)

@@ -1,11 +1,12 @@
-"""Learning rates as a pure function of the step, by stage of the run."""
+"""Learning-rate schedules: the learning rate as a pure function of the step and the stages of the run."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-FINAL_SHARE = 0.1  # share of the peak at which the cosine ends (section 2.3 of the paper)
-DECAY_SHARE = 0.2  # share of the steps in which a WSD schedule falls (Hägele et al. 2024, arXiv 2405.18392, section 3)
+FINAL_SHARE = 0.1  # share of the peak at which the cosine ends (section 2.3 of LLaMA's paper)
+# Share of the steps in which a WSD schedule decays (Hägele et al. 2024, arXiv 2405.18392, section 3).
+DECAY_SHARE = 0.2
 
 
 def _cosine(done: int, total: int) -> float:
@@ -17,8 +18,8 @@ def _wsd(done: int, total: int) -> float:
     return 1 - math.sqrt(max(0.0, falls) / DECAY_SHARE)
 
 
-# Shares of the peak after `done` of `total` steps behind the warm-up. `wsd` (warm-up, stable, decay) is constant and
-# then falls as 1 - sqrt; `linear` anneals to zero.
+# Name -> function from (steps done, total steps), both counted after the warm-up, to the share of the peak learning
+# rate. `wsd` (warm-up, stable, decay) is constant and then decays as 1 - sqrt. `linear` decays to zero.
 SCHEDULES: dict[str, Callable[[int, int], float]] = {
     "cosine": _cosine,
     "wsd": _wsd,
@@ -29,7 +30,14 @@ SCHEDULES: dict[str, Callable[[int, int], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class StageRate:
-    """The learning rate of a stage: linear warm-up to the peak, then a schedule of SCHEDULES."""
+    """The learning rate of a stage: a linear warm-up to the peak, then a schedule.
+
+    Attributes:
+        steps: Number of steps of the stage.
+        schedule: A key of SCHEDULES.
+        learning_rate: The peak learning rate.
+        warmup: Number of warm-up steps.
+    """
 
     steps: int
     schedule: str
@@ -38,7 +46,7 @@ class StageRate:
 
 
 def rate_at(step: int, stages: Sequence[StageRate]) -> float:
-    """Return the learning rate of a step, counted from 0, of a run of one or more stages."""
+    """Return the learning rate of a step, counted from 0, in a run with one or more stages."""
     number = 0
     while step >= stages[number].steps:
         step, number = step - stages[number].steps, number + 1

@@ -1,4 +1,4 @@
-"""One optimizer step: AdamW (section 2.3 of the paper), micro-batches, and steps to skip."""
+"""One optimizer step: AdamW (section 2.3 of LLaMA's paper), micro-batches, and the skipping of outliers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +16,16 @@ from trainer.parallel import Ranks, copy_to_host_async, gather_rows, gradient_no
 
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
-CLIP = 1.0
-STOP, SAVE = 1, 2  # requests of a rank to all: save and end the run, save a checkpoint
-SKIP_REASONS = ("", "non-finite", "outlier")  # indexed by the verdicts of OutlierDetector.classify
+CLIP = 1.0  # maximum norm of the gradients
+# Bits of a request that a rank sends to all ranks. STOP: save and end the run. SAVE: save a checkpoint.
+STOP, SAVE = 1, 2
+SKIP_REASONS = ("", "non-finite", "outlier")  # The index is a result of OutlierDetector.classify.
 
 
 def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW:
     """Return AdamW over all parameters, with weight decay on matrices only.
 
-    Norms have no decay, as is usual; the paper does not say.
+    The weights of norms have no decay. This is usual; the paper does not state it.
     """
     matrices = [parameter for parameter in model.parameters() if parameter.dim() > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() <= 1]
@@ -33,19 +34,20 @@ def build_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.AdamW
 
 
 class OutlierDetector:
-    """Find values far above those before them (the rule of OLMo-core's SkipStepAdamW).
+    """A detector of values that are far above the previous values. The rule is that of OLMo-core's SkipStepAdamW.
 
     A value is an outlier if it is more than `sigmas` standard deviations above the mean of the last `window` accepted
-    values, once the window is full. An outlier enters the window as the limit itself: a single one hardly raises the
-    limit, yet a lasting change of level is accepted after a few steps. A value that is not finite never enters. All
-    is computed on the device, so that no step waits.
+    values. Before the window is full, no value is an outlier. In place of an outlier, the limit is added to the window.
+    So a single outlier hardly raises the limit, but a lasting change of level is accepted after a few steps. A value
+    that is not finite is never added. Everything is computed on the device, so that no step waits.
 
     Args:
-        sigmas: Standard deviations above the mean; with 0 only values that are not finite are rejected.
-        window: Number of values kept.
+        sigmas: Number of standard deviations above the mean. With 0, only non-finite values are rejected.
+        window: Number of values in the window.
         device: The device of the values.
-        follow: For falling values, such as a loss: the share of the way that a trend goes to each value. Values enter
-            as differences from the trend, because the fall itself would otherwise be most of the deviation.
+        follow: For values with a decreasing trend, such as a loss: smoothing factor of the trend, an exponential moving
+            average. The window then contains differences from the trend, because otherwise most of the standard
+            deviation would come from the decrease itself. 0 uses no trend.
     """
 
     def __init__(self, sigmas: float, window: int, device: torch.device, follow: float = 0.0) -> None:
@@ -55,13 +57,13 @@ class OutlierDetector:
         self.seen = torch.zeros((), dtype=torch.int64, device=device)
 
     def limit(self) -> Tensor:
-        """Return the largest next value to be accepted; infinite until the window is full."""
+        """Return the largest value that would be accepted next. It is infinite until the window is full."""
         deviation, mean = torch.std_mean(self.values, correction=0)
         above = self.trend + mean + self.sigmas * deviation if self.sigmas else torch.inf
         return torch.where(self.seen < len(self.values), torch.inf, above)
 
     def classify(self, value: Tensor) -> Tensor:
-        """Return 0 for a float64 scalar to accept, 1 for one that is not finite, 2 for an outlier."""
+        """Classify a float64 scalar and add it to the window. Return 0 to accept, 1 if not finite, 2 for an outlier."""
         limit, finite = self.limit(), torch.isfinite(value)
         place = (self.seen % len(self.values))[None]
         if self.follow:
@@ -73,20 +75,27 @@ class OutlierDetector:
         return torch.where(finite, 2 * (value > limit), 1)
 
     def state(self) -> dict[str, Any]:
-        """Return plain values from which `restore` continues exactly."""
+        """Return the state as plain values for `restore`."""
         return {"values": self.values.tolist(), "trend": float(self.trend), "seen": int(self.seen)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a saved state."""
+        """Set the state to a result of `state`."""
         self.values.copy_(torch.tensor(state["values"], dtype=torch.float64))
         self.trend.fill_(state["trend"])
         self.seen.fill_(state["seen"])
 
 
 def update(optimizer: torch.optim.Optimizer, rate: float, norm: Tensor, verdict: Tensor) -> None:
-    """Clip by the gradients' norm and step, or change nothing where `verdict` is not 0.
+    """Clip the gradients and update the weights, or leave the weights unchanged if `verdict` is not 0.
 
-    The fused kernel does all of it: its arguments for loss scaling divide the gradients and skip the update.
+    One call of the fused kernel does both. Its arguments for loss scaling are used: `grad_scale` divides the gradients,
+    and `found_inf` skips the update.
+
+    Args:
+        optimizer: The optimizer.
+        rate: The learning rate.
+        norm: Norm of the gradients.
+        verdict: Result of `OutlierDetector.classify` for the norm.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -98,16 +107,16 @@ def update(optimizer: torch.optim.Optimizer, rate: float, norm: Tensor, verdict:
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """The results of a step over the whole batch; arrays have shape (G,), in sample order.
+    """The metrics of a step for the whole batch. Arrays have shape (G,), where G is the batch size, in sample order.
 
     Attributes:
         digests: Hash of each sequence.
         sources: Index of each sequence's source in the plan.
-        bytes: UTF-8 bytes of text of each sequence, 0 where the tokenizer is not known.
+        bytes: UTF-8 bytes of text of each sequence, or 0 if the tokenizer is not known.
         losses: Loss in nats, summed over each sequence.
         norm: Norm of the gradients before clipping.
-        skipped: One of SKIP_REASONS.
-        requests: STOP and SAVE of all ranks.
+        skipped: Why the step was skipped, one of SKIP_REASONS.
+        requests: Bits STOP and SAVE that any rank has set.
     """
 
     digests: npt.NDArray[np.int64]
@@ -121,14 +130,17 @@ class StepMetrics:
 
 @dataclass(frozen=True)
 class Stepper:
-    """The model with all that stays the same from step to step.
+    """The model, the optimizer, and the settings that are used in every step.
 
     Attributes:
-        norms: Detector of outliers among the norms of gradients.
-        tokens: Tokens of a global batch.
-        micro_batch: Sequences that a rank holds at once.
-        pieces: Sizes of the tokenizer's pieces, None where the tokenizer is not known.
-        masks: The BOS id if tokens attend to their own document only, else None.
+        model: The sharded model.
+        optimizer: The optimizer of its parameters.
+        norms: Detector of outliers among gradient norms.
+        ranks: This process among all.
+        tokens: Number of tokens in a global batch.
+        micro_batch: Number of sequences that a rank processes at once.
+        pieces: UTF-8 bytes of the tokenizer's pieces, or None if the tokenizer is not known.
+        mask_bos: The BOS id if tokens attend to their own document only, else None.
     """
 
     model: Llama
@@ -138,23 +150,24 @@ class Stepper:
     tokens: int
     micro_batch: int
     pieces: PieceBytes | None
-    masks: int | None
+    mask_bos: int | None
 
     def step(self, batch: Batch, rate: float, requests: int = 0) -> Callable[[], StepMetrics]:
-        """Train on this rank's part of a batch, without waiting for a GPU.
+        """Train on this rank's part of a batch. Do not wait for the GPU.
 
         Args:
             batch: This rank's part.
             rate: The learning rate.
-            requests: This rank's requests, STOP and SAVE, which all ranks learn with the metrics.
+            requests: Bits STOP and SAVE of this rank. All ranks receive them with the metrics.
 
         Returns:
-            A function that waits for the step's metrics.
+            A function that waits for the step's metrics and returns them.
         """
-        # A micro-batch holds every `groups`-th sequence, not neighbors: so micro-batches hold the same sequences on any
-        # number of ranks, and gradients differ by the order of a few additions at most.
-        # A sharded model's gradients are scattered after each micro-batch, so that a rank holds only its own rows; the
-        # sum over replicas waits for the last one. An unsharded model adds them up by itself.
+        # A micro-batch consists of every `groups`-th sequence and not of neighbors. So micro-batches contain the same
+        # sequences on any number of ranks, and gradients differ only by the order of a few additions.
+        # The gradients of a sharded model are reduced and scattered after each micro-batch, so that a rank holds only
+        # its own rows. The sum over replicas is delayed to the last micro-batch. An unsharded model accumulates its
+        # gradients locally until the last micro-batch.
         sharded = self.ranks.shards > 1
         defer = self.model.set_requires_all_reduce if sharded else self.model.set_requires_gradient_sync
         tokens = batch.tokens.to(self.ranks.device, non_blocking=True).to(torch.int64)
@@ -165,7 +178,8 @@ class Stepper:
             defer(turn == groups - 1)
             self.model.set_reshard_after_backward(turn == groups - 1 or sharded)
             total, each = self.losses(tokens[part], batch.tokens[part])
-            # FSDP averages gradients over ranks; times the ranks, over all tokens, that is the mean over the batch
+            # FSDP averages gradients over ranks. Multiplied by the number of ranks and divided by the number of tokens,
+            # the result is the gradient of the mean loss of the batch.
             (total * (self.ranks.world / self.tokens)).backward()
             losses[part] = each.sum(1, dtype=torch.float64)
         norm = gradient_norm(self.model, self.ranks)
@@ -180,21 +194,21 @@ class Stepper:
         return lambda: _unpack(wait())
 
     def losses(self, tokens: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sum of sequences' losses in nats, and each loss, (n, L).
+        """Return the sum of all losses in nats, a scalar, and the loss of each token, (n, L).
 
         Args:
             tokens: (n, L + 1) int64 ids on the device.
-            host: The same ids, of any integer type, on the host, where the bounds of documents are computed.
+            host: The same ids on the host, of any integer type. The bounds of documents are computed from them.
         """
         documents = None
-        if self.masks is not None:
-            documents = document_bounds(host[:, :-1].to(torch.int64), self.masks, tokens.device.type)
+        if self.mask_bos is not None:
+            documents = document_bounds(host[:, :-1].to(torch.int64), self.mask_bos, tokens.device.type)
             documents = documents.to(tokens.device, non_blocking=True)
         total, each = self.model(tokens[:, :-1], tokens[:, 1:], documents)
         return total, each
 
     def text_bytes(self, tokens: Tensor) -> npt.NDArray[np.int64]:
-        """Return the UTF-8 bytes of text, (n,), of (n, L + 1) ids on the host; 0 where the tokenizer is not known."""
+        """Return (n,) UTF-8 bytes of text for (n, L + 1) ids on the host, or zeros if the tokenizer is not known."""
         return self.pieces.count_targets(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
 
 

@@ -1,8 +1,9 @@
-"""Ranks watch each other, so that one that died or hangs ends the run by its name, within a stated time.
+"""Detect ranks that died or hang, name them, and end the run within a fixed time.
 
-A thread of every rank writes a count of beats and of the main thread's progress into the store through which the ranks
-met, and reads those of the next rank; the first and the last are neighbors. A rank without beats has died. A rank that
-hangs is behind its neighbor, which waits for it.
+Every rank has a thread that watches the next rank; the last rank watches the first. The thread writes two counters into
+the store of the process group: beats (a heartbeat) and the progress of the main thread. It reads the counters of the
+next rank. If the beats stop, the next rank has died. If the next rank hangs, its progress is less than that of the rank
+that waits for it.
 """
 
 import contextlib
@@ -16,20 +17,22 @@ from typing import Any
 
 import torch.distributed as dist
 
-BEAT_SECONDS = 1.0
-DEAD_SECONDS = 30.0  # without a beat, after which a rank counts as dead; a busy machine may delay a thread by seconds
-_END = "watch/end"
+BEAT_SECONDS = 1.0  # seconds between two beats
+# Seconds without a beat after which a rank counts as dead. A busy machine may delay a thread by seconds.
+DEAD_SECONDS = 30.0
+_END = "watch/end"  # key in the store; it exists when a rank has found a reason to end the run
 
 
 class Watchdog:
-    """Watch the next rank while the block runs; without other ranks do nothing.
+    """A context manager that watches the next rank. With a single rank it does nothing.
 
     Args:
         store: The store of the process group.
         rank: This rank.
         world: Number of ranks.
-        hang_seconds: Seconds without progress of this rank, after which a rank that is behind is named.
-        dead_seconds: Seconds without a beat of the next rank, after which it is named.
+        hang_seconds: If this rank has made no progress for this number of seconds and the next rank is behind it, the
+            next rank is reported.
+        dead_seconds: If the next rank has sent no beat for this number of seconds, it is reported.
         beat_seconds: Seconds between two beats.
     """
 
@@ -44,76 +47,79 @@ class Watchdog:
     ) -> None:
         self.store, self.rank, self.world = store, rank, world
         self.hang_seconds, self.dead_seconds, self.beat_seconds = hang_seconds, dead_seconds, beat_seconds
-        self.progress, self.last_heard = 0, ""
+        self.progress, self.last_beat = 0, ""
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
-        self.moved = self.heard = time.monotonic()  # not of the loading before, which may have taken longer
+        # The times are set here and not in __init__, because the loading in between may have taken longer than a limit.
+        self.last_progress_at = self.last_heard_at = time.monotonic()
         if self.world > 1:
-            self._beat(0)  # before the first step: a rank that dies at once is named with its machine
+            self._beat(0)  # The first beat contains the host name, so that a rank that dies at once is named with it.
             self.thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if self.world > 1:
             if isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error)):
-                self.thread.join(self.dead_seconds + 5 * self.beat_seconds)  # another rank has gone: wait for its name
+                # A connection to another rank was lost. Give the thread time to name the rank and end the process.
+                self.thread.join(self.dead_seconds + 5 * self.beat_seconds)
             self.ended.set()
             self.thread.join()
 
-    def tick(self) -> None:
-        """Note that the main thread has come further."""
+    def note_progress(self) -> None:
+        """Count one unit of progress of the main thread."""
         self.progress += 1
-        self.rest()
+        self.note_wait()
 
-    def rest(self) -> None:
-        """Note that the main thread waits for a slow disk, which is no hang."""
-        self.moved = time.monotonic()
+    def note_wait(self) -> None:
+        """Restart the limit of `hang_seconds`: the main thread waits for a slow disk, which is not a hang."""
+        self.last_progress_at = time.monotonic()
 
     def _watch(self) -> None:
+        """Send beats and check the next rank until the context exits. End the process if a rank has died or hangs."""
         beats = 0
         while not self.ended.wait(self.beat_seconds):
             beats += 1
             try:
                 self._beat(beats)
                 if self.store.check([_END]):
-                    self.end("")
-                message = self.judge()
+                    self.exit_process("")
+                message = self.check_neighbor()
                 if message:
                     self.store.set(_END, message)
             except RuntimeError:
                 message = "the process that keeps the ranks' store has ended, and with it the run"
             if message:
-                self.end(message)
+                self.exit_process(message)
         with contextlib.suppress(RuntimeError):
             self.store.set(f"watch/{self.rank}", "ended")
 
     def _beat(self, beats: int) -> None:
         self.store.set(f"watch/{self.rank}", f"{beats} {self.progress} {socket.gethostname()}")
 
-    def judge(self) -> str:
-        """Return a sentence about the next rank if it has died or hangs, else ""."""
+    def check_neighbor(self) -> str:
+        """Return an error message if the next rank has died or hangs, else ""."""
         now, other = time.monotonic(), (self.rank + 1) % self.world
         key = f"watch/{other}"
-        said = self.store.get(key).decode() if self.store.check([key]) else ""
-        if said != self.last_heard or said == "ended":
-            self.heard, self.last_heard = now, said
-        if now - self.heard > self.dead_seconds:
-            place = f" on {said.split()[2]}" if said else ""
+        beat = self.store.get(key).decode() if self.store.check([key]) else ""
+        if beat != self.last_beat or beat == "ended":
+            self.last_heard_at, self.last_beat = now, beat
+        if now - self.last_heard_at > self.dead_seconds:
+            place = f" on {beat.split()[2]}" if beat else ""
             return f"rank {other}{place} has not responded for {self.dead_seconds:.0f} s: its process has ended"
-        still = now - self.moved
-        if said in ("", "ended") or still <= self.hang_seconds:
+        stalled = now - self.last_progress_at
+        if beat in ("", "ended") or stalled <= self.hang_seconds:
             return ""
-        _, progress, host = said.split()
+        _, progress, host = beat.split()
         if int(progress) < self.progress:
-            return f"rank {other} on {host} hangs: the other ranks have waited for it for {still:.0f} s"
-        if still > 2 * self.hang_seconds:
-            return f"no rank has come further for {still:.0f} s, and none is behind the others"
+            return f"rank {other} on {host} hangs: the other ranks have waited for it for {stalled:.0f} s"
+        if stalled > 2 * self.hang_seconds:
+            return f"no rank has come further for {stalled:.0f} s, and none is behind the others"
         return ""
 
-    def end(self, message: str) -> None:
-        """End this process; the rank that found the reason prints it."""
+    def exit_process(self, message: str) -> None:
+        """Print the message, unless it is "" because another rank prints it, and end this process."""
         if message:
             print(f"error: {message}; the same command resumes from the last checkpoint", file=sys.stderr, flush=True)
         os._exit(1)

@@ -1,8 +1,11 @@
-"""Describe each block of a page by the scores of the blocks around it: the evidence of a second look at the page.
+"""Compute the inputs of the second network of filters.html.model: for each block, the scores of related blocks.
 
-A block is likelier main text if its neighbours are, and those that share its containers, and those that look alike
-wherever they are: one paragraph of an article vouches for the others, and one of twenty teasers speaks for all. The
-scores are log-odds of a first look (filters.html.model), at most `MOST` from even odds.
+The first network scores each block alone. A block is more likely main text if related blocks have high scores: its
+neighbours, the blocks in the same containers, and the blocks whose containers look the same. For example, if most
+paragraphs of an article have high scores, the other paragraphs are probably also main text. If most of twenty teasers
+have low scores, the other teasers are probably not.
+
+Scores are log-odds, clipped to the range from -MAX_SCORE to MAX_SCORE.
 """
 
 from collections.abc import Sequence
@@ -12,20 +15,29 @@ import numpy as np
 from filters.html.blocks import Page
 from filters.html.features import Column, Indexes, number_distinct
 
-MOST = 4.0  # log-odds: surer than this, a block counts no more
-NEXT = (1, 2, 3)  # blocks before and after one, each an input
-NEAR = (4, 10, 25)  # blocks on both sides whose mean is an input
-LEVELS = 4  # the innermost containers whose means are inputs
-NEVER = 14.0  # the logarithm of letters to a block that is likely main text, if the page has none
+MAX_SCORE = 4.0  # Log-odds. Scores are clipped, so that a single block with an extreme score has limited influence.
+NEXT = (1, 2, 3)  # Distances in blocks. The scores of the blocks at these distances, on both sides, are inputs.
+NEAR = (4, 10, 25)  # Numbers of blocks on each side. The mean scores of these ranges are inputs.
+LEVELS = 4  # The mean scores of this many innermost containers of a block are inputs.
+# The value of `since_main` and `until_main` (logarithms of a number of characters) if there is no such block.
+NO_MAIN_TEXT = 14.0
 
 
 def describe_context(scores: Column, page: Page) -> dict[str, Column]:
-    """Return the inputs of the second look, a number for each block. Means leave the block itself out."""
-    scores = np.clip(scores, -MOST, MOST)
+    """Return the inputs of the second network, by name. Means do not include the block itself.
+
+    Args:
+        scores: The log-odds of each block by the first network, of shape (blocks,).
+        page: The blocks and containers.
+
+    Returns:
+        A dict from input name to an array of shape (blocks,).
+    """
+    scores = np.clip(scores, -MAX_SCORE, MAX_SCORE)
     lengths = np.array([len(text) for text in page.texts], dtype=float)
     weights = np.log2(1 + lengths)
     own = np.array([weights, weights * scores])
-    sums = np.zeros((2, len(scores) + 1))  # of these, up to each block
+    sums = np.zeros((2, len(scores) + 1))  # The cumulative sums of `own`.
     np.cumsum(own, axis=1, out=sums[:, 1:])
     return (
         {"score": scores}
@@ -36,8 +48,9 @@ def describe_context(scores: Column, page: Page) -> dict[str, Column]:
 
 
 def _describe_neighbours(scores: Column, own: Column, sums: Column) -> dict[str, Column]:
+    """Return the scores of single blocks at the distances NEXT, and the means of the ranges NEAR."""
     count, edge, reach = len(scores), max(NEXT), max(NEAR)
-    padded = np.full(edge + count + edge, -MOST)  # nothing is less likely main text than what is not there
+    padded = np.full(edge + count + edge, -MAX_SCORE)  # Positions outside the page get the lowest score.
     padded[edge:-edge] = scores
     far = np.zeros((2, reach + count + 1 + reach))
     far[:, reach:-reach] = sums
@@ -53,7 +66,7 @@ def _describe_neighbours(scores: Column, own: Column, sums: Column) -> dict[str,
 
 
 def _describe_containers(own: Column, sums: Column, page: Page) -> dict[str, Column]:
-    """Describe the containers of each block, and all blocks whose two innermost containers look alike."""
+    """Return the mean scores of each block's containers, and of all blocks whose containers look the same."""
     within = sums[:, page.ends] - sums[:, page.starts]
     parents = np.maximum(page.parents, 0)
     columns, place = {}, np.array(page.places)
@@ -68,7 +81,7 @@ def _describe_containers(own: Column, sums: Column, page: Page) -> dict[str, Col
 
 
 def _describe_main(scores: Column, lengths: Column) -> dict[str, Column]:
-    """Describe how much of the page is likely main text, and where each block is relative to it."""
+    """Return how much of the page is probably main text, and the position of each block relative to it."""
     count, order = len(scores), np.arange(len(scores))
     likely = lengths / (1 + np.exp(-scores))
     total = max(float(likely.sum()), 1.0)
@@ -80,8 +93,8 @@ def _describe_main(scores: Column, lengths: Column) -> dict[str, Column]:
     return {
         "main_before": (so_far - likely) / total,
         "main_after": 1 - so_far / total,
-        "since_main": np.where(last >= 0, np.log2(1 + since), NEVER),
-        "until_main": np.where(following < count, np.log2(1 + until), NEVER),
+        "since_main": np.where(last >= 0, np.log2(1 + since), NO_MAIN_TEXT),
+        "until_main": np.where(following < count, np.log2(1 + until), NO_MAIN_TEXT),
         "best": np.full(count, scores.max()),
         "main_share": np.full(count, total / letters[-1]),
         "main_length": np.full(count, np.log2(1 + total)),
@@ -89,11 +102,13 @@ def _describe_main(scores: Column, lengths: Column) -> dict[str, Column]:
 
 
 def _average_others(own: Column, within: Column) -> Column:
-    """Return the mean score of groups of blocks, without that of the block itself: near 0 if the others are short.
+    """Return, for each block, the weighted mean score of the other blocks in its group.
+
+    One is added to the total weight. So the mean is near 0 if the other blocks are short or absent.
 
     Args:
-        own: The weight of each block, and its weighted score.
-        within: The sums of both over its group.
+        own: The weight and the weighted score of each block, of shape (2, blocks).
+        within: The sums of the weights and of the weighted scores over the block's group, of shape (2, blocks).
     """
     weight, weighted = within - own
     mean: Column = weighted / (weight + 1)
@@ -101,7 +116,7 @@ def _average_others(own: Column, within: Column) -> Column:
 
 
 def _number_looks(page: Page, parents: Sequence[int]) -> Indexes:
-    """Return a number for each block, the same for blocks whose two innermost containers have the same names."""
+    """Return a number for each block, equal for blocks whose two innermost containers have equal tags and names."""
     nearest, around = page.places, [parents[place] for place in page.places]
     columns = (map(of.__getitem__, places) for places in (nearest, around) for of in (page.tags, page.names))
     return number_distinct(zip(*columns, strict=True))

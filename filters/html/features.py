@@ -1,10 +1,15 @@
-"""Describe each block of a page by numbers: the evidence by which the model tells main text from the rest.
+"""Compute the features of each block of a page: the inputs of the first network of filters.html.model.
 
-Evidence is of the block itself (its length, its links, how it begins and ends), of its containers (how much prose and
-how many links they hold, how often they are repeated side by side, whether they are named after comments), of its
-neighbours (dates and times that repeat one look among them), and of its place: relative to the container with the most
-prose, to the title, to headings, to the element that the page marks as its article, and to a line that announces
-comments or other articles. All is independent of the language, but for the labels of names.tsv.
+The features describe
+
+- the block itself: its length, its links, how it begins and ends;
+- its containers: how much prose and how many links they contain, how often containers with the same tag and names are
+  repeated side by side, whether their names suggest comments;
+- its neighbours: their lengths and links, and repeated lines with a date or time;
+- its position relative to the container with the most prose, to the title, to headings, to the element that the page
+  marks as its article, and to a line that announces comments or other articles.
+
+The features do not depend on the language, except for the labels of names.tsv.
 """
 
 import itertools
@@ -24,26 +29,39 @@ from filters.html.runs import find_maximal_runs
 Column = npt.NDArray[np.float64]
 Indexes = npt.NDArray[np.int64]
 
-FIRST_WIDE = "\u2e80"  # the first character of the writing systems (Chinese, Japanese, Korean) that weigh WIDE_WEIGHT
-WIDE_WEIGHT = 3  # letters that one such character is worth, the ratio of their UTF-8 lengths
-PROSE_LENGTH = 80  # letters: a block at least this long, and mostly outside links, is prose
-LABEL_LENGTH = 60  # characters: a longer line that holds a label is a sentence
-ARTICLE_LENGTH = 300  # letters: shorter articles are teasers
-ARTICLE_SHARE = 0.4  # the least share of the page's text that its article has, since teasers are articles too
-LINKED_COST, BLOCK_COST, MOST, HEADING = 4.0, 12.0, 400.0, 36.0  # letters: the score of a block in a run
-LABELS_FROM = 0.1  # the share of a page's prose that comes before any label of comments or other articles
-SMALL_LENGTH = 100  # letters: a container this short is never the text
-WRAPPER_SHARE = 0.3  # a container with a larger share of the page's letters is a wrapper with an unlucky name
-WRAPPER_LENGTH = 3_000  # letters: so is a container with more, except comments
-DISCUSSION_SHARE = 0.8  # the share of a page's letters that comments may have, which can be longer than their subject
-DISTANT = 12  # levels: a common ancestor is counted up to here
-DIGITS_IN = 200  # characters: the beginning of a block, in which digits are counted
-STAMP_LENGTH = 120  # characters: a longer line with a date or time is a sentence
-STAMPS = 3  # lines with a date or time that look alike are repeated from here on, as those of comments
-FAR = 64  # blocks: the largest distance to such a line
-REACH = 8  # blocks before and after one whose links are evidence
-COMMENTS_FROM = 0.08  # the share of a page's prose before the first container named after comments, if it holds some
-REPEATED_FROM = 3  # siblings that look alike are repeated from here on
+# Texts that begin with this character or a later one are taken for Chinese, Japanese or Korean.
+FIRST_WIDE = "\u2e80"
+WIDE_WEIGHT = 3  # Letters that one character of a text in these scripts counts for: the ratio of the UTF-8 lengths.
+PROSE_LENGTH = 80  # Letters. A block that is at least this long, with less than half of it in links, is prose.
+LABEL_LENGTH = 60  # Characters. A longer line that contains a label is taken for a sentence.
+ARTICLE_LENGTH = 300  # Letters. A shorter `article` element is taken for a teaser.
+# The smallest share of the page's text in the container that is taken for the article. Teasers are marked as articles
+# too.
+ARTICLE_SHARE = 0.4
+# In letters, the score of a block in `_describe_runs`: the cost of a letter in a link, the cost of a block, the highest
+# score of a block, and the number that is added for a heading.
+LINKED_COST, BLOCK_COST, MAX_SCORE, HEADING = 4.0, 12.0, 400.0, 36.0
+MIN_PROSE_BEFORE_LABEL = 0.1  # Labels of comments or other articles count only after this share of the page's prose.
+# Letters. The names of a container that is not longer than this are never ignored, because it is too short for the main
+# text.
+SMALL_LENGTH = 100
+# A container with a larger share of the page's letters, or with more letters, is a wrapper of the main text. Names such
+# as "sidebar" are ignored on it.
+WRAPPER_SHARE = 0.3
+WRAPPER_LENGTH = 3_000  # Letters.
+# The name "comments" is ignored on a container with a larger share of the page's letters. The limit is higher than
+# WRAPPER_SHARE, because comments can be longer than the article.
+DISCUSSION_SHARE = 0.8
+MAX_ANCESTOR_DISTANCE = 12  # Levels. The distance to a common ancestor is at most this.
+DIGITS_IN = 200  # Characters. Digits are counted in this many characters at the beginning of a block.
+STAMP_LENGTH = 120  # Characters. A longer line with a date or time is taken for a sentence.
+# From this number, lines with a date or time in containers of the same look are repeated, like the lines of comments.
+MIN_STAMPS = 3
+MAX_STAMP_DISTANCE = 64  # Blocks. The distance to a repeated line with a date or time is at most this.
+REACH = 8  # Blocks. The links of this many blocks on each side are a feature.
+# A container with the name "comments" begins the comments only after this share of the page's prose.
+MIN_PROSE_BEFORE_COMMENTS = 0.08
+MIN_REPEATS = 3  # From this number, siblings with the same tag and names are repeated.
 SENTENCE_ENDS = frozenset('.!?…。！？:;"”»')
 
 _JUNK = sum(
@@ -55,7 +73,8 @@ _JUNK = sum(
     ).split()
 )
 _WORDS = sum(bit for name, bit in BITS.items() if name.startswith("word_") and bit & _JUNK and name != "word_comments")
-_ARTICLES = (  # marks of a page's article, by falling trust: HTML and schema.org, themes in wide use, landmarks, habit
+# Marks of a page's article, most reliable first: HTML and schema.org, widely used themes, landmarks, common names.
+_ARTICLES = (
     BITS["element_article"] | BITS["name_post"] | BITS["schema_article"],
     BITS["name_body"] | BITS["schema_body"],
     BITS["element_main"] | BITS["name_main"] | BITS["schema_main"],
@@ -72,47 +91,84 @@ _LEVELS = {f"h{level}": level for level in range(1, 7)}
 
 
 class Features(NamedTuple):
-    """The evidence on the blocks of a page."""
+    """The features of the blocks of a page.
 
-    columns: dict[str, Column]  # by feature, a number for each block
-    inside: list[int]  # for each block, the names of all its containers, as bits
-    nearest: list[int]  # those of the innermost container and its parent
+    Attributes:
+        columns: A dict from feature name to an array with a number for each block, of shape (blocks,).
+        inside: For each block, the groups (bits of filters.html.names) of all its containers.
+        nearest: For each block, the groups of the innermost container and its parent.
+    """
+
+    columns: dict[str, Column]
+    inside: list[int]
+    nearest: list[int]
 
 
 class _Measures(NamedTuple):
-    """Measurements of a page for its features. Letters of wide writing systems count WIDE_WEIGHT times."""
+    """Measurements of a page, from which features are computed.
 
-    order: Indexes  # the index of each block
-    place: Indexes  # the innermost container of each block
-    parent: Indexes  # of each container; the root's is itself
+    A "letter" is a character. A character of a block in Chinese, Japanese or Korean counts as WIDE_WEIGHT letters.
+
+    Attributes:
+        order: The index of each block.
+        place: The innermost container of each block.
+        parent: The parent of each container. The parent of the root is the root.
+        starts: The first block of each container.
+        ends: The block after the last one of each container.
+        size: The number of characters of each block.
+        length: The number of letters of each block.
+        linked: The number of letters in links of each block.
+        linked_share: `linked` divided by `length`.
+        prose: The number of letters outside links of each block that is prose (see PROSE_LENGTH), else 0.
+        logarithms: log2(1 + length) and log2(1 + prose), of shape (2, blocks).
+        level: The heading level of each block, 0 if it is not a heading.
+        sums: The cumulative sums of length, linked and prose, of shape (3, blocks + 1).
+        within: The sums of length, linked and prose in each container, of shape (3, containers).
+        totals: The sums of length, linked and prose in the page, each at least 1.
+    """
+
+    order: Indexes
+    place: Indexes
+    parent: Indexes
     starts: npt.NDArray[np.int64]
     ends: npt.NDArray[np.int64]
-    size: Column  # characters of each block
-    length: Column  # letters
-    linked: Column  # those in links
-    linked_share: Column  # of the letters
-    prose: Column  # those outside links in blocks that are long and mostly outside links
-    logarithms: Column  # of length and prose, each plus one
-    level: Indexes  # of a heading, else 0
-    sums: Column  # of these three columns, up to each block
-    within: Column  # of these three columns, in each container
-    totals: tuple[float, float, float]  # of the page, at least 1
+    size: Column
+    length: Column
+    linked: Column
+    linked_share: Column
+    prose: Column
+    logarithms: Column
+    level: Indexes
+    sums: Column
+    within: Column
+    totals: tuple[float, float, float]
 
 
 class _Names(NamedTuple):
-    """Lists of names of containers, by their meaning."""
+    """Properties of the containers of a page that follow from their names.
 
-    own: Indexes  # bits
-    inherited: Indexes  # with those of all containers around; words for boilerplate do not count on large ones
-    marked: list[int]  # the containers with a mark of an article
-    repeats: list[int]  # how many siblings of a container, or of one around it, look the same
-    repeated: list[int]  # the container of which there are as many
-    letters: Column  # of each container and its siblings that look the same, together
-    discussions: list[int]  # the containers named after comments
+    Attributes:
+        own: The groups (bits of filters.html.names) of each container.
+        inherited: The groups of each container and its ancestors, without words for boilerplate on large containers.
+        marked: The containers with a mark of an article.
+        repeats: The number of siblings with the same tag and names, including the container itself: the largest number
+            for the container and its ancestors.
+        repeated: The container or ancestor with that number of siblings.
+        letters: The number of letters of each container and its siblings with the same tag and names, together.
+        discussions: The containers whose names suggest comments.
+    """
+
+    own: Indexes
+    inherited: Indexes
+    marked: list[int]
+    repeats: list[int]
+    repeated: list[int]
+    letters: Column
+    discussions: list[int]
 
 
 def describe_blocks(page: Page, title: str) -> Features:
-    """Return the features of a page's blocks, of which there must be some."""
+    """Return the features of the blocks of a page with at least one block."""
     measures = _measure(page)
     names = _read_names(page, measures)
     inside = names.inherited[measures.place]
@@ -167,11 +223,11 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
     kind = number_distinct(zip(page.parents, page.tags, page.names, strict=True))
     wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
     discussion = max(SMALL_LENGTH, DISCUSSION_SHARE * measures.totals[0])
-    telling = np.where(letters > wrapper, own & ~_WORDS, own)
-    telling = np.where(letters > max(wrapper, discussion), telling & ~BITS["word_comments"], telling).tolist()
+    counted = np.where(letters > wrapper, own & ~_WORDS, own)
+    counted = np.where(letters > max(wrapper, discussion), counted & ~BITS["word_comments"], counted).tolist()
     inherited, repeats, repeated = [0] * len(own), [1] * len(own), [0] * len(own)
     siblings = np.bincount(kind)[kind].tolist()
-    for place, (up, names, copies, tag) in enumerate(zip(parents, telling, siblings, page.tags, strict=True)):
+    for place, (up, names, copies, tag) in enumerate(zip(parents, counted, siblings, page.tags, strict=True)):
         inherited[place] = names | inherited[up]
         if copies > 1 and tag not in _REPEATED:
             copies = 1
@@ -185,6 +241,7 @@ def _read_names(page: Page, measures: _Measures) -> _Names:
 
 
 def _describe_text(texts: Sequence[str], utf8: bytes, measures: _Measures) -> dict[str, Column]:
+    """Return features of the size of each block: length, links, prose, commas, equal blocks."""
     copies, commas = Counter(texts), _count(b",", utf8)
     for index in np.flatnonzero(measures.length > measures.size).tolist():
         commas[index] += texts[index].count("，") + texts[index].count("、")
@@ -198,7 +255,7 @@ def _describe_text(texts: Sequence[str], utf8: bytes, measures: _Measures) -> di
 
 
 def _describe_writing(texts: Sequence[str], utf8: bytes, digits: Indexes, measures: _Measures) -> dict[str, Column]:
-    """Describe the signs by which comments, teasers and forms are written unlike articles."""
+    """Return features of punctuation, case, digits and headings, in which comments and teasers differ from articles."""
     level, order, letters = measures.level, measures.order, measures.sums[0][:-1]
     heading = np.maximum.accumulate(np.where(level > 0, order, -1))
     ends = np.array([text[-1] in SENTENCE_ENDS for text in texts], dtype=float)
@@ -217,17 +274,21 @@ def _describe_writing(texts: Sequence[str], utf8: bytes, digits: Indexes, measur
 
 
 def _describe_stamps(texts: Sequence[str], digits: Indexes, names: _Names, measures: _Measures) -> dict[str, Column]:
-    """Describe lines with a date or time; comments and lists of articles repeat lines of one look."""
+    """Return features of lines with a date or time ("stamps").
+
+    In comments and lists of articles such lines are repeated in containers with the same names.
+    """
     count, order, short = len(texts), measures.order, measures.size <= STAMP_LENGTH
     dated = [index for index in np.flatnonzero(short & (digits > 0)).tolist() if _STAMP.search(texts[index])]
     place = measures.place[dated]
     looks = [*zip(names.own[place].tolist(), names.own[measures.parent[place]].tolist(), strict=True)]
     alike, copies = Counter(looks), np.zeros(count)
     copies[dated] = [alike[look] for look in looks]
-    repeated = copies >= STAMPS
-    since = order - np.maximum.accumulate(np.where(repeated, order, -FAR))
-    until = np.minimum.accumulate(np.where(repeated, order, count + FAR)[::-1])[::-1] - order
-    logarithms = np.log2(1 + np.array([copies, np.minimum(since, FAR), np.minimum(until, FAR)]))
+    repeated = copies >= MIN_STAMPS
+    since = order - np.maximum.accumulate(np.where(repeated, order, -MAX_STAMP_DISTANCE))
+    until = np.minimum.accumulate(np.where(repeated, order, count + MAX_STAMP_DISTANCE)[::-1])[::-1] - order
+    distances = np.minimum(since, MAX_STAMP_DISTANCE), np.minimum(until, MAX_STAMP_DISTANCE)
+    logarithms = np.log2(1 + np.array([copies, *distances]))
     return {
         "stamp": (copies > 0).astype(float),
         "stamps_alike": logarithms[0],
@@ -238,12 +299,12 @@ def _describe_stamps(texts: Sequence[str], digits: Indexes, names: _Names, measu
 
 
 def _describe_comments(names: _Names, measures: _Measures) -> dict[str, Column]:
-    """Describe which blocks are in containers named after comments, or after the first of them."""
+    """Return which blocks are in a container whose names suggest comments, or after the first of such containers."""
     if not names.discussions:
         return dict.fromkeys(("in_comments", "discussions", "after_comments"), np.zeros(len(measures.order)))
     letters, prose = measures.sums[0], measures.sums[2]
     starts = measures.starts[names.discussions]
-    starts = starts[prose[starts] > COMMENTS_FROM * measures.totals[2]]
+    starts = starts[prose[starts] > MIN_PROSE_BEFORE_COMMENTS * measures.totals[2]]
     first = int(starts.min()) if len(starts) else len(measures.order)
     after = np.log2(1 + np.maximum(letters[:-1] - letters[first], 0))
     return {
@@ -254,7 +315,10 @@ def _describe_comments(names: _Names, measures: _Measures) -> dict[str, Column]:
 
 
 def _find_depths(discussions: Sequence[int], parents: Indexes) -> Column:
-    """Return 1 for each container named after comments, less the more levels below one, and 0 for all others."""
+    """Return, for each container, 1 / (1 + its distance in levels to the nearest ancestor with comments), else 0.
+
+    The distance is 0 for the containers in `discussions`.
+    """
     depths = [0.0] * len(parents)
     for place in discussions:
         depths[place] = 1.0
@@ -265,13 +329,14 @@ def _find_depths(discussions: Sequence[int], parents: Indexes) -> Column:
 
 
 def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column]:
+    """Return the prose and links of each block's innermost containers, and the repetition of these containers."""
     letters, in_links, in_prose = measures.within
     linked, prose = in_links / np.maximum(letters, 1), in_prose / np.maximum(letters, 1)
     around = [measures.place]
     for _ in range(3):
         around.append(measures.parent[around[-1]])
     repeats, repeated = np.array(names.repeats)[measures.place], np.array(names.repeated)[measures.place]
-    together = np.where(repeats >= REPEATED_FROM, names.letters[repeated], 0)
+    together = np.where(repeats >= MIN_REPEATS, names.letters[repeated], 0)
     return {
         **{f"container{step}_prose": prose[place] for step, place in enumerate(around)},
         **{f"container{step}_linked": linked[around[step]] for step in (0, 1)},
@@ -284,8 +349,9 @@ def _describe_containers(measures: _Measures, names: _Names) -> dict[str, Column
 
 
 def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
+    """Return the lengths, links and prose of the blocks before and after each block."""
     count, index = len(measures.order), measures.order
-    own = np.zeros((2, count + 2))  # nothing is before the first block and after the last
+    own = np.zeros((2, count + 2))  # Zeros are the neighbours of the first and last blocks.
     own[:, 1:-1] = measures.logarithms[0], measures.linked_share
     sums = np.zeros((3, REACH + count + 1 + REACH))
     sums[:, REACH:-REACH] = measures.sums
@@ -304,6 +370,7 @@ def _describe_neighbours(measures: _Measures) -> dict[str, Column]:
 
 
 def _describe_position(measures: _Measures) -> dict[str, Column]:
+    """Return the position of each block among the letters, the prose and the headings of the page."""
     letters, in_links, in_prose = measures.totals
     return {
         "position": measures.sums[0][:-1] / letters,
@@ -315,7 +382,10 @@ def _describe_position(measures: _Measures) -> dict[str, Column]:
 
 
 def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Column]:
-    """Describe where blocks are relative to the container with the most prose in it, or in its children."""
+    """Return the position of each block relative to the main container.
+
+    The main container has the most prose in blocks that belong to it directly or to its child containers.
+    """
     count, in_prose = len(measures.order), measures.within[2]
     direct = np.bincount(measures.place, measures.prose, len(parents))
     direct = direct + np.bincount(measures.parent, direct, len(parents))
@@ -323,8 +393,8 @@ def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Col
     chain = [main]
     while chain[-1]:
         chain.append(parents[chain[-1]])
-    common = np.full(count, DISTANT)
-    for step in reversed(range(min(len(chain), DISTANT))):
+    common = np.full(count, MAX_ANCESTOR_DISTANCE)
+    for step in reversed(range(min(len(chain), MAX_ANCESTOR_DISTANCE))):
         common[measures.starts[chain[step]] : measures.ends[chain[step]]] = step
     shares = in_prose[main] / np.maximum(in_prose[chain], 1)
     letters = measures.sums[0]
@@ -337,6 +407,7 @@ def _describe_main(parents: Sequence[int], measures: _Measures) -> dict[str, Col
 
 
 def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> dict[str, Column]:
+    """Return the similarity of each heading to the title, and the distance of each block before the title's block."""
     at, similar = _find_title(texts, title, measures)
     letters = measures.sums[0]
     before = np.log2(1 + np.maximum(letters[at] - letters[1:], 0)) if at else np.zeros(len(texts))
@@ -346,7 +417,15 @@ def _describe_title(texts: Sequence[str], title: str, measures: _Measures) -> di
 def _describe_article(
     tags: Sequence[str], measures: _Measures, junk: Column, plain: Column, article: slice | None
 ) -> dict[str, Column]:
-    """Describe where blocks are relative to the article that the page marks, and which ones names speak against."""
+    """Return the position of each block relative to the marked article, and its number of names for boilerplate.
+
+    Args:
+        tags: The tags of all containers.
+        measures: The measurements of the page.
+        junk: For each block, the number of name groups for boilerplate (_JUNK) among its containers.
+        plain: The cumulative number of letters in blocks with `junk` 0, of shape (blocks + 1,).
+        article: The blocks of the article, None if no container is marked as the article.
+    """
     count, prose = len(junk), measures.logarithms[1]
     share, after, outside = np.zeros(count), np.zeros(count), np.zeros(count)
     if article:
@@ -365,12 +444,12 @@ def _describe_article(
 
 
 def _describe_runs(measures: _Measures, junk: Column, article: slice | None) -> dict[str, Column]:
-    """Describe the runs of text among the blocks of the article that no name speaks against.
+    """Return the scores of runs of text blocks in the article, without blocks whose containers suggest boilerplate.
 
-    A block scores by its text against its links. A run is a maximum scoring subsequence (Pasternack and Roth, WWW
-    2009).
+    The score of a block is high for text outside links and low for links. A run is a maximum scoring subsequence
+    (Pasternack and Roth, WWW 2009).
     """
-    scores = np.minimum(measures.length - LINKED_COST * measures.linked - BLOCK_COST, MOST)
+    scores = np.minimum(measures.length - LINKED_COST * measures.linked - BLOCK_COST, MAX_SCORE)
     scores = np.where(measures.level > 0, np.minimum(scores, 0) + HEADING, scores)
     eligible = junk == 0
     if article:
@@ -386,10 +465,10 @@ def _describe_runs(measures: _Measures, junk: Column, article: slice | None) -> 
 
 
 def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Column]:
-    """Describe which blocks come after a line that announces comments, or other articles, and at what distance."""
+    """Return which blocks come after a line that announces comments or other articles, and at what distance."""
     short = "\0".join([text if len(text) <= LABEL_LENGTH else "" for text in texts]).lower()
     letters = measures.sums[0][:-1]
-    later = measures.sums[2][:-1] > LABELS_FROM * measures.totals[2]
+    later = measures.sums[2][:-1] > MIN_PROSE_BEFORE_LABEL * measures.totals[2]
     columns = {}
     for group, labels in LABELS.items():
         found = np.full(len(texts), -1)
@@ -404,7 +483,13 @@ def _describe_labels(texts: Sequence[str], measures: _Measures) -> dict[str, Col
 
 
 def _find_title(texts: Sequence[str], title: str, measures: _Measures) -> tuple[int, Column]:
-    """Return the index of the title among the blocks, 0 without a title, and the share of each heading in its words."""
+    """Find the block that repeats the title of the page.
+
+    Returns:
+        The index of the block, or of the first h1 heading, or 0; and for each block its similarity to the title, from 0
+        to 1. The similarity depends on the number of words in common. It is 0 for blocks that are neither a heading nor
+        a part of the title.
+    """
     similar = np.zeros(len(texts))
     wanted = set(_WORD.findall(title.lower()))
     best, at = 0.0, 0
@@ -424,9 +509,10 @@ def _find_title(texts: Sequence[str], title: str, measures: _Measures) -> tuple[
 
 
 def _find_article(names: _Names, measures: _Measures, plain: Column) -> slice | None:
-    """Return the blocks of the largest container with the most trusted mark of an article, if it is large enough.
+    """Return the range of blocks of the article, None if there is no container with a mark, or only small ones.
 
-    Its letters are those of the sums `plain`, which no name speaks against.
+    The marks are tried in the order of _ARTICLES. For each mark the largest container is examined. Its size is measured
+    with `plain`, the cumulative number of letters in blocks without names for boilerplate.
     """
     if not names.marked:
         return None
@@ -439,7 +525,7 @@ def _find_article(names: _Names, measures: _Measures, plain: Column) -> slice | 
 
 
 def _find_lines(lines: str, label: str) -> Iterator[int]:
-    """Yield the indexes of the lines, joined by NULs, that hold a label."""
+    """Yield the indexes of the lines that contain a label. The lines are joined by NULs."""
     line, start = 0, 0
     at = lines.find(label)
     while at >= 0:
@@ -450,28 +536,29 @@ def _find_lines(lines: str, label: str) -> Iterator[int]:
 
 
 def number_distinct(values: Iterable[Hashable]) -> Indexes:
-    """Return a number for each value, the same for equal values, from 0 in the order in which they first come."""
+    """Return a number for each value: equal values get equal numbers. Numbers count from 0 in order of appearance."""
     numbers: defaultdict[Hashable, int] = defaultdict(itertools.count().__next__)
     return np.array([*map(numbers.__getitem__, values)], dtype=np.int64)
 
 
 def _join(texts: Sequence[str]) -> bytes:
-    """Return texts as UTF-8, with NULs between them: the parser leaves no NUL in any."""
+    """Return texts as UTF-8, joined by NULs. The texts contain no NULs, because the parser removes them."""
     return "\0".join(texts).encode("utf-8", "surrogatepass")
 
 
 def _count(wanted: bytes, utf8: bytes) -> list[int]:
-    """Return how often characters of ASCII occur in each of the texts that `_join` joined."""
+    """Return, for each text joined by `_join`, how often any of the ASCII characters `wanted` occurs in it."""
     return [*map(len, utf8.translate(None, _other_bytes(wanted)).split(b"\0"))]
 
 
 @cache
 def _other_bytes(wanted: bytes) -> bytes:
+    """Return all bytes except `wanted` and NUL."""
     return bytes(set(range(256)) - set(wanted + b"\0"))
 
 
 def _count_digits(texts: Sequence[str]) -> list[int]:
-    """Return the number of digits, of any writing system, in the beginning of each text."""
+    """Return the number of digits, of any script, in the first DIGITS_IN characters of each text."""
     beginnings = [text[:DIGITS_IN] for text in texts]
     utf8 = _join(beginnings)
     if _DIGIT.search(utf8.translate(None, _ASCII).decode("utf-8", "surrogatepass")):

@@ -1,9 +1,11 @@
-"""Read what the name, class, id, role and schema.org property of an element say about its part in a page.
+"""Map the name, class, id, role and schema.org property of an element to groups such as "menu" or "article".
 
-The table names.tsv groups `element` names, `word`s of class names and ids, whole class `name`s that themes use for
-the text, and the values of `schema` (schema.org types and properties, ARIA roles). A group is a bit: the names of an
-element are an integer. What a group is worth as evidence is not said here, but in the weights. A `label` is a part of a
-short line that says what follows it.
+The table names.tsv lists the groups. Its column `kind` tells what is looked up: `element` is an element name, `word` is
+a word in a class name or id, `name` is a whole class name that themes use for the text, and `schema` is a schema.org
+type or property or an ARIA role. Each group is a bit, so the groups of an element are an integer. The weights of the
+groups are in weights.tsv.
+
+The kind `label` is different: it lists parts of short lines that announce what follows, such as comments.
 """
 
 import re
@@ -11,14 +13,14 @@ from functools import lru_cache
 
 from filters.data_files import read_lists
 
-DATA_FILES = ("names.tsv",)  # part of the code version of a step
+DATA_FILES = ("names.tsv",)  # The cache keys of steps that use this module contain the hashes of these files.
 _TABLE = read_lists("filters.html", "names.tsv")
 LABELS = _TABLE["label"]
 GROUPS = tuple(
     dict.fromkeys(f"{kind}_{group}" for kind in ("element", "word", "name", "schema") for group in _TABLE[kind])
 )
 BITS = {group: 1 << number for number, group in enumerate(GROUPS)}
-# A class with such a prefix describes the element's state, layout or subject, not its part in the page.
+# Class names with these prefixes describe the state, layout or subject of an element, not its function in the page.
 STATES = tuple(
     "no- has- with- without- not- is- js- hide- tag- category- cat- post-type type- format- status- col-".split()
 )
@@ -30,7 +32,8 @@ _ATTRIBUTES = re.compile(r'(?:^| )(class|id|role|itemprop|itemtype|style|hidden|
 _WORDS = re.compile("[a-z]+")
 
 
-def _bits(kind: str) -> dict[str, int]:
+def _read_bits(kind: str) -> dict[str, int]:
+    """Return a dict from each word of a kind to the bits of its groups."""
     found: dict[str, int] = {}
     for group, words in _TABLE[kind].items():
         for word in words:
@@ -38,12 +41,12 @@ def _bits(kind: str) -> dict[str, int]:
     return found
 
 
-ELEMENTS, _WORD_BITS, _NAME_BITS, _SCHEMA_BITS = (_bits(kind) for kind in ("element", "word", "name", "schema"))
+ELEMENTS, _WORD_BITS, _NAME_BITS, _SCHEMA_BITS = (_read_bits(kind) for kind in ("element", "word", "name", "schema"))
 
 
-@lru_cache(maxsize=1 << 14)  # the pages of a site share their names
+@lru_cache(maxsize=1 << 14)  # The pages of a site use the same attributes.
 def read_names(attributes: str) -> int:
-    """Return the groups that the serialised attributes of an element belong to, as bits."""
+    """Return the groups of an element's serialised attributes, as bits."""
     bits = 0
     alone = attributes.startswith('class="') and attributes.count('"') == 2
     for key, value in [("class", attributes[7:-1])] if alone else _ATTRIBUTES.findall(attributes):
@@ -58,9 +61,12 @@ def read_names(attributes: str) -> int:
     return bits
 
 
-@lru_cache(maxsize=1 << 14)  # sites share many names
+@lru_cache(maxsize=1 << 14)  # Many sites use the same names.
 def _read_name(name: str) -> int:
-    """Return the groups of a class name or id and of its words before the first "--": after it, BEM names a state."""
+    """Return the groups of a class name or id, and of its words before the first "--", as bits.
+
+    In the naming convention BEM, the part after "--" is a state or variant.
+    """
     bits = _NAME_BITS.get(name, 0)
     if not name.startswith(STATES):
         for word in _WORDS.findall(name.partition("--")[0]):

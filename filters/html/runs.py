@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 
 def find_maximal_runs(scores: Sequence[float]) -> list[tuple[int, int, float]]:
-    """Return all maximal scoring runs of a sequence as (start, end, sum), in order (Ruzzo and Tompa)."""
-    runs: list[tuple[int, int, float, float, int]] = []  # start, end, sum before, sum at end, last run with less before
+    """Return all maximal scoring runs of a sequence as (start, end, sum of scores), in order."""
+    # Each run: start, end, cumulative sum at the start, cumulative sum at the end, index of the last run whose
+    # cumulative sum at the start is smaller.
+    runs: list[tuple[int, int, float, float, int]] = []
     total = 0.0
     for index, score in enumerate(scores):
         before, total = total, total + score

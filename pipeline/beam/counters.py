@@ -28,7 +28,7 @@ def counts_of(tallies: Mapping[str, Tally]) -> Counter[str]:
 
 
 @contextlib.contextmanager
-def collected() -> Iterator[Counter[str]]:
+def collect_counts() -> Iterator[Counter[str]]:
     """Collect the counts of tasks while the block runs."""
     counts = Counter[str]()
     token = _collection.set(counts)

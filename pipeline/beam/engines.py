@@ -47,7 +47,7 @@ class Engine:
     timings: Path
     quiet: bool = False
     check: Callable[[], None] = field(default=lambda: None, compare=False)
-    given: tuple[tuple[str, str], ...] = ()
+    model_urls: tuple[tuple[str, str], ...] = ()
     pool: Pool = field(default_factory=Pool, compare=False)
     status: RunStatus = field(default_factory=RunStatus, compare=False)
 
@@ -78,11 +78,11 @@ class Engine:
         from apache_beam.options.pipeline_options import PipelineOptions
 
         local = [f"--runner={LOCAL}"] if self.is_local else []
-        local += [] if self._says_how else ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
+        local += [] if self._has_direct_options else ["--direct_running_mode=in_memory", "--direct_num_workers=1"]
         return beam.Pipeline(options=PipelineOptions([*self.arguments, *local]))
 
     @property
-    def _says_how(self) -> bool:
+    def _has_direct_options(self) -> bool:
         return any(argument.startswith("--direct_") for argument in self.arguments)
 
     def pool_for(self, tasks: int, size: int) -> Pool | None:
@@ -90,7 +90,7 @@ class Engine:
 
         None where the engine has its own workers, and for a run that has had too little work yet to start them.
         """
-        if not self.is_local or self.workers == 1 or self._says_how:
+        if not self.is_local or self.workers == 1 or self._has_direct_options:
             return None
         if not self.pool.is_running and (tasks < 2 or size < SMALL_JOB_BYTES):
             return None
@@ -99,7 +99,7 @@ class Engine:
 
 
 @contextlib.contextmanager
-def workers_apart(log: Path) -> Iterator[TextIO]:
+def redirect_worker_stderr(log: Path) -> Iterator[TextIO]:
     """Send what worker processes write to their standard error, many lines a job, to a file.
 
     Yields:

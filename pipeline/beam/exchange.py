@@ -1,10 +1,15 @@
-"""The one shuffle: mappers cut packed blocks by key range, reducers get all blocks of a range.
+"""Shuffle data between mappers and reducers: a mapper returns one block per key range, a reducer gets all its blocks.
 
-A GroupByKey costs Python tens of microseconds an element, so its elements are whole blocks (Arrow or numpy bytes),
-never pairs. On engines with a real shuffle the blocks themselves are grouped; on in-memory engines, which never spill,
-each mapper's blocks stay in one file and only their places are grouped. Where even the places are too many, the blocks
-of mappers with consecutive names are merged first, range by range. Mapper and reducer are the same functions in all
-cases, and a reducer gets its blocks in the order of the mappers' names, whatever order they arrived in.
+`GroupByKey` takes tens of microseconds per element in Python. So its elements are whole blocks (Arrow or numpy bytes)
+instead of key-value pairs. How blocks reach the reducers depends on the engine:
+
+- Engines with a shuffle that spills to disk group the blocks.
+- In-memory engines never spill. Each mapper's blocks stay in one file, and only their locations are grouped.
+- If an in-memory engine would group too many locations, the blocks of mappers with consecutive names are first merged,
+  range by range.
+
+Mappers and reducers are the same functions in all cases. A reducer gets its blocks in the order of the mappers' names,
+independent of the order of their arrival.
 """
 
 import itertools
@@ -24,43 +29,54 @@ from manifests.storage import retry_storage
 from pipeline.beam.receipts import read_finished
 from pipeline.beam.step import BLOCKS, Fingerprints, Result, Step, Task, Unit
 
-MOST_PLACES = 1 << 18  # that a runner groups in memory: measured, some 900 bytes a place in the driver's process
-MERGE_BYTES = 1 << 29  # of blocks that a merge holds at once
-SPAN_BYTES = 1 << 26  # of blocks side by side that are read at once: of an object store, each read is a paid request
+# Most block locations that a runner groups in memory. Each takes about 900 bytes in the driver's process (measured).
+MOST_PLACES = 1 << 18
+MERGE_BYTES = 1 << 29  # Bytes of blocks that a merge holds in memory.
+# Most bytes of adjacent blocks that are read together. In an object store, each read is a request that costs money.
+SPAN_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """A mapper's result: blocks by range number, counts by source, and facts for later steps."""
+    """The return value of a mapper.
+
+    Attributes:
+        blocks: pairs of a range number and a block for the reducer of this range.
+        tallies: a dict from source name to tally.
+        facts: JSON values for later steps.
+    """
 
     blocks: Iterable[tuple[int, bytes]]
     tallies: dict[str, Tally] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-Place = tuple[str, str, str, int, int]  # mapper's name, file below the corpus, its hash's beginning, offset, length
-Piece = tuple[str, bytes]  # mapper's name, block
-Row = tuple[int, ...]  # of a block file's index: range, offset and length of a block
-ROW_BYTES = 24
+# The location of a block: mapper's name, file below the corpus, first 16 digits of the file's hash, offset, length.
+BlockPlace = tuple[str, str, str, int, int]
+Piece = tuple[str, bytes]  # the name of the mapper, and a block
+Row = tuple[int, ...]  # a row in the index of a block file: range, offset and length of a block
+ROW_BYTES = 24  # three int64
 
 
 def by_range(
     keys: npt.NDArray[np.uint64], packed: npt.NDArray[Any], ranges: int, first: int = 0
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield packed rows cut by their keys into equal parts of the 64-bit space; parts without a row are left out.
+    """Partition rows by key range, and yield (range number, block) for each range that has rows.
+
+    The ranges divide the 64-bit space into equal parts.
 
     Args:
         keys: (rows,) keys.
-        packed: (rows, …) rows of whole 64-bit words.
-        ranges: number of parts.
-        first: number of the first part.
+        packed: (rows, …) rows. The size of a row is a multiple of 8 bytes.
+        ranges: number of ranges.
+        first: number of the first range.
     """
     buckets = range_of(keys, ranges)
-    order = np.argsort(buckets.astype(np.uint16) if ranges < 1 << 16 else buckets, kind="stable")  # a tenth of the time
+    order = np.argsort(buckets.astype(np.uint16) if ranges < 1 << 16 else buckets, kind="stable")  # uint16: 10x faster
     edges = np.searchsorted(buckets[order], np.arange(ranges + 1))
     width = packed.nbytes // 8 // max(len(packed), 1)
     words = np.ascontiguousarray(packed).view(np.uint64).reshape(len(packed), width)
-    rows = np.take(words, order, axis=0)  # an eighth of the time that numpy takes to pick structured rows
+    rows = np.take(words, order, axis=0)  # 8x faster than indexing an array of structured rows
     for bucket in range(ranges):
         if edges[bucket] < edges[bucket + 1]:
             yield first + bucket, rows[edges[bucket] : edges[bucket + 1]].tobytes()
@@ -69,12 +85,12 @@ def by_range(
 def by_split(
     places: npt.NDArray[np.int64], bits: int, packed: npt.NDArray[Any] | None = None
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield rows by the split that their places name.
+    """Partition rows by split, and yield (split number, block) for each split that has rows.
 
     Args:
-        places: (rows,) sorted places: split number << bits | row of the split.
-        bits: of a place that number the row.
-        packed: (rows, …) the rows to send; by default the row numbers, int64.
+        places: (rows,) sorted values: split number << bits | row number in the split.
+        bits: number of low bits that hold the row number.
+        packed: (rows, …) the rows to send. The default is the row numbers, int64.
     """
     rows = places & ((1 << bits) - 1) if packed is None else packed
     for number, start, end in runs(places >> bits):
@@ -82,7 +98,7 @@ def by_split(
 
 
 def runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int, int]]:
-    """Yield (value, start, end) of each run of equal values of a sorted array."""
+    """Yield (value, start, end) for each run of equal values in a sorted array."""
     if not len(values):
         return
     starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]]).tolist()
@@ -96,19 +112,19 @@ def join_blocks(blocks: Iterable[bytes], dtype: np.dtype[Any]) -> npt.NDArray[An
 
 
 def ranges_for(size: int, limit: int) -> int:
-    """Return the number of ranges that keep one range's share of `size` bytes within `limit`."""
+    """Return the smallest number of equal ranges so that each has at most `limit` of `size` bytes."""
     return max(1, -(-size // limit))
 
 
 def range_of(keys: npt.NDArray[np.uint64], ranges: int) -> npt.NDArray[np.int64]:
-    """Return the number of each key's range: one of `ranges` equal parts of the 64-bit space."""
+    """Return the range number of each key, (keys,) int64, for `ranges` equal parts of the 64-bit space."""
     return ((keys >> np.uint64(32)) * np.uint64(ranges) >> np.uint64(32)).astype(np.int64)
 
 
-def find_index(root: Path, task: Task) -> Place:
-    """Return the place of the index at the end of a finished mapper's file. Raises StorageError."""
+def find_index(root: Path, task: Task) -> BlockPlace:
+    """Return the location of the index, which is at the end of a finished mapper's file. Raises StorageError."""
 
-    def find() -> Place:
+    def find() -> BlockPlace:
         receipt = read_finished(root, task)
         (output,) = receipt.outputs
         length = receipt.facts["blocks"] * ROW_BYTES
@@ -117,8 +133,15 @@ def find_index(root: Path, task: Task) -> Place:
     return retry_storage(find, f"stage {task.step}, {task.name}")
 
 
-def find_blocks(root: Path, task: Task, ranges: Set[int], as_places: bool) -> Iterator[tuple[int, Place | Piece]]:
-    """Yield what a finished mapper sends to some ranges: the places of its blocks, or the blocks with its name."""
+def find_blocks(root: Path, task: Task, ranges: Set[int], as_places: bool) -> Iterator[tuple[int, BlockPlace | Piece]]:
+    """Yield (range number, location or block) for the blocks of a finished mapper.
+
+    Args:
+        root: the corpus.
+        task: the mapper's task.
+        ranges: the ranges whose blocks are needed.
+        as_places: yield the locations of the blocks; if False, yield pairs of the mapper's name and a block.
+    """
     index = find_index(root, task)
     rows = [row for row in read_index(root, index) if row[0] in ranges]
     if as_places:
@@ -127,13 +150,13 @@ def find_blocks(root: Path, task: Task, ranges: Set[int], as_places: bool) -> It
         yield from ((bucket, (task.name, block)) for bucket, block in read_blocks(root, index, rows))
 
 
-def read_index(root: Path, index: Place) -> list[Row]:
-    """Return the rows of the index of a file of blocks, in the order of the blocks."""
+def read_index(root: Path, index: BlockPlace) -> list[Row]:
+    """Read the index of a block file. Return one row per block: range, offset and length."""
     return [tuple(row) for row in np.frombuffer(read_block(root, index), "<i8").reshape(-1, 3).tolist()]
 
 
-def read_blocks(root: Path, index: Place, rows: Sequence[Row]) -> Iterator[tuple[int, bytes]]:
-    """Yield (range, block) of some rows of a file's index, reading neighbors together."""
+def read_blocks(root: Path, index: BlockPlace, rows: Sequence[Row]) -> Iterator[tuple[int, bytes]]:
+    """Yield (range, block) for rows of a block file's index. Adjacent blocks are read together."""
     begin = 0
     for end in range(1, len(rows) + 1):
         first = rows[begin][1]
@@ -145,9 +168,15 @@ def read_blocks(root: Path, index: Place, rows: Sequence[Row]) -> Iterator[tuple
 
 
 def merge_step(mapping: Step, mappers: Fingerprints, ranges: int) -> Step | None:
-    """Return the step that merges blocks of mappers with consecutive names; None if the places are few enough.
+    """Return the step that merges the blocks of mappers with consecutive names, or None if no merge is necessary.
 
-    A merge's blocks have the order of names, too, so that the merges of an exchange stand in for its mappers.
+    A merge is necessary if the locations of all blocks are too many for a runner that groups in memory. Merges keep
+    the order of the mappers' names, so reducers can read the merges' blocks in place of the mappers' blocks.
+
+    Args:
+        mapping: the step of the mappers.
+        mappers: fingerprints of the mappers.
+        ranges: number of ranges.
     """
     if len(mappers) * ranges <= MOST_PLACES:
         return None
@@ -161,19 +190,19 @@ def merge_step(mapping: Step, mappers: Fingerprints, ranges: int) -> Step | None
     return Step(f"{mapping.name}-merge", merge_blocks, units)
 
 
-def merge_blocks(root: Path, name: str, indexes: Iterable[Place], *, first: str) -> Mapped:
+def merge_blocks(root: Path, name: str, indexes: Iterable[BlockPlace], *, first: str) -> Mapped:
     """Merge the blocks of each range, in the order of the mappers' names.
 
     Args:
         root: the corpus.
-        name: of the merge.
-        indexes: places of the mappers' indexes.
-        first: name of the first mapper, by which the job finds the merge of each mapper.
+        name: name of the merge; unused.
+        indexes: locations of the indexes of the mappers' block files.
+        first: name of the first mapper; unused here. The job reads it to find the merge of each mapper.
     """
     return Mapped(_merged(root, sorted(indexes)))
 
 
-def _merged(root: Path, indexes: list[Place]) -> Iterator[tuple[int, bytes]]:
+def _merged(root: Path, indexes: list[BlockPlace]) -> Iterator[tuple[int, bytes]]:
     tables = [read_index(root, index) for index in indexes]
     sizes: dict[int, int] = defaultdict(int)
     for bucket, _, length in itertools.chain(*tables):
@@ -187,7 +216,10 @@ def _merged(root: Path, indexes: list[Place]) -> Iterator[tuple[int, bytes]]:
 
 
 def cut_groups(sizes: Iterable[tuple[int, int]], limit: int) -> Iterator[list[int]]:
-    """Yield the keys of consecutive (key, size) pairs, together within a limit where one alone is."""
+    """Cut (key, size) pairs into groups of consecutive pairs, and yield the keys of each group.
+
+    The sizes of a group add up to at most `limit`, unless the group is a single pair that is larger.
+    """
     group, total = list[int](), 0
     for key, size in sizes:
         if group and total + size > limit:
@@ -200,12 +232,12 @@ def cut_groups(sizes: Iterable[tuple[int, int]], limit: int) -> Iterator[list[in
 
 
 def pack_blocks(blocks: Sequence[bytes]) -> bytes:
-    """Return blocks as one: one behind the other, their lengths, and the number of them."""
+    """Concatenate blocks into one. Their lengths and their number follow at the end, as int64."""
     return b"".join([*blocks, np.array([*map(len, blocks), len(blocks)], "<i8").tobytes()])
 
 
 def unpack_blocks(packed: bytes) -> list[bytes]:
-    """Return the blocks that `pack_blocks` packed."""
+    """Return the blocks that `pack_blocks` concatenated."""
     count = int(np.frombuffer(packed[-8:], "<i8")[0]) if packed else 0
     lengths = np.frombuffer(packed[len(packed) - 8 - 8 * count : len(packed) - 8], "<i8") if packed else ()
     return [packed[end - length : end] for end, length in zip(np.cumsum(lengths), lengths, strict=True)]
@@ -214,7 +246,18 @@ def unpack_blocks(packed: bytes) -> list[bytes]:
 def write_blocks(
     mapper: Callable[..., Mapped], step: str, corpus: Path, unit: str, /, *received: Any, **arguments: Any
 ) -> Result:
-    """Write a mapper's blocks to a file, and behind them their index: rows of range, offset and length."""
+    """Run a mapper and write its blocks to a file.
+
+    At the end of the file is an index with one row of int64 per block: range, offset and length.
+
+    Args:
+        mapper: the mapping function.
+        step: name of the step.
+        corpus: the corpus.
+        unit: name of the unit.
+        received: positional arguments for the mapper, after the name of the unit.
+        arguments: keyword arguments for the mapper.
+    """
     path = f"{BLOCKS}/{step}/{unit}"
     mapped = mapper(corpus, unit, *received, **arguments)
     table, offset = [], 0
@@ -226,8 +269,8 @@ def write_blocks(
     return Result([path], mapped.tallies, {**mapped.facts, "blocks": len(table)}, shuffled=offset)
 
 
-def read_block(corpus: Path, place: Place) -> bytes:
-    """Return a block, from this machine or the store. Raises StorageError."""
+def read_block(corpus: Path, place: BlockPlace) -> bytes:
+    """Read a block from this machine's disk or from the object store. Raises StorageError."""
     name, path, mark, offset, length = place
     mirror = mirror_of(corpus)
 

@@ -18,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-ROOMS = ("filters", "manifests", "pipeline")
-PLUMBING = frozenset(
+PACKAGES = ("filters", "manifests", "pipeline")
+NOT_COVERED = frozenset(
     {
         "filters.errors",
         "filters.reasons",  # the values of Reason are a contract and never change
@@ -101,12 +101,12 @@ class _Module:
 def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list[str]], set[str]]:
     """Return the texts of all reached definitions, and the top-level names of the other packages that they use."""
     waiting: list[Symbol] = [(one.__module__, one.__qualname__.partition(".")[0]) for one in functions]
-    rooms = {*ROOMS, *(module.partition(".")[0] for module, _ in waiting)}
+    packages = {*PACKAGES, *(module.partition(".")[0] for module, _ in waiting)}
     found: dict[Symbol, list[str]] = {}
     libraries: set[str] = set()
     while waiting:
         module, name = symbol = waiting.pop()
-        if symbol in found or module in PLUMBING:
+        if symbol in found or module in NOT_COVERED:
             continue
         statements = _module(module).statements
         if name not in statements and name not in _module(module).imports and not name.startswith("__"):
@@ -126,7 +126,7 @@ def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list
                 elif first in _module(module).imports:
                     targets.append((*_module(module).imports[first], *rest))
         for target in targets:
-            if target[0] in rooms:
+            if target[0] in packages:
                 waiting += _symbols(target)
             else:
                 libraries.add(target[0])
@@ -139,7 +139,7 @@ def _symbols(target: tuple[str, ...]) -> Iterator[Symbol]:
     module = ".".join(target[:length])
     if length < len(target):
         yield module, target[length]
-    elif module not in PLUMBING:
+    elif module not in NOT_COVERED:
         yield from ((module, name) for name in _module(module).statements)
 
 

@@ -24,7 +24,7 @@ from manifests.files import canonical_json, write_atomic
 from manifests.ledger import total
 from manifests.mirror import mirror_of
 from pipeline.beam import counters
-from pipeline.beam.engines import Engine, workers_apart
+from pipeline.beam.engines import Engine, redirect_worker_stderr
 from pipeline.beam.exchange import merge_step, write_blocks
 from pipeline.beam.marks import BEGUN, Marks
 from pipeline.beam.progress import AND, Progress, ReceiptCounts, RunStatus
@@ -32,8 +32,8 @@ from pipeline.beam.receipts import find_finished, read_receipts, remove_stale, s
 from pipeline.beam.step import NOTHING, Fingerprints, Known, PackedReceipts, Receipt, Receipts, Step, Task, Unit
 from pipeline.beam.task import NOTICES, Job, perform
 from pipeline.beam.tasklist import GROUPS, Group, TaskList, TaskWriter, task_list
-from pipeline.beam.waves import Grouped, Sent, SharedPart, advance, first_elements, waves_of
-from pipeline.beam.work import Made, Part, Turns
+from pipeline.beam.waves import Grouped, Sent, SharedPart, advance, count_waves, first_elements
+from pipeline.beam.work import Part, PartReceipts, Turns
 
 LOG = "workers.log"  # what worker processes write to their standard error
 
@@ -56,12 +56,12 @@ class PlannedStep:
         self.waiting: Fingerprints = self.fingerprints
         if self.found:
             self.waiting = {name: key for name, key in self.fingerprints.items() if name not in self.found}
-        self.stale = set[str]() if step.shared else set(listing.left)
-        self.complete = step.completer(known) if mirror_of(corpus) is not None else step.task
+        self.stale = set[str]() if step.shared else set(listing.unclaimed)
+        self.build_task = step.task_builder(known) if mirror_of(corpus) is not None else step.task
 
     def task_of(self, unit: Unit) -> Task:
         """Return the task of a unit, with the files that it fetches: none of a corpus of this machine."""
-        return self.complete(unit, self.fingerprints[unit.name])
+        return self.build_task(unit, self.fingerprints[unit.name])
 
     def finish(self, status: RunStatus) -> Receipts:
         """Return the receipts of all tasks; remove what other tasks have left. `status` gets the counts."""
@@ -111,7 +111,7 @@ class PlannedPart:
         """The number of tasks, merges included."""
         return sum(len(one.fingerprints) for one in (*self.steps, *self.merging))
 
-    def finish(self, status: RunStatus) -> Made:
+    def finish(self, status: RunStatus) -> PartReceipts:
         """Return the receipts of all tasks, by step; remove what other tasks have left. `status` gets the counts."""
         made = tuple(one.finish(status) for one in self.steps)
         for one in self.merging:
@@ -203,7 +203,7 @@ def _writing(job: Job, step: Step) -> Job:
     return replace(job, function=partial(write_blocks, step.function, step.name))
 
 
-def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]], int]:
+def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[PartReceipts]], int]:
     """Run the units that are not finished, as one Beam job; the parts of a turn begin when those before have ended.
 
     Returns:
@@ -222,7 +222,7 @@ def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]
             elements = list(first_elements(shared, [(number, group) for _, _, group, number in groups]))
             total = sum(part.total for parts in planned for part in parts)
             written = listed.close(shared, folded)
-            with watched(corpus, waiting, total, engine), collecting_garbage(True):
+            with watch_progress(corpus, waiting, total, engine), garbage_collection(True):
                 run_waves(written, elements, waiting, engine)
     engine.check()
     engine.status.end_job()
@@ -230,7 +230,7 @@ def run_job(corpus: Path, turns: Turns, engine: Engine) -> tuple[list[list[Made]
 
 
 @contextlib.contextmanager
-def collecting_garbage(is_wanted: bool) -> Iterator[None]:
+def garbage_collection(is_wanted: bool) -> Iterator[None]:
     """Let Python look for cycles of objects while the block runs, or not.
 
     A plan is millions of objects without a cycle: to look at them again and again took an eighth of the driver's time.
@@ -259,7 +259,7 @@ def run_waves(listed: TaskList, elements: list[Grouped], parts: Sequence[Planned
     with engine.pipeline() as pipeline:
         packed = [pickle.dumps(element) for element in elements]  # Beam looks into each tuple, at length
         found = pipeline | beam.Create(packed) | "elements" >> beam.Map(pickle.loads).with_output_types(Grouped)
-        for wave in range(waves_of(listed, shared)):
+        for wave in range(count_waves(listed, shared)):
             if wave:
                 found = found | f"to {wave}" >> beam.GroupByKey() | f"in {wave}" >> beam.MapTuple(_list_values)
             call = spread(partial(advance, listed, perform, wave), pool)
@@ -283,11 +283,11 @@ def job_of(corpus: Path, step: Step, engine: Engine) -> Job:
     mirror = mirror_of(corpus)
     url = mirror.storage.url if mirror is not None else ""
     settings, by_source = dict(step.settings), dict(step.by_source)
-    return Job(str(corpus), url, engine.given, str(engine.timings), step.function, settings, by_source)
+    return Job(str(corpus), url, engine.model_urls, str(engine.timings), step.function, settings, by_source)
 
 
 @contextlib.contextmanager
-def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engine) -> Iterator[None]:
+def watch_progress(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engine) -> Iterator[None]:
     """Show progress over the waiting tasks while the block runs, and turn what ends it into a sentence for the user.
 
     Args:
@@ -311,7 +311,7 @@ def watched(corpus: Path, parts: Sequence[PlannedPart], total: int, engine: Engi
     marks = Marks(engine.timings / BEGUN, None if engine.is_local else mirror_of(corpus))
     try:
         with (
-            workers_apart(engine.timings / LOG) as terminal,
+            redirect_worker_stderr(engine.timings / LOG) as terminal,
             Progress(title, done, waiting, poll, marks, engine.status, terminal, engine.quiet),
         ):
             yield

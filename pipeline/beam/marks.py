@@ -24,13 +24,13 @@ SLOW_SECONDS = 60.0  # a task is slow from here on, if it also takes
 SLOW_TIMES = 10  # times as long as the median of the others
 
 
-def begun_path(timings: Path, task: Task) -> Path:
+def start_mark_path(timings: Path, task: Task) -> Path:
     """Return the path of the mark of a task that has begun."""
     return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
 
 
 @contextlib.contextmanager
-def marked(timings: Path, task: Task, mirror: Mirror | None) -> Iterator[None]:
+def mark_running(timings: Path, task: Task, mirror: Mirror | None) -> Iterator[None]:
     """Hold a task's mark while the block runs.
 
     Args:
@@ -38,7 +38,7 @@ def marked(timings: Path, task: Task, mirror: Mirror | None) -> Iterator[None]:
         task: at work.
         mirror: of a corpus in an object store; None for one of this machine.
     """
-    path, published = begun_path(timings, task), threading.Event()
+    path, published = start_mark_path(timings, task), threading.Event()
     write_atomic(path, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
 
     def publish(to: Mirror) -> None:

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess, parent_process
 from typing import Any, NamedTuple
 
 from filters.errors import RunError
-from pipeline.beam.counters import collected
+from pipeline.beam.counters import collect_counts
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # faults of the interpreter; never SIGKILL
@@ -103,7 +103,7 @@ class Pool:
 
 
 def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> Called:
-    with collected() as counts:
+    with collect_counts() as counts:
         return Called(list(function(element) or ()), counts)
 
 

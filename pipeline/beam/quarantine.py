@@ -74,7 +74,7 @@ def write_quarantine(path: Path, places: Iterable[Place]) -> None:
     write_atomic(path, "".join(f"{line_of(place)}\n" for place in sorted(places)).encode())
 
 
-def learn(path: Path, held: frozenset[Place], error: Exception, crashes: int) -> frozenset[Place]:
+def record_crash(path: Path, held: frozenset[Place], error: Exception, crashes: int) -> frozenset[Place]:
     """Return the quarantined records after a crash, which is to be followed by another attempt.
 
     Args:
@@ -112,7 +112,7 @@ _note: ContextVar[int] = ContextVar("_note")  # descriptor of the file for the r
 
 
 @contextlib.contextmanager
-def holding(places: Iterable[Place]) -> Iterator[None]:
+def drop_quarantined(places: Iterable[Place]) -> Iterator[None]:
     """Let readers drop these records while the block runs."""
     members: dict[Key, tuple[str, ...]] = {}
     for place in places:
@@ -126,7 +126,7 @@ def holding(places: Iterable[Place]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def noting(path: Path) -> Iterator[None]:
+def note_current_record(path: Path) -> Iterator[None]:
     """Keep the place of the record that is being read in a file while the block runs."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     token = _note.set(descriptor)
@@ -249,7 +249,7 @@ def run_call() -> None:
     task, blocks, job = pickle.loads((folder / CALL).read_bytes())
     ended: Mapping[str, int] | Exception
     try:
-        with noting(folder / RECORD):
+        with note_current_record(folder / RECORD):
             ended = attempt(task, blocks, job)
     except Exception as error:
         ended = error

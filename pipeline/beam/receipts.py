@@ -44,21 +44,21 @@ def read_receipt(corpus: Path, step: str, name: str) -> Receipt | None:
 
 def read_finished(corpus: Path, task: Task) -> Receipt:
     """Return the receipt of a task that has ended, which another machine may have written to the object store."""
-    receipt = _read_made(corpus, task)
+    receipt = _read_matching(corpus, task)
     assert receipt is not None, "it was performed or found finished"
     return receipt
 
 
-def _read_made(corpus: Path, task: Task) -> Receipt | None:
+def _read_matching(corpus: Path, task: Task) -> Receipt | None:
     """Return the receipt of a task, of this machine or of any; None if it has another fingerprint."""
-    receipt = _read_own(corpus, task)
+    receipt = _read_local(corpus, task)
     if receipt is None and (mirror := mirror_of(corpus)) is not None:
         mirror.download(receipt_name(task.step, task.name))
-        receipt = _read_own(corpus, task)
+        receipt = _read_local(corpus, task)
     return receipt
 
 
-def _read_own(corpus: Path, task: Task) -> Receipt | None:
+def _read_local(corpus: Path, task: Task) -> Receipt | None:
     """Return the receipt of a task that lies here; None without one, or if it has another fingerprint."""
     receipt = read_receipt(corpus, task.step, task.name)
     return receipt if receipt is not None and receipt.fingerprint == task.fingerprint else None
@@ -66,11 +66,11 @@ def _read_own(corpus: Path, task: Task) -> Receipt | None:
 
 def is_finished(corpus: Path, task: Task) -> bool:
     """Return True if this machine has a task's outputs in full, made under its fingerprint."""
-    receipt = _read_own(corpus, task)
+    receipt = _read_local(corpus, task)
     if receipt is None:
         return False
-    written = _written(corpus, receipt_name(task.step, task.name))
-    return all(_holds(corpus, output, written) for output in receipt.outputs)
+    written = _receipt_time(corpus, receipt_name(task.step, task.name))
+    return all(_has_output(corpus, output, written) for output in receipt.outputs)
 
 
 def is_step_finished(corpus: Path, step: Step) -> bool:
@@ -78,7 +78,7 @@ def is_step_finished(corpus: Path, step: Step) -> bool:
     return len(find_finished(corpus, step, step.fingerprints())[0]) == len(step.units)
 
 
-def _written(corpus: Path, path: str) -> int | None:
+def _receipt_time(corpus: Path, path: str) -> int | None:
     """Return when receipts were written, in ns. None of those in a store, whose outputs are hashed when fetched."""
     if mirror_of(corpus) is None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -86,7 +86,7 @@ def _written(corpus: Path, path: str) -> int | None:
     return None
 
 
-def _holds(corpus: Path, output: Output, written: int | None) -> bool:
+def _has_output(corpus: Path, output: Output, written: int | None) -> bool:
     """Return True if this machine has an output with the size that its receipt says, and no other bytes.
 
     A file that is newer than its receipt was copied or changed: it is hashed, and if it is the same, not again.
@@ -116,7 +116,7 @@ class Listing:
         self.corpus, self.folders, self.mirror = corpus, folders, mirror_of(corpus)
 
     @cached_property
-    def left(self) -> dict[str, int]:
+    def unclaimed(self) -> dict[str, int]:
         """The sizes of objects by path, -1 for a file of this machine; without those of receipts that are `take`n."""
         found: dict[str, int] = {}
         for folder in self.folders:
@@ -125,14 +125,14 @@ class Listing:
                 found.update(self.mirror.storage.list_sizes(folder))
         return found
 
-    def take(self, receipt: Receipt, fingerprint: str | None, written: int | None) -> bool:
+    def claim(self, receipt: Receipt, fingerprint: str | None, written: int | None) -> bool:
         """Return True if a receipt, written at that time, is of a fingerprint and has its outputs as it says."""
         cells = receipt.cells
         if cells[0] != fingerprint:
             return False
-        left, paths = self.left, cells[4::3]
+        left, paths = self.unclaimed, cells[4::3]
         if self.mirror is None:
-            if not all(_holds(self.corpus, output, written) for output in receipt.outputs):
+            if not all(_has_output(self.corpus, output, written) for output in receipt.outputs):
                 return False
         else:
             for path, size in zip(paths, cells[5::3], strict=True):
@@ -157,8 +157,8 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
 
     def find() -> Iterator[tuple[str, Receipt]]:
         for path, rows in read_tables(corpus, step.name):
-            written = _written(corpus, path)
-            true = {name: row for name, row in rows.items() if listing.take(row, fingerprints.get(name), written)}
+            written = _receipt_time(corpus, path)
+            true = {name: row for name, row in rows.items() if listing.claim(row, fingerprints.get(name), written)}
             lost = rows.keys() - true.keys()
             if not rows or (lost & fingerprints.keys() if step.shared else lost):
                 older.append(path)
@@ -167,7 +167,7 @@ def find_finished(corpus: Path, step: Step, fingerprints: Fingerprints) -> tuple
             yield from true.items()
         for name, receipt in _single_receipts(corpus, step.name, [name for name in fingerprints if name in left]):
             path = receipt_name(step.name, name)
-            if listing.take(receipt, fingerprints[name], _written(corpus, path)):
+            if listing.claim(receipt, fingerprints[name], _receipt_time(corpus, path)):
                 unfolded[name] = receipt
                 yield name, receipt
             else:
@@ -230,7 +230,7 @@ def fold_receipts(corpus: Path, tasks: Sequence[Task]) -> None:
     if mirror is not None:
         mirror.fetch_all(receipt_name(task.step, task.name) for task in tasks)
     for task in tasks:
-        if (receipt := _read_made(corpus, task)) is not None:
+        if (receipt := _read_matching(corpus, task)) is not None:
             found.setdefault(task.step, {})[task.name] = receipt
     for step, some in found.items():
         write_table(corpus, step, some)
@@ -242,9 +242,9 @@ def sweep(corpus: Path, step: Step, kept: Receipts) -> None:
     These are outputs of inputs that are gone, of an older recipe, or half-written by a killed run.
     """
     listing = Listing(corpus, step.folders)
-    for path in chain.from_iterable(receipt.paths for receipt in kept.values()) if listing.left else ():
-        listing.left.pop(path, None)
-    remove_stale(corpus, step, kept, listing.left)
+    for path in chain.from_iterable(receipt.paths for receipt in kept.values()) if listing.unclaimed else ():
+        listing.unclaimed.pop(path, None)
+    remove_stale(corpus, step, kept, listing.unclaimed)
 
 
 def remove_stale(corpus: Path, step: Step, kept: Collection[str], outputs: Collection[str]) -> None:
@@ -282,7 +282,7 @@ def remove_temporaries(corpus: Path) -> None:
                 (Path(parent) / name).unlink()
 
 
-def tables_for(tasks: int) -> int:
+def count_tables(tasks: int) -> int:
     """Return the number of tables for the receipts of a job's tasks: none for a small job."""
     return -(-tasks // ROWS) if tasks >= FOLD_FROM else 0
 

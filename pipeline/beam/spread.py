@@ -12,7 +12,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipeline.beam.counters import LIVE, NAMESPACE, collected
+from pipeline.beam.counters import LIVE, NAMESPACE, collect_counts
 from pipeline.beam.pool import POOLS, Called, Pool
 
 Function = Callable[[Any], Iterable[Any] | None]
@@ -35,7 +35,7 @@ class _Calling(beam.DoFn):  # type: ignore[misc]
         self.function = function
 
     def process(self, element: Any) -> Iterator[Any]:
-        with collected() as counts:
+        with collect_counts() as counts:
             yield from self.function(element) or ()
         LIVE.add(counts)
         _report(counts)

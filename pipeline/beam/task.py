@@ -22,9 +22,9 @@ from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, tr
 from manifests.recipe import add_user_code_path
 from manifests.storage import Storage, StorageError, retry_storage
 from pipeline.beam import counters
-from pipeline.beam.marks import begun_path, marked
+from pipeline.beam.marks import mark_running, start_mark_path
 from pipeline.beam.pool import WorkerDiedError
-from pipeline.beam.quarantine import RecordCrashedError, holding, perform_alone
+from pipeline.beam.quarantine import RecordCrashedError, drop_quarantined, perform_alone
 from pipeline.beam.receipts import read_finished, receipt_name
 from pipeline.beam.step import Keyed, Output, Result, Task
 
@@ -43,7 +43,7 @@ class Job:
 
     corpus: str
     url: str
-    given: tuple[tuple[str, str], ...]
+    model_urls: tuple[tuple[str, str], ...]
     timings: str
     function: Callable[..., Any]
     settings: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Job:
         return (
             self.corpus,
             self.url,
-            pickle.dumps((self.given, self.timings, self.function, self.settings, self.by_source)),
+            pickle.dumps((self.model_urls, self.timings, self.function, self.settings, self.by_source)),
         )
 
     def __setstate__(self, state: tuple[str, str, bytes]) -> None:
@@ -73,7 +73,7 @@ class Job:
 
     def call(self, task: Task, *blocks: Any) -> Any:
         """Call the step's function for one task."""
-        with holding(task.quarantine):
+        with drop_quarantined(task.quarantine):
             return self.function(Path(self.corpus), task.name, *blocks, **self.arguments_of(task))
 
     def arguments_of(self, task: Task) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
     """
     place = f"stage {task.step}, {task.name}"
     try:
-        run = perform_alone if retry_storage(begun_path(Path(job.timings), task).exists, place) else attempt
+        run = perform_alone if retry_storage(start_mark_path(Path(job.timings), task).exists, place) else attempt
         counters.add(retry_storage(partial(run, task, blocks, job), place))
     except tuple(NOTICES) as error:
         notice = next(name for kind, name in NOTICES.items() if isinstance(error, kind))
@@ -132,13 +132,13 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
     """Run one task in this process, write its receipt and return its counts. Raises OSError if storage fails."""
     root, timings, mirror = Path(job.corpus), Path(job.timings), job.mirror
     requests, fetched = Counter(Storage.requests), Storage.fetched_bytes
-    with marked(timings, task, mirror):
+    with mark_running(timings, task, mirror):
         at, wall, processor = time.time(), time.perf_counter(), time.process_time()
         if mirror is not None:
-            awaited = (output for one, path in task.awaited for output in read_finished(root, one).below(path))
+            awaited = (output for one, path in task.awaited for output in read_finished(root, one).outputs_below(path))
             for path, sha256 in itertools.chain(task.files, ((one.path, one.sha256) for one in awaited)):
                 mirror.fetch(path, sha256)
-        for model, version in job.given:
+        for model, version in job.model_urls:
             fetch_url(model, version, root)
         try:
             result: Result = job.call(task, *blocks)
@@ -146,7 +146,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             if isinstance(error.__cause__, OSError) and error.__cause__.errno:
                 raise error.__cause__ from None
             raise
-        written = leave_receipt(root, task, result, mirror)
+        written = write_receipt(root, task, result, mirror)
         whole = total(result.tallies.values())
         record = {
             "stage": task.step,
@@ -170,7 +170,7 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
         return counters.counts_of(result.tallies)
 
 
-def leave_receipt(root: Path, task: Task, result: Result, mirror: Mirror | None) -> int:
+def write_receipt(root: Path, task: Task, result: Result, mirror: Mirror | None) -> int:
     """Write the receipt of a task after its outputs, and return their bytes. Raises OSError, StorageError.
 
     A receipt is never on the disk, or in an object store, before its outputs are: whoever sees it finds them. Without

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from manifests.mirror import fetch, mirror_of, open_mirror
-from pipeline.beam.receipts import tables_for
+from pipeline.beam.receipts import count_tables
 
 FOLDER = "runs/tasks"
 GROUPS = 4_096  # at most: some 100 kB of a job graph, and as many workers as can be busy at once
@@ -83,7 +83,7 @@ class TaskWriter:
             mirror.push([self.path])
             self.is_stored = True
         url = mirror.storage.url if mirror is not None else ""
-        return TaskList(str(self.corpus), url, self.path, place, tables_for(folded))
+        return TaskList(str(self.corpus), url, self.path, place, count_tables(folded))
 
     def write(self, value: Any) -> Group:
         """Write a value that can be pickled, such as one task, and return its place."""

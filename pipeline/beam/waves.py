@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from manifests.storage import retry_storage
-from pipeline.beam.exchange import Piece, Place, find_blocks, find_index, read_block, unpack_blocks
-from pipeline.beam.receipts import fold_receipts, is_finished, tables_for
+from pipeline.beam.exchange import BlockPlace, Piece, find_blocks, find_index, read_block, unpack_blocks
+from pipeline.beam.receipts import count_tables, fold_receipts, is_finished
 from pipeline.beam.step import Task
 from pipeline.beam.task import Job
 from pipeline.beam.tasklist import Group, TaskList
 
-BEGIN, TASKS, FOLD_GROUPS, FOLD_RANGES = -1, -2, -3, -4  # what an element is, where it is not for a part
+EMPTY_BLOCKS, TASKS, FOLD_GROUPS, FOLD_RANGES = -1, -2, -3, -4  # what an element is, where it is not for a part
 
 Perform = Callable[..., None]
 Key = tuple[int, int, int]  # wave; number of a part, or what else it is; number of a range, merge, group or table
@@ -56,20 +56,20 @@ class SharedPart:
         return self.begins + bool(self.merges) + bool(self.reduces)
 
     @cached_property
-    def firsts(self) -> list[str]:
+    def first_mappers(self) -> list[str]:
         """The name of each merge's first mapper."""
         return [task.arguments["first"] for task in self.merges]
 
 
 def first_elements(parts: Sequence[SharedPart], groups: Iterable[tuple[int, Group]]) -> Iterator[Grouped]:
     """Yield the elements that a job begins with. `groups`: of tasks, each after the number of its part."""
-    yield from (((part.begins, BEGIN, number), [None]) for number, part in enumerate(parts) if part.reduces)
+    yield from (((part.begins, EMPTY_BLOCKS, number), [None]) for number, part in enumerate(parts) if part.reduces)
     yield from (
         ((parts[number].begins, TASKS, place), [(number, group)]) for place, (number, group) in enumerate(groups)
     )
 
 
-def waves_of(listed: TaskList, parts: Iterable[SharedPart]) -> int:
+def count_waves(listed: TaskList, parts: Iterable[SharedPart]) -> int:
     """Return the number of waves: with one more for the last receipts, if these are folded."""
     return max(part.ends for part in parts) + 1 + bool(listed.tables or _tables_of_ranges(parts))
 
@@ -81,7 +81,7 @@ def advance(listed: TaskList, perform: Perform, wave: int, element: Grouped) -> 
         yield from (((due, number, place), value) for value in values)
         return
     parts: list[SharedPart] = listed.read_shared()
-    if number == BEGIN:
+    if number == EMPTY_BLOCKS:
         yield from _send_nothing(parts[place], place)
     elif number == TASKS:
         for of, group in values:
@@ -105,7 +105,7 @@ def _run_group(listed: TaskList, perform: Perform, part: SharedPart, number: int
         if is_waiting:
             _perform_once(perform, part.mapping, task)
         if part.merges:
-            merge = bisect(part.firsts, task.name) - 1
+            merge = bisect(part.first_mappers, task.name) - 1
             yield (part.begins + 1, number, merge), find_index(Path(part.mapping.corpus), task)
         elif part.reduces:
             yield from _send_blocks(part, number, task)
@@ -113,14 +113,14 @@ def _run_group(listed: TaskList, perform: Perform, part: SharedPart, number: int
         yield (part.begins + 1, FOLD_GROUPS, listed.table_of(group)), (number, group)
 
 
-def _merge(perform: Perform, part: SharedPart, number: int, merge: int, places: Sequence[Place]) -> Iterator[Sent]:
+def _merge(perform: Perform, part: SharedPart, number: int, merge: int, places: Sequence[BlockPlace]) -> Iterator[Sent]:
     """Run a merge, and send the places of its blocks to reducers."""
     assert part.merging is not None, "only merges get places of indexes"
     _perform_once(perform, part.merging, part.merges[merge], places)
     yield from _send_blocks(part, number, part.merges[merge])
 
 
-def _reduce(perform: Perform, part: SharedPart, task: Task, pieces: Iterable[Place | Piece]) -> None:
+def _reduce(perform: Perform, part: SharedPart, task: Task, pieces: Iterable[BlockPlace | Piece]) -> None:
     """Reduce a range."""
     assert part.reducing is not None, "only reducers get blocks"
     root, ordered = Path(part.reducing.corpus), sorted(pieces, key=lambda piece: piece[0])
@@ -131,7 +131,7 @@ def _reduce(perform: Perform, part: SharedPart, task: Task, pieces: Iterable[Pla
 
 
 def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
-    return tables_for(sum(len(part.reduces) for part in parts))
+    return count_tables(sum(len(part.reduces) for part in parts))
 
 
 def _fold(listed: TaskList, tasks: Sequence[Task]) -> None:

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from pipeline.beam.step import Receipts, Step
 
 Part = tuple[Step, ...]  # a step, or a mapping and a reducing one; unit number r of a reducing step takes range r
-Made = tuple[Receipts, ...]  # the receipts of a part, by step
+PartReceipts = tuple[Receipts, ...]  # the receipts of a part, by step
 Turns = Sequence[Sequence[Part]]  # the parts of a job, by turn
 Result = TypeVar("Result")
-Work = Generator[Turns, list[list[Made]], Result]
+Work = Generator[Turns, list[list[PartReceipts]], Result]
 
 
 def run_units(step: Step) -> Work[Receipts]:
@@ -36,7 +36,7 @@ def together(*works: Work[Any]) -> Work[list[Any]]:
     results: list[Any] = [None] * len(works)
     asked: dict[int, Turns] = {}
 
-    def advance(number: int, made: list[list[Made]] | None) -> None:
+    def advance(number: int, made: list[list[PartReceipts]] | None) -> None:
         try:
             asked[number] = next(works[number]) if made is None else works[number].send(made)
         except StopIteration as end:
@@ -53,7 +53,7 @@ def together(*works: Work[Any]) -> Work[list[Any]]:
     return results
 
 
-def finish(work: Work[Result], run: Callable[[Turns], list[list[Made]]]) -> Result:
+def finish(work: Work[Result], run: Callable[[Turns], list[list[PartReceipts]]]) -> Result:
     """Run the jobs that work asks for until it ends, and return its result."""
     try:
         turns = next(work)

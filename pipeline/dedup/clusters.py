@@ -91,7 +91,7 @@ def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
     unit = Unit("all", {"edges": paths}, list(edges.values()), 16 * total)
-    cut = Step(CUT, map_components, [unit], {"ranges": ranges}, is_one_way=True)
+    cut = Step(CUT, map_components, [unit], {"ranges": ranges}, omits_code_version=True)
     return cut, label_step(edges, ranges)
 
 
@@ -103,7 +103,7 @@ def label_step(edges: Receipts, ranges: int) -> Step:
     """Return the step that holds the clusters in the end, a reducer per range, whichever way they are found."""
     ways = (map_components, map_edges, reduce_large, reduce_small)
     units, folder = _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}
-    return Step(LABELS, reduce_labels, units, folder, any_way=True, is_one_way=True)
+    return Step(LABELS, reduce_labels, units, folder, ignores_mappers=True, omits_code_version=True)
 
 
 def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work[Receipts]:
@@ -112,7 +112,9 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
     for number in range(2 * max_rounds):
         kind, reducer = (("large", reduce_large), ("small", reduce_small))[number % 2]
         name, units = f"{ROUNDS}/{number // 2:02d}-{kind}", _range_units(edges, ranges, (map_edges,))
-        reducing.append(Step(name, reducer, units, {"folder": f"blocks/{name}"}, any_way=True, is_one_way=True))
+        reducing.append(
+            Step(name, reducer, units, {"folder": f"blocks/{name}"}, ignores_mappers=True, omits_code_version=True)
+        )
     done = [number for number, step in enumerate(reducing) if is_step_finished(corpus, step)]
     found = edges
     for number in range(done[-1] if done else 0, len(reducing)):
@@ -142,7 +144,7 @@ def _edge_step(name: str, found: Receipts, ranges: int, way: str) -> Step:
         Unit(name, {"edges": receipt.outputs[0].path}, [receipt], receipt.bytes)
         for name, receipt in sorted(found.items())
     ]
-    return Step(name, map_edges, units, {"ranges": ranges, "way": way}, is_one_way=True)
+    return Step(name, map_edges, units, {"ranges": ranges, "way": way}, omits_code_version=True)
 
 
 def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:

@@ -25,7 +25,7 @@ from pipeline.beam.exchange import Mapped, by_range, by_split, join_blocks, rang
 from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
-from pipeline.beam.work import Made, Work
+from pipeline.beam.work import PartReceipts, Work
 from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
 
 STAGE = "neardup"
@@ -82,7 +82,7 @@ class NearSearch:
         """Return a unit per hash range."""
         return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
-    def verify(self, found: Made) -> Work[dict[str, Receipts]]:
+    def verify(self, found: PartReceipts) -> Work[dict[str, Receipts]]:
         """Verify what `find_candidates` has found, and return the receipts by step."""
         [[fetched], [verified]] = yield [[self.fetch_evidence(found[1])], [self.verify_candidates(found[1])]]
         return dict(zip(SEARCH, (*found, *fetched, *verified), strict=True))

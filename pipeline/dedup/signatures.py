@@ -26,7 +26,7 @@ from manifests.mirror import is_url
 from manifests.recipe import Recipe
 from pipeline.beam.exchange import runs
 from pipeline.beam.receipts import RECEIPTS, read_receipt
-from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, planned, source_of
+from pipeline.beam.step import Awaited, Keyed, Output, Receipt, Receipts, output_placeholder, source_of
 from pipeline.beam.tables import read_ipc, write_ipc
 from pipeline.sources.inputs import dump_of
 
@@ -275,7 +275,7 @@ def _make_split(
         written = {output.path: output for output in filtered.outputs}
         signatures, clean = (written[path] for path in paths)
     else:
-        signatures, clean = (planned(path, extracted.bytes) for path in paths)
-    documents = (filtered or extracted).out_of(source)["records"]
+        signatures, clean = (output_placeholder(path, extracted.bytes) for path in paths)
+    documents = (filtered or extracted).output_counts(source)["records"]
     place, dump = sys.intern(str(corpus)), sys.intern(dump_of(extracted.facts["file"]))
     return Split(name, place, earlier, source, dump, documents, compared, signatures, clean)

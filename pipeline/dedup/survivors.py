@@ -94,7 +94,7 @@ def survivor_step(recipe: Recipe, splits: list[Split], filtered: Receipts, label
     units: dict[str, dict[str, int]] = {}
     for name, receipt in filtered.items():
         tally = units.setdefault(source_of(name), {"records": 0, "characters": 0})
-        out = receipt.out_of(source_of(name))
+        out = receipt.output_counts(source_of(name))
         for unit in tally:
             tally[unit] += out[unit]
     settings = {
@@ -336,7 +336,7 @@ def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean/
     """
     found, folders, units = verdicts_of(survivors), (folder,), list[Unit]()
     for split in sorted(filtered):
-        verdicts, (clean,) = found.get(split), filtered[split].below("clean")
+        verdicts, (clean,) = found.get(split), filtered[split].outputs_below("clean")
         path = verdicts.path if verdicts is not None else ""
         units.append(
             Unit(split, {"verdicts": path}, [Files(filtered, split, folders), verdicts], clean.bytes, source_of(split))

@@ -68,13 +68,13 @@ def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input
     """Return the step with a unit per file of this machine that is not cut. Those of object stores keep their version.
 
     Args:
-        recipe: the run's.
+        recipe: Recipe of the run.
         dumps: of all sources.
         others: files that a stage trains on.
     """
     items = [*(item for item in dumps if not is_cut(recipe, item)), *others]
     units = [Unit(unit_of(item), file_of(item), (), item.size) for item in items if not is_url(item.path)]
-    return Step(CHECKSUMS, hash_input, units, owns=(), is_one_way=True)  # dumps of object stores have no unit
+    return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)  # dumps of object stores have no unit
 
 
 def hash_input(corpus: Path, unit: str, *, file: str, path: str) -> Result:

@@ -64,7 +64,7 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
             "verdicts": on_clean.path if on_clean is not None else "",
         }
         reads = [Files(filtered, split, ("clean/", "dropped/")), on_clean]
-        units.append(Unit(split, arguments, reads, receipt.below("clean")[0].bytes))
+        units.append(Unit(split, arguments, reads, receipt.outputs_below("clean")[0].bytes))
     return Step(SPLITS, summarize_split, units, {"seed": recipe.seed})
 
 
@@ -88,17 +88,19 @@ def merge_step(
         "measured": measured is not None,
         "splits": sorted(splits),
         "shards": sorted(shards),
-        "clusters": [output.path for output in clusters.below("duplicates")],
+        "clusters": [output.path for output in clusters.outputs_below("duplicates")],
     }
     reads = [[[name, Files(part, name)] for name in sorted(part)] for part in (splits, shards)]
-    return Step(MERGE, merge, [Unit("all", {}, [*reads, clusters.below("duplicates"), measured])], settings, owns=())
+    return Step(
+        MERGE, merge, [Unit("all", {}, [*reads, clusters.outputs_below("duplicates"), measured])], settings, owns=()
+    )
 
 
 def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:
     """Write the summary of one split's documents, as far as they are in the corpus.
 
     Args:
-        corpus: the corpus.
+        corpus: Folder of the corpus.
         split: of `filter`.
         seed: for the choice of examples.
         letters: paths of its dead letters and of places of records that gave no document.

@@ -77,7 +77,7 @@ def test_a_failure_anywhere_in_a_task_is_retried_or_ends_it_by_name(built: Path)
     retried = failed = 0
     for _ in range(200):
         one, blocks, job = chance.choice(kept)
-        task.begun_path(Path(job.timings), one).parent.mkdir(parents=True)  # else the first run alone makes it
+        task.start_mark_path(Path(job.timings), one).parent.mkdir(parents=True)  # else the first run alone makes it
         with faults.failing(faults.Plan(0, 0, 0)) as counted:
             task.perform(one, *blocks, job=job)
         first, times = chance.randrange(counted.seen), chance.choice((1, 2, 3, 4, 99))

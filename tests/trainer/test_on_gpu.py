@@ -11,7 +11,7 @@ from manifests.sizes import get_preset
 from trainer import checkpoint
 from trainer.__main__ import main
 from trainer.generate import continue_text, load_model
-from trainer.parallel import memory_of_rank
+from trainer.parallel import estimate_rank_memory
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 MODEL, LENGTH, VOCABULARY = "dim=256,layers=4,heads=4", 128, 600
@@ -67,5 +67,5 @@ def test_texts_continued_on_a_gpu_are_those_of_a_cpu(corpus: Path, tmp_path: Pat
 def test_the_memory_that_the_micro_batch_is_chosen_by_is_that_of_a_step(corpus: Path, tmp_path: Path) -> None:
     torch.cuda.reset_peak_memory_stats()
     losses(corpus, tmp_path / "run", "--device", "cuda", "--micro-batch", "32", "--no-compile")
-    parts = memory_of_rank(get_preset(MODEL), VOCABULARY, LENGTH, 32, 1, True, "none")
+    parts = estimate_rank_memory(get_preset(MODEL), VOCABULARY, LENGTH, 32, 1, True, "none")
     assert torch.cuda.max_memory_allocated() == pytest.approx(sum(parts.values()), rel=0.5)

@@ -16,7 +16,7 @@ from manifests.manifest import load_manifest
 from manifests.report.svg import Chart, stack_charts, ticks
 from manifests.shard import open_shard
 from trainer.__main__ import main
-from trainer.curves import _curve, build_charts, render_page, unigram_losses
+from trainer.curves import _curve, build_charts, compute_unigram_losses, render_page
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_floor_is_the_entropy_of_the_pieces(run: Path) -> None:
         for token in open_shard(corpus / "shards" / entry.path).tokens.tolist()
     ]
     shares = [pieces.count(piece) / len(pieces) for piece in set(pieces)]
-    assert unigram_losses(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
+    assert compute_unigram_losses(run, None)["web"] == pytest.approx(-sum(share * math.log(share) for share in shares))
 
 
 def test_long_curves_are_means_of_neighbours() -> None:
@@ -124,7 +124,7 @@ def test_mistakes_are_one_sentence(run: Path, tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(UserError, match="train first"):
         build_charts(run, {})
     (tmp_path / "corpus/manifest.json").unlink()
-    assert unigram_losses(run, None) == {}
+    assert compute_unigram_losses(run, None) == {}
 
 
 def test_a_file_that_cannot_be_written_is_named(

@@ -21,7 +21,7 @@ from trainer import checkpoint, parallel
 from trainer.__main__ import _describe, _parser, main
 from trainer.config import RUN_FILES, check_output, expand_config
 from trainer.model import Block, Llama, Rotary
-from trainer.parallel import choose_micro_batch, memory_of_rank, wrap_blocks
+from trainer.parallel import choose_micro_batch, estimate_rank_memory, wrap_blocks
 
 RATE = {"steps": 8, "schedule": "cosine", "learning_rate": 0.1, "warmup": 2}
 MISTAKES_IN_STAGES = {
@@ -111,7 +111,7 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
     name: str, sequences: int, memory: int, half: bool
 ) -> None:
     def choose(memory: int, activation: str = "none") -> int:
-        of_one = memory_of_rank(PRESETS[name], 32_000, 2_048, 1, 8, half, activation)
+        of_one = estimate_rank_memory(PRESETS[name], 32_000, 2_048, 1, 8, half, activation)
         return choose_micro_batch(of_one, 2_048, sequences, memory)
 
     found = choose(memory)
@@ -120,9 +120,9 @@ def test_a_micro_batch_divides_and_more_memory_never_makes_it_smaller(
 
 
 def test_micro_batches_of_known_machines() -> None:
-    small = memory_of_rank(PRESETS["demo"], 2_048, 256, 1, 1, False, "none")
+    small = estimate_rank_memory(PRESETS["demo"], 2_048, 256, 1, 1, False, "none")
     assert choose_micro_batch(small, 256, 16, 0) == 8
-    large = memory_of_rank(PRESETS["7b"], 32_000, 2_048, 1, 1, True, "none")
+    large = estimate_rank_memory(PRESETS["7b"], 32_000, 2_048, 1, 1, True, "none")
     assert choose_micro_batch(large, 2_048, 16, 80 << 30) == 1, "it does not fit at all"
 
 
@@ -221,10 +221,10 @@ def test_a_run_resumed_with_another_option_names_it_and_both_values(changed: dic
     plan = {"manifest_sha": "a", "seed": 0, "sequence_length": 16, "global_batch": 4, "steps": 8, "stages": []}
     training = {"init_from": "", "outlier_sigmas": 6.0, "learning_rate": [RATE]}
     saved = {"plan": plan, "training": training}
-    checkpoint.check_same(saved, saved, Path("run"))
+    checkpoint.check_same_settings(saved, saved, Path("run"))
     now = {part: {**values, **changed.get(part, {})} for part, values in saved.items()}
     with pytest.raises(UserError, match=re.escape(f"run holds a run with another {told}")):
-        checkpoint.check_same(saved, now, Path("run"))
+        checkpoint.check_same_settings(saved, now, Path("run"))
 
 
 def test_a_stage_that_differs_is_numbered() -> None:
@@ -233,7 +233,7 @@ def test_a_stage_that_differs_is_numbered() -> None:
         {"plan": plan, "training": {"learning_rate": [RATE, {**RATE, "schedule": name}]}} for name in ("wsd", "linear")
     )
     with pytest.raises(UserError, match=re.escape('--stages, stage 2 schedule ("wsd" before, "linear" now)')):
-        checkpoint.check_same(saved, now, Path("run"))
+        checkpoint.check_same_settings(saved, now, Path("run"))
 
 
 def test_no_url_of_a_traced_step_drives_the_terminal(

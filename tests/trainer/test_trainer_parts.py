@@ -20,7 +20,7 @@ from manifests.sizes import PRESETS, Preset
 from manifests.tokenizer import piece_bytes
 from trainer import model as models
 from trainer import parallel
-from trainer.curves import unigram_entropy
+from trainer.curves import compute_unigram_entropy
 from trainer.metrics import flops_per_token, peak_flops
 from trainer.model import Llama
 from trainer.parallel import wrap_blocks
@@ -277,7 +277,7 @@ def test_mfu_in_both_conventions() -> None:
 
 def test_unigram_entropy_is_the_formula(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", documents=5)
-    found = unigram_entropy(corpus, load_manifest(corpus))
+    found = compute_unigram_entropy(corpus, load_manifest(corpus))
     assert sorted(found) == ["books", "web"]
     tokens = torch.cat(
         [torch.tensor(open_shard(p).tokens.astype("int64")) for p in (corpus / "shards/web").glob("train-*")]

@@ -130,8 +130,8 @@ def test_an_event_behind_a_line_that_a_full_disk_has_cut_is_read(tmp_path: Path)
     events.log(tmp_path, "start", device="é")
     whole = (tmp_path / events.LOG).read_bytes()
     (tmp_path / events.LOG).write_bytes(whole + whole[: whole.index("é".encode()) + 1])
-    assert events.resolve_skips(tmp_path, [(3, 4)], 0, first=True) == [(3, 4)]
-    assert events.resolve_skips(tmp_path, [], 0, first=True) == [(3, 4)]
+    assert events.resolve_skips(tmp_path, [(3, 4)], 0, is_first=True) == [(3, 4)]
+    assert events.resolve_skips(tmp_path, [], 0, is_first=True) == [(3, 4)]
     assert len(events.read_events(tmp_path, "start")) == 1
 
 
@@ -212,7 +212,7 @@ def test_a_second_command_for_a_run_that_is_being_trained_is_refused(
     """Both would write the same tables and checkpoints."""
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with events.locked(run) as refusal:
+    with events.lock_run(run) as refusal:
         assert refusal == "" and main(command(corpus, run)) == 2
     assert f"another command is training {run}: wait for it" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

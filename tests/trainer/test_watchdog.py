@@ -23,7 +23,7 @@ class Quiet(Watchdog):
 
     message = ""
 
-    def end(self, message: str) -> None:
+    def exit_process(self, message: str) -> None:
         self.message = self.message or message
         self.ended.set()
 
@@ -46,16 +46,16 @@ def test_ranks_that_come_further_or_end_are_not_named() -> None:
     with one, two:
         for _ in range(8):
             time.sleep(0.1)
-            one.tick()
-            two.tick()
+            one.note_progress()
+            two.note_progress()
     assert one.message == two.message == "" and not one.thread.is_alive()
-    assert one.judge() == "", "the other has ended well"
+    assert one.check_neighbor() == "", "the other has ended well"
 
 
 def test_a_rank_that_hangs_is_named_by_the_one_that_waits_for_it() -> None:
     one, two = pair(0.3, 60)
     with one, two:
-        two.tick()  # the first rank is behind
+        two.note_progress()  # the first rank is behind
         until(lambda: two.message)
     assert two.message.startswith("rank 0 on ") and "hangs: the other ranks have waited" in two.message
 
@@ -83,7 +83,7 @@ def test_what_was_loaded_before_the_block_for_long_is_no_silence() -> None:
     one, _ = pair(60, 60)
     loaded = time.monotonic()  # a checkpoint, for longer than a rank may be silent
     with one:
-        assert one.heard >= loaded and one.moved >= loaded
+        assert one.last_heard_at >= loaded and one.last_progress_at >= loaded
 
 
 def test_a_rank_says_where_it_runs_before_its_first_step() -> None:
@@ -114,8 +114,8 @@ def train_impatiently(words: list[str], hangs: bool = False, question_seconds: f
         return read(self, step, rank, world)
 
     BatchReader.batch = slow
-    rank_batch, Engine._rank_batch = (
-        Engine._rank_batch,
+    rank_batch, Engine._score_batch = (
+        Engine._score_batch,
         lambda *given: time.sleep(question_seconds) or rank_batch(*given),
     )
     return main(words)

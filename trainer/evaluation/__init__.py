@@ -1,1 +1,1 @@
-"""The paper's benchmarks: their tasks, their data, and the scores of a model on them."""
+"""Evaluate models on the benchmarks of LLaMA's paper."""

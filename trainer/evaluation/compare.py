@@ -1,14 +1,21 @@
-"""Compare arms of an ablation: differences between their runs, with intervals, beside the noise of seeds.
+"""Compare the arms of an ablation: differences in bits per byte, with confidence intervals.
 
-An arm is a corpus and a set of training options; its runs differ in their seeds. All arms are judged on the same units:
-held-out documents, of the file of `python -m manifests freeze`, in bits per byte, and the right answers of tasks if all
-runs were evaluated on them. Bits per byte compare models of different tokenizers: the bytes are those of the text, and
-the bits of all its tokens are added up. A difference varies for two reasons, and an interval covers both:
+An arm is a corpus and a set of training options. The runs of an arm differ only in their seeds. All arms are measured
+on the same units:
 
-- other documents might have been held out: documents are drawn with replacement (bootstrap), for both arms the same;
-- other seeds might have been drawn: their standard deviation is pooled over the two arms, and enters by Student's t
-  with as many degrees of freedom as there are runs beyond one an arm. Three runs are too few to be drawn with
-  replacement.
+- The held-out documents in a file that `python -m manifests freeze` wrote.
+- The right answers of tasks, if all runs were evaluated on these tasks.
+
+Bits per byte is the sum of the bits of all tokens of a text, divided by the UTF-8 bytes of the text. So models with
+different tokenizers can be compared.
+
+The interval of a difference covers two kinds of variation:
+
+- The choice of held-out documents. Documents are drawn with replacement (bootstrap). The same draws are used for both
+  arms.
+- The choice of seeds. The standard deviation between seeds is pooled over the two arms. A variable with Student's t
+  distribution, multiplied by the standard error, is added to each draw. The degrees of freedom are the number of runs
+  minus 2. Runs are not drawn with replacement, because three runs are too few for that.
 """
 
 import json
@@ -35,25 +42,27 @@ from trainer.model import Llama, resolve_device
 Array = npt.NDArray[np.float64]
 Answers = dict[tuple[str, str], float]
 
-FILE = "held-out.json"  # in a run's folder: the bits of each held-out document under its newest checkpoint
+# File in a run's folder: the bits of each held-out document, computed with the run's newest checkpoint.
+FILE = "held-out.json"
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 131_072}  # tokens of one forward pass
-LEVEL = 0.95
-DRAWS, DRAWS_AT_ONCE = 2_000, 100  # bootstrap draws of documents, and draws in memory at a time
-NOISE_DRAWS = 20_000  # draws of the noise of seeds, whose distribution has longer tails
-WIDTHS = (10, 10, 12, 22, 12, 7)  # characters of the columns of a table
-MEAN = "mean of sources"  # the row that decides
-ANSWERS = "answers: "  # before the name of a task
+LEVEL = 0.95  # confidence level
+DRAWS, DRAWS_AT_ONCE = 2_000, 100  # number of bootstrap draws of documents, and of draws in memory at a time
+# Number of draws of the noise between seeds. It is larger, because the distribution of this noise has longer tails.
+NOISE_DRAWS = 20_000
+WIDTHS = (10, 10, 12, 22, 12, 7)  # widths of the columns of a table in characters
+MEAN = "mean of sources"  # name of the row by which `decide` decides
+ANSWERS = "answers: "  # prefix of a row's name, before the name of a task
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Frozen documents.
+    """The documents of a file that `python -m manifests freeze` wrote.
 
     Attributes:
-        compared: manifest_sha of the corpora that train on none of the documents.
+        compared: manifest_sha of each corpus that contains none of the documents in its training data.
         sources: Source of each document.
         texts: Text of each document.
-        sha256: Of the file.
+        sha256: Hash of the file.
         reference: manifest_sha of the corpus that held the documents out.
     """
 
@@ -63,8 +72,8 @@ class HeldOut:
     sha256: str
     reference: str = ""
 
-    def sizes(self) -> Array:
-        """Return the bytes of each document in UTF-8."""
+    def count_bytes(self) -> Array:
+        """Return the number of UTF-8 bytes of each document, (documents,) float64."""
         return np.array([len(text.encode()) for text in self.texts], np.float64)
 
 
@@ -85,13 +94,13 @@ def read_held_out(path: Path) -> HeldOut:
 
 @dataclass(frozen=True)
 class Arm:
-    """The runs of one corpus and one set of options.
+    """The runs of one corpus and one set of training options.
 
     Attributes:
-        name: The name of the corpus's folder, and that of its first run if an earlier arm has the same.
-        seeds: The seeds of its runs.
-        bits: (runs, documents) bits of each held-out document.
-        answers: For each run, bits per byte of right answers by task and question.
+        name: The name of the corpus's folder. If an earlier arm has the same name, the name of the first run is added.
+        seeds: The seed of each run.
+        bits: (runs, documents) float64, bits of each held-out document.
+        answers: For each run, a dict from (task, question) to the bits per byte of the right answer.
     """
 
     name: str
@@ -102,17 +111,17 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An arm minus the baseline, in bits per byte.
+    """The difference between an arm and the baseline in bits per byte.
 
     Attributes:
         group: A source, a task, or `MEAN`.
         baseline: Mean over the baseline's runs.
         arm: Mean over the arm's runs.
         difference: arm - baseline.
-        low: Lower end of the interval, NaN if the noise of seeds is not known.
-        high: Upper end.
-        seed_noise: Standard deviation of a run between seeds, pooled over both arms; NaN for one run an arm.
-        units: Number of documents or questions; for the mean, of sources.
+        low: Lower end of the interval, or NaN if there is only one run per arm.
+        high: Upper end of the interval, or NaN if there is only one run per arm.
+        seed_noise: Standard deviation between seeds, pooled over both arms, or NaN if there is only one run per arm.
+        units: Number of documents or questions. For the group `MEAN`, number of sources.
     """
 
     group: str
@@ -125,28 +134,29 @@ class Difference:
     units: int
 
     @property
-    def seen(self) -> bool:
+    def is_significant(self) -> bool:
         """Return True if the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, None for what is not known."""
+        """Return a dict of the attributes, with None in place of NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, seed: int = 0) -> list[Difference]:
-    """Return the differences of all sources and tasks, and last the mean over sources, which decides.
+    """Return the differences for all sources and tasks, and as the last row the mean over sources.
 
-    The interval of the mean holds 95 %. Those of the other rows hold 95 % together (Bonferroni), as they are several.
+    The interval of the mean has a confidence level of 95 %. The intervals of the other rows are wider, so that all of
+    them together have a level of 95 % (Bonferroni correction).
 
     Args:
         baseline: The arm to compare with.
         arm: The other arm.
-        sources: (documents,) the source of each held-out document.
-        sizes: (documents,) bytes of each.
-        seed: Seed of the draws.
+        sources: (documents,) source of each held-out document.
+        sizes: (documents,) bytes of each held-out document.
+        seed: Seed of the random draws.
     """
-    chance = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     groups = [(name, [one.bits[:, mine] for one in (baseline, arm)], sizes[mine]) for name, mine in _split(sources)]
     deciding = len(groups)
     keys = sorted(set.intersection(*(set(answers) for one in (baseline, arm) for answers in one.answers or [{}])))
@@ -154,30 +164,49 @@ def compare_arms(baseline: Arm, arm: Arm, sources: Sequence[str], sizes: Array, 
     for name, mine in _split([task for task, _ in keys]):
         groups.append((ANSWERS + name, [bits[:, mine] for bits in answered], np.ones(int(mine.sum()))))
     values = [[bits.sum(1) / size.sum() for bits in pair] for _, pair, size in groups]
-    drawn = [_bootstrap(after.mean(0) - before.mean(0), size, chance) for _, (before, after), size in groups]
+    drawn = [_bootstrap(after.mean(0) - before.mean(0), size, rng) for _, (before, after), size in groups]
     level = 1 - (1 - LEVEL) / len(groups)
     rows = [
-        _measure_difference(name, pair, draws, len(size), level, chance)
+        _measure_difference(name, pair, draws, len(size), level, rng)
         for (name, _, size), pair, draws in zip(groups, values, drawn, strict=True)
     ]
     means = [np.mean([pair[side] for pair in values[:deciding]], axis=0) for side in (0, 1)]
-    return [*rows, _measure_difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, chance)]
+    return [*rows, _measure_difference(MEAN, means, np.mean(drawn[:deciding], axis=0), deciding, LEVEL, rng)]
 
 
 def _split(labels: Sequence[str]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
     return [(name, np.array(labels) == name) for name in sorted(set(labels))]
 
 
-def _bootstrap(change: Array, size: Array, chance: np.random.Generator) -> Array:
-    """Return (DRAWS,) sums of changes over sums of sizes, of units drawn with replacement."""
+def _bootstrap(change: Array, size: Array, rng: np.random.Generator) -> Array:
+    """Draw units with replacement, and return for each draw the sum of changes divided by the sum of sizes.
+
+    Args:
+        change: (units,) change in bits.
+        size: (units,) bytes of each document, or 1 for each question.
+        rng: The random number generator.
+
+    Returns:
+        (DRAWS,) changes in bits per byte.
+    """
     count = len(change)
-    draws = (chance.integers(0, count, (DRAWS_AT_ONCE, count)) for _ in range(DRAWS // DRAWS_AT_ONCE))
+    draws = (rng.integers(0, count, (DRAWS_AT_ONCE, count)) for _ in range(DRAWS // DRAWS_AT_ONCE))
     return np.concatenate([change[units].sum(1) / size[units].sum(1) for units in draws])
 
 
 def _measure_difference(
-    group: str, values: Sequence[Array], drawn: Array, units: int, level: float, chance: np.random.Generator
+    group: str, values: Sequence[Array], drawn: Array, units: int, level: float, rng: np.random.Generator
 ) -> Difference:
+    """Return the difference between two arms for one group, with its interval.
+
+    Args:
+        group: Name of the group.
+        values: For the baseline and the arm, (runs,) bits per byte.
+        drawn: (DRAWS,) differences from the bootstrap.
+        units: Number of documents, questions or sources.
+        level: Confidence level of the interval.
+        rng: The random number generator.
+    """
     before, after = values
     freedom = len(before) + len(after) - 2
     low = high = noise = float("nan")
@@ -185,19 +214,20 @@ def _measure_difference(
         squares = sum(((one - one.mean()) ** 2).sum() for one in values)
         noise = float(np.sqrt(squares / freedom))
         error = noise * np.sqrt(1 / len(before) + 1 / len(after))
-        varied = np.resize(drawn, NOISE_DRAWS) + error * chance.standard_t(freedom, NOISE_DRAWS)
+        varied = np.resize(drawn, NOISE_DRAWS) + error * rng.standard_t(freedom, NOISE_DRAWS)
         low, high = np.quantile(varied, [(1 - level) / 2, (1 + level) / 2]).tolist()
     first, second = float(before.mean()), float(after.mean())
     return Difference(group, first, second, second - first, low, high, noise, units)
 
 
 def score_run(run: Path, held_out: HeldOut) -> Array:
-    """Return the bits of each held-out document under a run's newest checkpoint, computed once.
+    """Return the bits of each held-out document, computed with a run's newest checkpoint.
 
-    They are kept in `RUN/held-out.json`, and computed again for another checkpoint or other documents.
+    The result is saved in `RUN/held-out.json` and read from there later. It is computed again if the checkpoint or the
+    documents differ.
 
     Raises:
-        UserError: There is no checkpoint, or its corpus has moved.
+        UserError: The run has no checkpoint, the run is not finished, or its corpus was moved.
     """
     saved, path = open_checkpoint(run), run / FILE
     facts = {"held_out": held_out.sha256, "checkpoint": saved.state["sha256"]}
@@ -216,12 +246,13 @@ def score_run(run: Path, held_out: HeldOut) -> Array:
 
 
 def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array:
-    """Return the bits of all tokens of each document but its first, predicted in windows of `length` tokens.
+    """Return the bits of each document, (documents,) float64: the sum over all its tokens except the first.
 
     Args:
-        model: The model; it is moved to a GPU if there is one.
-        documents: Token ids, begin-of-sequence first.
-        length: Tokens of a window; the windows of a document do not overlap.
+        model: The model. It is moved to a GPU if there is one.
+        documents: Token ids of each document. The first token is the begin-of-sequence token.
+        length: Tokens of a window. Each document is divided into windows that do not overlap, and a token is predicted
+            from the earlier tokens of its window.
     """
     device = resolve_device("auto")
     model = model.to(device)
@@ -230,7 +261,7 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
         for number, ids in enumerate(documents)
         for start in range(0, len(ids) - 1, length)
     ]
-    windows.sort(key=lambda window: len(window[1]))  # so that little is padding
+    windows.sort(key=lambda window: len(window[1]))  # Similar lengths in a batch need little padding.
     nats = np.zeros(len(documents))
     rows = max(1, BATCH_TOKENS[device] // length)
     for start in range(0, len(windows), rows):
@@ -246,11 +277,11 @@ def measure_bits(model: Llama, documents: list[list[int]], length: int) -> Array
 
 
 def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
-    """Score runs and group them to arms, in the order of their first runs.
+    """Score runs and group them into arms. Arms are in the order of their first runs.
 
     Raises:
-        UserError: A run is not finished, runs have different numbers of tokens, one seed is there twice, or the
-            held-out text may be in a run's corpus.
+        UserError: A run is not finished, runs have different numbers of tokens, two runs of an arm have the same seed,
+            or a run's corpus was not compared with the held-out documents.
     """
     grouped: dict[str, dict[int, Path]] = {}  # arm -> seed -> run
     names: dict[str, str] = {}
@@ -291,7 +322,10 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
 
 
 def read_answers(folder: Path) -> Answers:
-    """Return bits per byte of right answers by task and question, from what `evaluate` wrote last; {} if nothing."""
+    """Return a dict from (task, question) to the bits per byte of the right answer.
+
+    The values are from the last `python -m trainer evaluate` that wrote into the folder. Without such files, return {}.
+    """
     if not (folder / RESULTS).is_file():
         return {}
     model = json.loads((folder / RESULTS).read_bytes())["model"]["sha256"]
@@ -300,10 +334,10 @@ def read_answers(folder: Path) -> Answers:
 
 
 def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:
-    """Return the result as a sentence."""
+    """Return one sentence that states whether the arm is better or worse than the baseline."""
     if np.isnan(mean.low):
         return f"{arm.name} and {baseline.name}: the noise of seeds is not known, train two seeds or more of an arm"
-    if not mean.seen:
+    if not mean.is_significant:
         width = (mean.high - mean.low) / 2
         return f"no difference seen between {arm.name} and {baseline.name}: up to {width:.4f} is within the noise"
     word = "worse" if mean.difference > 0 else "better"
@@ -312,15 +346,18 @@ def decide(baseline: Arm, arm: Arm, mean: Difference) -> str:
 
 
 def compare(runs: Sequence[Path], held_out: HeldOut) -> tuple[str, dict[str, Any]]:
-    """Compare the arms of runs with the arm of the first run; return the text to print, and plain values.
+    """Compare each arm with the baseline, which is the arm of the first run.
+
+    Returns:
+        The text to print, and a dict of the same results as plain values.
 
     Raises:
-        UserError: There is one arm only; see `load_arms`.
+        UserError: All runs belong to one arm; see also `load_arms`.
     """
     arms = load_arms(runs, held_out)
     if len(arms) < 2:
         raise UserError(f"all runs are of {arms[0].name}: give runs of two corpora, or with different options")
-    sizes, baseline = held_out.sizes(), arms[0]
+    sizes, baseline = held_out.count_bytes(), arms[0]
     lines = [f"held-out text: {len(sizes):,} documents, {int(sizes.sum()):,} bytes, sha256 {held_out.sha256[:16]}"]
     results = []
     for arm in arms[1:]:

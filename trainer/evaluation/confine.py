@@ -1,9 +1,13 @@
-"""The inner half of the sandbox: a process that gives up its rights for good, then runs one program.
+"""The inner half of the sandbox: a process that restricts its own rights and then runs one program.
 
-`sandbox.run_program` starts this file as a script in an interpreter of its own; it imports the standard library only.
-Landlock (Linux 5.13) restricts files: the process reads the standard library and writes its scratch folder. A seccomp
-filter restricts system calls to those of a computation on files: no other process or thread, no socket, no signal, no
-tracing, no change of owner or mode. Both are inherited, need no privilege, and cannot be undone.
+`sandbox.run_program` starts this file as a script in a separate interpreter. Only the standard library is imported.
+
+- Landlock (Linux 5.13) restricts access to files: the process can read the standard library, and read and write its
+  scratch folder.
+- A seccomp filter restricts system calls to those that a computation on files needs. The process can start no other
+  process or thread, open no socket, send no signal, trace no process, and change no owner or mode of a file.
+
+Both restrictions are inherited by child processes, need no privilege, and cannot be undone.
 """
 
 import ctypes
@@ -16,9 +20,9 @@ import sys
 import traceback
 import types
 
-READY = b"ready\n"  # written once the process is confined
+READY = b"ready\n"  # written to the report when the process is confined
 
-# System calls a program may make: name -> number on (x86_64, aarch64), from Linux's unistd.h; None: not on aarch64.
+# Allowed system calls: name -> (number on x86_64, number on aarch64), from Linux's unistd.h. None: no such call.
 CALLS: dict[str, tuple[int, int | None]] = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, None), "fstat": (5, 80), "lstat": (6, None),
     "poll": (7, None), "lseek": (8, 62), "mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
@@ -40,8 +44,9 @@ CALLS: dict[str, tuple[int, int | None]] = {
     "dup3": (292, 24), "pipe2": (293, 59), "renameat2": (316, 276), "getrandom": (318, 278), "membarrier": (324, 283),
     "statx": (332, 291), "rseq": (334, 293), "faccessat2": (439, 439),
 }  # fmt: skip
-# Calls allowed for some arguments: name -> (numbers, argument, mask, values of argument & mask). `fcntl` could choose
-# the process that gets a signal (F_SETOWN). `openat` could truncate what it opens for reading, before Landlock 3.
+# Calls that are allowed for some values of one argument: name -> (numbers as in CALLS, index of the argument, mask,
+# allowed values of argument & mask). `fcntl` is checked because F_SETOWN selects a process that receives signals.
+# `openat` is checked because before Landlock version 3 it could truncate a file that it opens for reading.
 CHECKED_CALLS = {
     "fcntl": ((72, 25), 1, 0xFFFFFFFF, (0, 1, 2, 3, 1030)),  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC
     "openat": ((257, 56), 2, os.O_TRUNC | 3, (0, 1, 2, os.O_TRUNC | 1, os.O_TRUNC | 2)),
@@ -50,15 +55,15 @@ MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column of 
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # system calls, the same on both machines
 FILE_READ = 1 << 2 | 1 << 3  # READ_FILE, READ_DIR
 FILE_WRITE = 1 << 1 | 1 << 5 | 1 << 8  # WRITE_FILE, REMOVE_FILE, MAKE_REG
-HANDLED = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14))  # Landlock's version -> access rights it added
+HANDLED = ((1, (1 << 13) - 1), (2, 1 << 13), (3, 1 << 14))  # (version of Landlock, access rights that it added)
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo")
-SET_SECCOMP, GET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER_MODE = 22, 21, 38, 2  # of prctl
-ALLOW, FAIL, KILL = 0x7FFF0000, 0x00050000 | 38, 0x80000000  # answers of a filter; 38 is ENOSYS
+SET_SECCOMP, GET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER_MODE = 22, 21, 38, 2  # arguments of prctl
+ALLOW, FAIL, KILL = 0x7FFF0000, 0x00050000 | 38, 0x80000000  # return values of a filter; 38 is ENOSYS
 
 
 @functools.cache
 def find_obstacle() -> str:
-    """Return why this system cannot confine a program, as a sentence, or "" if it can."""
+    """Return a sentence that says why this system cannot confine a program, or "" if it can."""
     if sys.platform != "linux" or platform.machine() not in MACHINES:
         return f"model-written code is run on Linux on {' or '.join(MACHINES)} only: evaluate such tasks there"
     libc = ctypes.CDLL(None, use_errno=True)
@@ -83,7 +88,13 @@ def _check(result: int, name: str) -> int:
 
 
 def restrict_files(libc: ctypes.CDLL, readable: list[str], writable: str) -> None:
-    """Restrict this process by Landlock to reading below `readable`, and to regular files directly in `writable`."""
+    """Restrict this process by Landlock.
+
+    Args:
+        libc: The C library.
+        readable: Folders below which the process may read files.
+        writable: Folder in which the process may also create, write and remove regular files, but no folders.
+    """
     version = _landlock_version(libc)
     handled = sum(rights for since, rights in HANDLED if since <= version)
     rules = struct.pack("=Q", handled)
@@ -92,7 +103,7 @@ def restrict_files(libc: ctypes.CDLL, readable: list[str], writable: str) -> Non
     for path, rights in granted.items():
         try:
             folder = os.open(path, os.O_PATH | os.O_DIRECTORY)
-        except OSError:  # not on this system
+        except OSError:  # The folder does not exist on this system.
             continue
         _check(libc.syscall(LANDLOCK_ADD, fd, 1, struct.pack("=Qi", rights, folder), 0), "landlock_add_rule")
         os.close(folder)
@@ -101,10 +112,12 @@ def restrict_files(libc: ctypes.CDLL, readable: list[str], writable: str) -> Non
 
 
 def build_filter(machine: str) -> bytes:
-    """Return the seccomp program (classic BPF) that allows the calls of the tables and fails all others with ENOSYS.
+    """Return the seccomp program (classic BPF) for the tables `CALLS` and `CHECKED_CALLS`.
+
+    Calls that the tables do not allow fail with ENOSYS. A call for another architecture kills the process.
 
     Args:
-        machine: A key of `MACHINES`; a call of another architecture ends the process.
+        machine: A key of `MACHINES`.
     """
     column, architecture = MACHINES[machine]
 
@@ -117,26 +130,34 @@ def build_filter(machine: str) -> bytes:
     def answer(value: int) -> tuple[int, int, int, int]:
         return 0x06, 0, 0, value
 
-    lines = [load(4), (0x15, 1, 0, architecture), answer(KILL), load(0)]  # struct seccomp_data: nr, arch, ip, arguments
+    # struct seccomp_data: nr at offset 0, arch at 4, instruction pointer at 8, arguments from 16, of 8 bytes each.
+    lines = [load(4), (0x15, 1, 0, architecture), answer(KILL), load(0)]
     for numbers in CALLS.values():
         if (number := numbers[column]) is not None:
             lines += [skip_unless(number, 1), answer(ALLOW)]
     for numbers, argument, mask, values in CHECKED_CALLS.values():
         tests = [line for value in values for line in (skip_unless(value, 1), answer(ALLOW))]
-        body = [load(16 + 8 * argument), (0x54, 0, 0, mask), *tests, answer(FAIL)]  # the low half; 0x54 is AND
+        body = [load(16 + 8 * argument), (0x54, 0, 0, mask), *tests, answer(FAIL)]  # lower 32 bits; 0x54 is AND
         lines += [skip_unless(numbers[column], len(body)), *body]
     return b"".join(struct.pack("=HBBI", *line) for line in [*lines, answer(FAIL)])
 
 
 def restrict_calls(libc: ctypes.CDLL) -> None:
-    """Restrict this process to the system calls of the tables."""
+    """Restrict this process to the system calls of the tables `CALLS` and `CHECKED_CALLS`."""
     program = ctypes.create_string_buffer(build_filter(platform.machine()))
     packed = struct.pack("HP", (len(program) - 1) // 8, ctypes.addressof(program))
     _check(libc.prctl(SET_SECCOMP, ctypes.c_ulong(FILTER_MODE), packed, 0, 0), "prctl(PR_SET_SECCOMP)")
 
 
 def confine(scratch: str, memory_bytes: int, cpu_seconds: int, file_bytes: int) -> None:
-    """Confine this process for good: resource limits, then files, then system calls."""
+    """Restrict this process permanently: resource limits, then access to files, then system calls.
+
+    Args:
+        scratch: The folder in which the process may write.
+        memory_bytes: Limit of address space.
+        cpu_seconds: Limit of CPU time.
+        file_bytes: Maximum size of a file.
+    """
     import resource
 
     for kind, limit in (
@@ -154,9 +175,10 @@ def confine(scratch: str, memory_bytes: int, cpu_seconds: int, file_bytes: int) 
 
 
 def main() -> None:
-    """Read a request from standard input, confine this process, run the program, and report its end.
+    """Read a request from standard input, confine this process, run the program, and report how it ended.
 
-    The program may replace every name it can reach, therefore what follows it uses local names only.
+    The code after the program uses only local names, because the program may have replaced every name that it can
+    access.
     """
     request = json.loads(sys.stdin.buffer.read())
     report, token, program = request["report"], request["token"].encode(), request["program"]

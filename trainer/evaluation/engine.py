@@ -1,8 +1,11 @@
-"""Likelihoods and generated texts of a model, in batches of similar length, with nothing computed twice.
+"""Compute likelihoods of choices and generate answers, in batches of similar length.
 
-A question with choices is one row: its context once, then each choice, which attends to the context and to itself. A
-beginning that all questions share, such as examples, is computed once and kept as keys and values. The head is applied
-only where a token is scored.
+Nothing is computed twice:
+
+- A question with choices is one row of a batch. The row contains the context once, followed by each choice. A choice
+  attends to the context and to itself, but not to other choices.
+- A prefix that all questions share, such as examples, is computed once. Its keys and values are kept.
+- The output head is applied only at tokens that are scored.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,20 +22,20 @@ from trainer.evaluation.tasks import Decoding
 from trainer.generate import sample
 from trainer.model import KeyValueCache, Llama, attend
 
-BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # tokens of one forward pass that scores choices
-CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # bytes of keys and values while answers are written
-SIMILAR = 0.8  # least length of a row as a share of the longest row in its batch
-SHARED_TOKENS = 16  # least length of a shared beginning that is kept
-TAIL_TOKENS = 16  # last tokens of an answer in which its end is looked for after each token
+BATCH_TOKENS = {"cpu": 1_024, "cuda": 65_536}  # maximum number of tokens in a forward pass that scores choices
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 1 << 34}  # maximum bytes of keys and values while answers are generated
+SIMILAR = 0.8  # minimum length of a row, as a share of the longest row in its batch
+SHARED_TOKENS = 16  # minimum length in tokens of a shared prefix that is cached
+TAIL_TOKENS = 16  # number of last tokens in which a stop text is searched after each new token
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """A tokenizer as the evaluator needs it.
+    """The functions and ids of a tokenizer that the evaluation uses.
 
     Attributes:
-        encode: Returns the ids of a text, without a begin-of-sequence token.
-        decode: Returns the text of ids.
+        encode: Function from a text to its ids, without a begin-of-sequence token.
+        decode: Function from ids to their text.
         bos: Id of the begin-of-sequence token.
         eos: Id of the end-of-sequence token.
     """
@@ -44,14 +47,14 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """A question with choices as token ids.
+class ChoiceRequest:
+    """A question with choices, as token ids. The choices form a tree with one root.
 
     Attributes:
-        root: Tokens that all choices begin with, the begin-of-sequence token first.
-        branches: Further tokens of each choice.
-        scored: How many tokens at the end of each choice are scored; they may begin in the root.
-        truncated: Tokens were cut off to fit the model's context.
+        root: Tokens with which the texts of all choices begin. The first is the begin-of-sequence token.
+        branches: The remaining tokens of each choice's text.
+        scored: Number of tokens at the end of each choice's text that are scored. They may begin in the root.
+        truncated: True if tokens were removed to fit the model's context.
     """
 
     root: list[int]
@@ -61,16 +64,16 @@ class Ranking:
 
     @property
     def context(self) -> int:
-        """Return the number of tokens before the first that is scored."""
+        """Return the number of tokens before the first scored token."""
         return min(len(self.root) + len(one) - count for one, count in zip(self.branches, self.scored, strict=True))
 
     @property
     def length(self) -> int:
-        """Return the number of tokens of its row; the last of each choice is only predicted."""
+        """Return the number of tokens in the row. It excludes the last token of each choice: it is only predicted."""
         return len(self.root) + sum(len(branch) - 1 for branch in self.branches)
 
     def row(self, start: int) -> list[tuple[int, int, int]]:
-        """Return (token, position, branch) of the tokens after the first `start`; the root is branch 0."""
+        """Return (token, position, branch) for the tokens of the row after the first `start`. The root is branch 0."""
         root = [(token, position, 0) for position, token in enumerate(self.root)]
         return root[start:] + [
             (token, position, number)
@@ -79,7 +82,10 @@ class Ranking:
         ]
 
     def places(self, start: int) -> list[list[tuple[int, int]]]:
-        """Return (column in the row, token predicted there) of the scored tokens of each choice."""
+        """Return for each choice a list of (column, token), one for each scored token.
+
+        The column is the index in `row(start)` at which the token is predicted.
+        """
         found, end, used = [], len(self.root), len(self.root) - start
         for branch, count in zip(self.branches, self.scored, strict=True):
             tokens = self.root + branch
@@ -97,8 +103,8 @@ class Prompt:
     """A context to continue.
 
     Attributes:
-        tokens: Its ids, the begin-of-sequence token first.
-        truncated: Tokens were cut off to fit the model's context.
+        tokens: Token ids of the context. The first is the begin-of-sequence token.
+        truncated: True if tokens were removed to fit the model's context.
     """
 
     tokens: list[int]
@@ -106,10 +112,13 @@ class Prompt:
 
 
 def encode_pair(vocabulary: Vocabulary, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Return the tokens of a context, begin-of-sequence first, and those that its continuation adds.
+    """Encode a context and its continuation.
 
-    The two are encoded as one text, as a reader meets them, and spaces at the context's end belong to the
-    continuation. A piece that spans both counts as the context's. lm-evaluation-harness does the same.
+    Both are encoded as one text. Spaces at the end of the context belong to the continuation. A piece that spans both
+    belongs to the context. lm-evaluation-harness does the same.
+
+    Returns:
+        The tokens of the context with the begin-of-sequence token first, and the tokens of the continuation.
     """
     stripped = context.rstrip()
     whole = vocabulary.encode(context + continuation)
@@ -117,16 +126,16 @@ def encode_pair(vocabulary: Vocabulary, context: str, continuation: str) -> tupl
     return [vocabulary.bos, *whole[: len(before)]], whole[len(before) :]
 
 
-def build_ranking(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], length: int) -> Ranking:
-    """Encode the contexts and continuations of a question's choices, cut to a model's context.
+def build_choice_request(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], length: int) -> ChoiceRequest:
+    """Encode the contexts and continuations of a question's choices, truncated to a model's context length.
 
-    All contexts lose the same number of tokens, at the left after the begin-of-sequence token, until the longest
-    choice fits. A continuation that does not fit even alone loses its end.
+    The same number of tokens is removed from all contexts, so that the longest choice fits. They are removed at the
+    left, after the begin-of-sequence token. If a continuation does not fit without any context, its end is removed.
 
     Args:
         vocabulary: The tokenizer.
-        pairs: Context and continuation of each choice.
-        length: Tokens of the model's context.
+        pairs: (context, continuation) of each choice.
+        length: Maximum number of tokens in the model's context.
     """
     encoded = [encode_pair(vocabulary, context, continuation) for context, continuation in pairs]
     whole = [(before, after[:length]) for before, after in encoded]
@@ -135,17 +144,19 @@ def build_ranking(vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], leng
     shared = len(_common_prefix([before + after[:-1] for before, after in cut]))
     texts = [before + after for before, after in cut]
     truncated = excess > 0 or any(len(after) > length for _, after in encoded)
-    return Ranking(texts[0][:shared], [text[shared:] for text in texts], [len(after) for _, after in cut], truncated)
+    return ChoiceRequest(
+        texts[0][:shared], [text[shared:] for text in texts], [len(after) for _, after in cut], truncated
+    )
 
 
 def build_prompt(vocabulary: Vocabulary, context: str, length: int, answer: int) -> Prompt:
-    """Encode a context to continue, cut at the left to leave room for an answer.
+    """Encode a context to continue, truncated at the left so that an answer fits.
 
     Args:
         vocabulary: The tokenizer.
         context: The text.
-        length: Tokens of the model's context.
-        answer: The largest number of tokens to write; at most half of the model's context is left free.
+        length: Maximum number of tokens in the model's context.
+        answer: Maximum number of tokens of the answer. At most half of the model's context is reserved for it.
     """
     tokens = vocabulary.encode(context)
     room = length - min(answer, length // 2) - 1
@@ -160,18 +171,18 @@ def _common_prefix(rows: Sequence[Sequence[int]]) -> list[int]:
 def compute_states(
     model: Llama, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KeyValueCache | None, places: Tensor
 ) -> Tensor:
-    """Return the final hidden states at some places of new tokens, at any positions and with any mask.
+    """Compute the final hidden states at some places of new tokens, with any positions and any mask.
 
-    Only here the layers of `trainer.model` are written out: without gradients each sum and product may overwrite its
-    input, and the last layer needs keys and values of all tokens, but everything else at the places only.
+    This function repeats the layers of `trainer.model` in a faster form. Without gradients, sums and products may
+    overwrite their inputs. The last layer computes keys and values of all tokens, but everything else only at `places`.
 
     Args:
         model: The model.
-        tokens: (B, T) ids.
-        positions: (B, T), or (1, T) for the same in all rows.
-        mask: (B, 1, T, cached + T), True where a token attends; None for causal attention to the new tokens only.
-        cache: Tokens read before, to which the new ones are added, or None.
-        places: (N, 2) rows and columns of `tokens`, at least one.
+        tokens: (B, T) int64 ids.
+        positions: (B, T), or (1, T) if all rows have the same positions.
+        mask: (B, 1, T, cached + T) bool, True where a token attends, or None for causal attention to the new tokens.
+        cache: Keys and values of earlier tokens, or None. The new tokens are added to it.
+        places: (N, 2) rows and columns of `tokens`, where N is at least 1.
 
     Returns:
         (N, D).
@@ -205,13 +216,13 @@ def compute_states(
 
 @dataclass
 class Engine:
-    """A model that answers batches of requests.
+    """An engine that computes likelihoods and answers for batches of requests.
 
     Attributes:
         model: The whole model on one device.
-        vocabulary: Its tokenizer.
-        length: Tokens of its context.
-        batch_tokens: Tokens of one forward pass.
+        vocabulary: The model's tokenizer.
+        length: Maximum number of tokens in the model's context.
+        batch_tokens: Maximum number of tokens in a forward pass, or 0 for BATCH_TOKENS.
     """
 
     model: Llama
@@ -222,40 +233,44 @@ class Engine:
     def __post_init__(self) -> None:
         self.device = self.model.head.weight.device
         self.batch_tokens = self.batch_tokens or BATCH_TOKENS[self.device.type]
-        self.shared: list[int] = []  # the last shared beginning
-        self.shared_cache: KeyValueCache | None = None  # its keys and values
+        self.shared: list[int] = []  # tokens of the last shared prefix
+        self.shared_cache: KeyValueCache | None = None  # keys and values of the shared prefix
 
     @torch.inference_mode()
-    def rank(self, requests: Sequence[Ranking]) -> Iterator[tuple[int, list[Likelihood]]]:
-        """Yield each request's number and the likelihoods of its choices, the longest rows first."""
-        start = self._read_shared([one.root[: one.context - 1] for one in requests])
+    def score_choices(self, requests: Sequence[ChoiceRequest]) -> Iterator[tuple[int, list[Likelihood]]]:
+        """Yield (index of a request, likelihoods of its choices), the longest rows first."""
+        start = self._cache_shared_prefix([one.root[: one.context - 1] for one in requests])
         for batch in self._make_batches([one.length - start for one in requests], self.batch_tokens):
-            yield from zip(batch, self._rank_batch([requests[number] for number in batch], start), strict=True)
+            yield from zip(batch, self._score_batch([requests[number] for number in batch], start), strict=True)
 
     @torch.inference_mode()
-    def write(
+    def generate_answers(
         self, requests: Sequence[Prompt], decoding: Decoding, names: Sequence[str]
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield each request's number and its answers, the longest contexts first.
+        """Yield (index of a request, its answers), the longest contexts first.
 
         Args:
             requests: The contexts.
-            decoding: How to continue them.
-            names: Seeds of the random numbers of each request, so that no answer depends on its batch.
+            decoding: Settings of the generation.
+            names: A name for each request, from which its random numbers are seeded. So no answer depends on the batch.
         """
-        start = self._read_shared([one.tokens[:-1] for one in requests])
+        start = self._cache_shared_prefix([one.tokens[:-1] for one in requests])
         new = min(decoding.tokens, self.length // 2)
         costs = [(len(one.tokens) + new) * decoding.samples for one in requests]
         token_bytes = 2 * self.model.size.layers * self.model.size.dimension * self.model.head.weight.element_size()
         for batch in self._make_batches(costs, CACHE_BYTES[self.device.type] // token_bytes):
             chosen, seeds = [requests[number] for number in batch], [names[number] for number in batch]
-            yield from zip(batch, self._write_batch(chosen, decoding, start, seeds), strict=True)
+            yield from zip(batch, self._generate_batch(chosen, decoding, start, seeds), strict=True)
 
     def _make_batches(self, costs: Sequence[int], limit: int) -> Iterator[list[int]]:
-        """Yield the numbers of requests, dearest first, in batches of similar cost that together cost at most `limit`.
+        """Yield batches of indexes of requests, in order of decreasing cost.
 
-        A batch holds at least one request. Each row is padded to the longest, so one that is much shorter begins a new
-        batch.
+        The requests of a batch have similar costs, because each row is padded to the longest row. A batch contains at
+        least one request. If it contains more, its number of requests times their highest cost is at most `limit`.
+
+        Args:
+            costs: Number of tokens of each request.
+            limit: Maximum number of tokens of a batch.
         """
         order = sorted(range(len(costs)), key=lambda number: -costs[number])
         while order:
@@ -265,8 +280,17 @@ class Engine:
             yield order[:rows]
             order = order[rows:]
 
-    def _read_shared(self, beginnings: Sequence[list[int]]) -> int:
-        """Read what all requests begin with, if it is long and not kept already; return its number of tokens."""
+    def _cache_shared_prefix(self, beginnings: Sequence[list[int]]) -> int:
+        """Compute and cache the keys and values of the prefix that all requests share.
+
+        A prefix of fewer than SHARED_TOKENS tokens is not cached.
+
+        Args:
+            beginnings: The tokens of each request that may be part of the prefix.
+
+        Returns:
+            The number of tokens of the cached prefix, or 0.
+        """
         shared = _common_prefix(beginnings) if len(beginnings) > 1 else []
         if len(shared) < SHARED_TOKENS:
             return 0
@@ -280,14 +304,18 @@ class Engine:
         return len(shared)
 
     def _open_cache(self, rows: int, start: int, width: int) -> KeyValueCache:
-        """Return a cache for `width` tokens after the shared beginning, which each row begins with."""
+        """Return a cache whose rows begin with the shared prefix, of `start` tokens, and have room for `width` more."""
         cache = KeyValueCache(self.model, rows, start + width)
         if start and self.shared_cache:
             for layer, shared in zip(cache.layers, self.shared_cache.layers, strict=True):
                 layer.append(shared.keys.expand(rows, -1, -1, -1), shared.values.expand(rows, -1, -1, -1))
         return cache
 
-    def _rank_batch(self, requests: list[Ranking], start: int) -> list[list[Likelihood]]:
+    def _score_batch(self, requests: list[ChoiceRequest], start: int) -> list[list[Likelihood]]:
+        """Return the likelihoods of the choices of each request, in one forward pass.
+
+        A token attends to earlier tokens of its branch and of the root, and to the shared prefix of `start` tokens.
+        """
         width = max(one.length for one in requests) - start
         rows = [one.row(start) + [(0, 0, -1)] * (width - one.length + start) for one in requests]
         tokens, positions, branch = torch.tensor(rows, device=self.device).unbind(-1)
@@ -305,16 +333,16 @@ class Engine:
         return [[next(found) for _ in one.branches] for one in requests]
 
     def _read_prompts(self, requests: list[Prompt], start: int, room: int) -> tuple[KeyValueCache, Tensor, Tensor]:
-        """Read contexts of different lengths, padded at the right.
+        """Compute keys and values of contexts of different lengths, padded at the right.
 
         Args:
             requests: The contexts.
-            start: Length of the shared beginning.
-            room: Columns of the cache to leave free behind the longest context.
+            start: Number of tokens of the shared prefix.
+            room: Number of free columns in the cache after the longest context.
 
         Returns:
-            The cache, the (B, D) state of each context's last token, and (B, columns) True where a context has a token
-            and in the free columns.
+            The cache; the final hidden state of each context's last token, (B, D); and a mask, (B, columns) bool, that
+            is True in columns with a token of the context and in the free columns.
         """
         tokens = [one.tokens[start:] for one in requests]
         lengths = torch.tensor([len(row) for row in tokens], device=self.device)
@@ -329,8 +357,10 @@ class Engine:
         columns = torch.arange(start + width + room, device=self.device)
         return cache, states, (columns < start + lengths[:, None]) | (columns >= start + width)
 
-    def _write_batch(self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]) -> list[list[str]]:
-        """Return the answers to each request; all rows read their next token in the same column of the cache."""
+    def _generate_batch(
+        self, requests: list[Prompt], decoding: Decoding, start: int, names: list[str]
+    ) -> list[list[str]]:
+        """Return the answers to each request. The next token of each row is in the same column of the cache."""
         limit = min(decoding.tokens, self.length // 2)
         cache, last, seen = self._read_prompts(requests, start, limit)
         copies = [row for row in range(len(requests)) for _ in range(decoding.samples)]
@@ -352,7 +382,8 @@ class Engine:
             kept = torch.tensor([row for row, one in enumerate(live) if not one.ended], device=self.device)
             if not len(kept):
                 break
-            if len(kept) <= len(live) // 2:  # a copy costs, so not after each answer
+            # Remove ended answers only when half of the rows have ended, because this copies the cache.
+            if len(kept) <= len(live) // 2:
                 cache = cache.select(kept)
                 live, places, seen = [live[row] for row in kept.tolist()], places[kept], seen[kept]
             new = torch.tensor([[one.tokens[-1]] for one in live], device=self.device)
@@ -373,7 +404,11 @@ class Engine:
                 one.ended = any(stop in tail for stop in stops)
 
     def _cut_text(self, answer: "Answer", stops: Sequence[str]) -> str:
-        """Return an answer's text up to the first stop; a tokenizer drops a space only where a whole text begins."""
+        """Return the text of an answer up to the first stop text.
+
+        The answer is decoded together with its context, because a tokenizer removes the space at the beginning of a
+        text.
+        """
         context = self.vocabulary.decode(answer.tokens[1 : answer.begin])
         text = self.vocabulary.decode(answer.tokens[1:])[len(context) :]
         return text[: min((text.find(stop) for stop in stops if stop in text), default=len(text))]
@@ -381,13 +416,13 @@ class Engine:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer that is being written.
+    """An answer that is being generated.
 
     Attributes:
-        tokens: The context's tokens and its own.
-        begin: Index of its first token.
-        uniform: Random numbers from 0 to below 1, one for each token.
-        ended: It is complete.
+        tokens: Tokens of the context, followed by tokens of the answer.
+        begin: Index of the first token of the answer.
+        uniform: Random numbers in [0, 1), one for each token of the answer.
+        ended: True if the answer is complete.
     """
 
     tokens: list[int]
@@ -397,5 +432,5 @@ class Answer:
 
 
 def draw_uniform(name: str, count: int) -> Tensor:
-    """Return random numbers from 0 to below 1 that depend on a name only."""
+    """Return `count` random numbers in [0, 1). They depend only on the name."""
     return torch.rand(count, generator=torch.Generator().manual_seed(hash_text(name) >> 1))

@@ -1,7 +1,8 @@
-"""Score the same files with lm-evaluation-harness where its definition of a task agrees, and compare each question.
+"""Score the same questions with lm-evaluation-harness, and compare the scores of each question.
 
-The harness's own definitions are used, with its prompts, choices and metrics; only the data are replaced, by the rows
-of the published files. `docs/evaluation.md` says for which tasks and why.
+The task definitions of the harness are used, with its prompts, choices and metrics. Only the data are replaced by the
+rows of the published files. `docs/evaluation.md` lists the tasks whose definitions agree, and the differences of the
+other tasks.
 """
 
 import json
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from filters.errors import UserError
-from trainer.evaluation.evaluate import Records, Run
+from trainer.evaluation.evaluate import Records, TaskRun
 from trainer.evaluation.items import LETTERS, Row
 from trainer.evaluation.layouts import read_rows
 
-METRICS = {"acc": "accuracy raw", "acc_norm": "accuracy characters"}  # the harness's name of a score, and ours
+# Name of a metric in the harness -> name in our records.
+METRICS = {"acc": "accuracy raw", "acc_norm": "accuracy characters"}
 
 
 def _boolq(row: Row) -> Row:
@@ -32,7 +34,8 @@ def _arc(row: Row) -> Row:
     return {"question": stem, "question_stem": stem, "choices": listed, "answerKey": row["answerKey"]}
 
 
-# By the harness's name: the file of its definition, the split it scores, and what makes a published row one of its own.
+# Name of a task in the harness -> (file of its definition, split that it scores, function that converts a published row
+# to a row of the harness).
 DEFINITIONS: Mapping[str, tuple[str, str, Callable[[Row], Row]]] = {
     "boolq": ("super_glue/boolq/default.yaml", "validation", _boolq),
     "piqa": ("piqa/piqa.yaml", "validation", lambda row: {**row, "label": int(row["label"])}),
@@ -48,14 +51,14 @@ DEFINITIONS: Mapping[str, tuple[str, str, Callable[[Row], Row]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Scores of the harness beside ours.
+    """The comparison of the harness's scores with our scores, for one run.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         questions: Number of questions.
-        different: By the harness's metric, the names of questions that the two score differently.
+        different: A dict from a metric of the harness to the names of the questions that are scored differently.
         largest: The largest difference of a log-likelihood, in nats.
-        cpu_seconds: Of the harness, without its imports and the loading of the model.
+        cpu_seconds: CPU seconds of the harness, without its imports and the loading of the model.
     """
 
     name: str
@@ -65,13 +68,16 @@ class Comparison:
     cpu_seconds: float
 
 
-def can_compare(run: Run) -> bool:
-    """Return True if the harness asks the same: without examples, or with MMLU's own."""
+def can_compare(run: TaskRun) -> bool:
+    """Return True if the harness sends the same requests to the model.
+
+    This is so for some tasks without examples in the prompt, and for MMLU with its own examples.
+    """
     return bool(run.task.harness) and (run.shots == 0 or run.task.data.by_group)
 
 
 def open_harness_model(folder: Path, device: str) -> Any:
-    """Return the harness's model of a folder in Hugging Face's layout.
+    """Open a model in Hugging Face's layout with the harness, and return the harness's model object.
 
     Raises:
         UserError: lm-evaluation-harness is not installed.
@@ -86,7 +92,7 @@ def open_harness_model(folder: Path, device: str) -> Any:
     return HFLM(pretrained=str(folder), **settings)
 
 
-def compare_run(model: Any, run: Run, data: Path, records: Records) -> Comparison:
+def compare_run(model: Any, run: TaskRun, data: Path, records: Records) -> Comparison:
     """Score a run's questions with the harness and compare them with our records."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -113,8 +119,12 @@ def compare_run(model: Any, run: Run, data: Path, records: Records) -> Compariso
     return Comparison(run.name, len(run.items), different, largest, seconds)
 
 
-def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int]]:
-    """Write the harness's definitions over the published rows; return the numbers of each one's questions."""
+def _write_definitions(run: TaskRun, data: Path, folder: Path) -> dict[str, list[int]]:
+    """Write task definitions for the harness that read the published rows.
+
+    Returns:
+        A dict from the name of a definition to the indexes of its questions in `run.items`.
+    """
     import lm_eval.tasks
 
     file, split, convert = DEFINITIONS[run.task.harness]
@@ -152,9 +162,13 @@ def _write_definitions(run: Run, data: Path, folder: Path) -> dict[str, list[int
 
 
 def compare_with_harness(
-    folder: Path, runs: Sequence[Run], data: Path, records: Records, device: str
+    folder: Path, runs: Sequence[TaskRun], data: Path, records: Records, device: str
 ) -> tuple[list[dict[str, Any]], str]:
-    """Score all runs that the harness asks alike; return the comparisons and lines that describe them."""
+    """Compare all runs for which the harness sends the same requests.
+
+    Returns:
+        The comparisons as dicts, and text lines that describe them.
+    """
     model = open_harness_model(folder, device)
     found = [compare_run(model, run, data, records) for run in runs if can_compare(run)]
     lines = [

@@ -1,4 +1,4 @@
-"""The questions of each benchmark, made from the rows of its published files."""
+"""Parse the rows of each benchmark's published files into questions."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 LETTERS = "ABCDEFGHIJ"
-PRONOUNS = {"female": ("her", "she"), "male": ("his", "him", "he"), "neutral": ("their", "them", "they")}  # WinoGender
-# Of MMLU's subjects (Hendrycks et al. 2021, appendix B).
+# Gender of a sentence of WinoGender -> pronouns.
+PRONOUNS = {"female": ("her", "she"), "male": ("his", "him", "he"), "neutral": ("their", "them", "they")}
+# Subject of MMLU -> group (Hendrycks et al. 2021, appendix B).
 GROUP_OF = dict(line.split("\t") for line in Path(__file__).with_name("mmlu.tsv").read_text("utf-8").splitlines()[1:])
 
 Row = dict[str, Any]
@@ -16,15 +17,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question as its published file gives it.
+    """One question of a benchmark.
 
     Attributes:
-        fields: Texts that a task's prompt and answer name.
-        choices: Candidate answers; none where the model writes the answer.
+        fields: A dict from the name of a field, as used in a task's templates, to its text.
+        choices: Candidate answers, or () if the model generates the answer.
         gold: Index of the right choice.
         answers: Accepted answers of a question without choices.
-        groups: Groups whose scores are reported too: subject, category, pronoun.
-        name: The file and the number of the row in it.
+        groups: Groups of the question, such as subject, category, pronoun. The scores of groups are also reported.
+        name: "FILE:ROW", the file and the number of the row in it.
     """
 
     fields: Mapping[str, str]
@@ -40,7 +41,10 @@ def _letter_choices(choices: Iterable[str], indent: str = "") -> str:
 
 
 def _make_ranked(fields: dict[str, str], choices: Iterable[str], gold: int, groups: tuple[str, ...] = ()) -> Item:
-    """Return an item with choices, whose fields `options` and `indented_options` list them by letter."""
+    """Return an item with choices.
+
+    The fields `options` and `indented_options` are added. They list the choices with letters, one per line.
+    """
     listed = tuple(choices)
     fields |= {"options": _letter_choices(listed), "indented_options": _letter_choices(listed, " ")}
     return Item(fields, listed, gold, groups=groups)
@@ -58,13 +62,13 @@ def parse_piqa(row: Row) -> Item:
 
 
 def parse_siqa(row: Row) -> Item:
-    """Parse a row of SIQA (Sap et al. 2019); labels count from 1."""
+    """Parse a row of SIQA (Sap et al. 2019). Its labels are counted from 1."""
     fields = {"context": row["context"], "question": row["question"]}
     return _make_ranked(fields, (row["answerA"], row["answerB"], row["answerC"]), int(row["label"]) - 1)
 
 
 def parse_hellaswag(row: Row) -> Item:
-    """Parse a row of HellaSwag (Zellers et al. 2019), without the marks of WikiHow, as lm-evaluation-harness does."""
+    """Parse a row of HellaSwag (Zellers et al. 2019). Markup of WikiHow is removed, as in lm-evaluation-harness."""
     context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
     return _make_ranked({"context": _clean_wikihow(context)}, map(_clean_wikihow, row["endings"]), int(row["label"]))
 
@@ -74,7 +78,10 @@ def _clean_wikihow(text: str) -> str:
 
 
 def parse_winogrande(row: Row) -> Item:
-    """Parse a row of WinoGrande (Sakaguchi et al. 2020): the option stands in the context, and the rest is scored."""
+    """Parse a row of WinoGrande (Sakaguchi et al. 2020).
+
+    An option is part of the context. The text of the sentence after the option is scored.
+    """
     before, after = row["sentence"].split("_", 1)
     fields = {"sentence": row["sentence"], "before": before, "after": after.strip()}
     return _make_ranked(fields, (row["option1"], row["option2"]), int(row["answer"]) - 1)
@@ -103,15 +110,17 @@ def parse_mmlu(row: Row) -> Item:
 
 
 def parse_crows_pairs(row: Row) -> Item:
-    """Parse a row of CrowS-Pairs (Nangia et al. 2020): the more stereotyped sentence is the first choice."""
+    """Parse a row of CrowS-Pairs (Nangia et al. 2020). The first choice is the more stereotyped sentence."""
     return Item({}, (row["sent_more"], row["sent_less"]), 0, (), (row["bias_type"],))
 
 
 def parse_winogender(row: Row) -> Item:
     """Parse a sentence of WinoGender (Rudinger et al. 2018).
 
-    A sentence is a "gotcha" if the pronoun is not that of most people in the occupation although the pronoun refers to
-    the occupation, or is that of most although it refers to the participant (section 5 there).
+    A sentence is a "gotcha" (section 5 of that paper) in two cases:
+
+    - The pronoun refers to the occupation, and most people in the occupation have the other gender.
+    - The pronoun refers to the participant, and most people in the occupation have the gender of the pronoun.
     """
     gender = row["gender"]
     words = PRONOUNS[gender]
@@ -126,7 +135,10 @@ def parse_winogender(row: Row) -> Item:
 
 
 def parse_question(row: Row) -> Item:
-    """Parse a row of NQ-open (Kwiatkowski et al. 2019): its questions have no capital and no question mark."""
+    """Parse a row of NQ-open (Kwiatkowski et al. 2019).
+
+    The published questions begin in lower case and have no question mark. Both are corrected.
+    """
     question = row["question"][:1].upper() + row["question"][1:]
     return _open_question(question, row["answer"][0], row["answer"])
 
@@ -142,7 +154,7 @@ def _open_question(question: str, answer: str, answers: Iterable[str]) -> Item:
 
 
 def parse_gsm8k(row: Row) -> Item:
-    """Parse a row of GSM8k (Cobbe et al. 2021): the number is behind ####."""
+    """Parse a row of GSM8k (Cobbe et al. 2021). The number follows `####` in the solution."""
     _, mark, number = row["answer"].rpartition("####")
     if not mark:
         raise ValueError("an answer without ####")
@@ -150,7 +162,7 @@ def parse_gsm8k(row: Row) -> Item:
 
 
 def parse_math(row: Row) -> Item:
-    """Parse a problem of MATH (Hendrycks et al. 2021): the answer is in the last box of the solution."""
+    """Parse a problem of MATH (Hendrycks et al. 2021). The answer is in the last box of the solution."""
     answer = last_boxed(row["solution"])
     if not answer:
         raise ValueError("a solution without a box")
@@ -159,7 +171,7 @@ def parse_math(row: Row) -> Item:
 
 
 def last_boxed(text: str) -> str:
-    r"""Return the content of the last \boxed{…} or \fbox{…} of a text, or ""."""
+    r"""Return the content of the last \boxed{…} or \fbox{…} in a text, or "" if there is none."""
     start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     if start < 0:
         return ""

@@ -1,7 +1,7 @@
-"""Classifiers on this machine that rate generated texts: toxicity, truthfulness, informativeness.
+"""Local classifiers that rate generated texts: toxicity, truthfulness, informativeness.
 
-The paper's own judges cannot be had: Perspective's API ends with 2026, and TruthfulQA's GPT-3 models are gone. Rates
-of another classifier are not comparable with the paper's.
+The judges of LLaMA's paper are not available: Perspective's API ends with 2026, and the GPT-3 models of TruthfulQA no
+longer exist. Rates of other classifiers are not comparable with the rates in the paper.
 """
 
 import math
@@ -13,12 +13,14 @@ from typing import Any
 from filters.errors import UserError
 from manifests.files import sha256_file, sha256_json
 
-POSITIVE = {  # names of the label whose probability is the rate, in lower case and without fastText's prefix
+# What is rated -> possible names of the label whose probability is the rate. Names are in lower case, without
+# fastText's prefix "__label__".
+POSITIVE = {
     "toxicity": ("toxic", "toxicity", "label_1", "1"),
     "truthful": ("truthful", "true", "yes", "label_1", "1"),
     "informative": ("informative", "true", "yes", "label_1", "1"),
 }
-BATCH = 32  # texts rated at a time
+BATCH = 32  # number of texts that are rated in one forward pass
 
 Rate = Callable[[Sequence[str]], list[float]]
 
@@ -28,8 +30,8 @@ class Judge:
     """A classifier.
 
     Attributes:
-        sha256: Hash of its files.
-        rate: Returns the rate of each text, the probability of a label.
+        sha256: Hash of the classifier's files.
+        rate: A function from a list of texts to a list of rates. A rate is the probability of a label.
     """
 
     sha256: str
@@ -37,14 +39,14 @@ class Judge:
 
 
 def open_judge(kind: str, path: Path) -> Judge:
-    """Open a fastText model, or a folder of Hugging Face's sequence classification.
+    """Open a fastText model, or a folder with a sequence classifier of Hugging Face's transformers.
 
     Args:
         kind: A key of POSITIVE.
         path: The file or the folder.
 
     Raises:
-        UserError: The classifier cannot be read, or has no label of a known name.
+        UserError: The classifier cannot be read, or has no label with a name in POSITIVE.
     """
     try:
         files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
@@ -95,7 +97,7 @@ def _open_folder(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[
     pieces = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True).eval()
     labels = [str(name) for _, name in sorted(model.config.id2label.items())]
-    one_of = len(labels) > 1 and model.config.problem_type != "multi_label_classification"
+    is_exclusive = len(labels) > 1 and model.config.problem_type != "multi_label_classification"
 
     @torch.inference_mode()
     def rate(texts: Sequence[str]) -> list[dict[str, float]]:
@@ -103,7 +105,7 @@ def _open_folder(path: Path) -> tuple[list[str], Callable[[Sequence[str]], list[
         for start in range(0, len(texts), BATCH):
             given: Any = pieces(list(texts[start : start + BATCH]), return_tensors="pt", padding=True, truncation=True)
             logits = model(**given).logits.float()
-            rates = logits.softmax(-1) if one_of else logits.sigmoid()
+            rates = logits.softmax(-1) if is_exclusive else logits.sigmoid()
             rows += [dict(zip(labels, row, strict=True)) for row in rates.tolist()]
         return rows
 

@@ -1,6 +1,7 @@
-"""The published files of each benchmark: how they are found, read, checked and fetched.
+"""Find, read, check and download the published files of each benchmark.
 
-A file in another layout is refused by name: a score is only comparable if the questions are the published ones.
+A file in another layout is an error that names the file, because a score is comparable only if the questions are the
+published questions.
 """
 
 import csv
@@ -21,7 +22,7 @@ from filters.errors import UserError
 from manifests.files import atomic_path
 from trainer.evaluation.items import LETTERS, Item, Row
 
-TIMEOUT = 60.0  # seconds without a byte after which a download fails
+TIMEOUT = 60.0  # seconds without new bytes after which a download fails
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,18 @@ class Data:
     """The published files of a benchmark.
 
     Attributes:
-        folder: Folder below the folder of all benchmarks.
-        items: Pattern of the files with the questions that are scored, at any depth below `folder`.
-        count: Number of those questions, as published.
-        rows: Reads the rows of one file.
+        folder: Name of the benchmark's folder, below the folder of all benchmarks.
+        items: Glob pattern of the files with the scored questions, at any depth below `folder`.
+        count: Number of scored questions in the published files.
+        rows: A function that yields the rows of one file.
         keys: Keys that each row must have, separated by spaces.
-        parse: Turns a row into an item.
-        shots: Pattern of the files with the questions that are shown as examples, or "".
+        parse: A function from a row to an item.
+        shots: Glob pattern of the files with the questions that are used as examples, or "".
         beside: Names of further files that `rows` reads.
-        urls: Published files, or archives that hold them.
-        ranges: Values of `task_id` of the questions that are scored, and of those shown, where one file holds both.
-        by_group: Examples are of the question's own first group.
+        urls: URLs of the files, or of archives that contain them.
+        ranges: If one file contains both kinds of questions: the values of `task_id` of the scored questions, and
+            of the questions that are used as examples.
+        by_group: True if the examples for a question are taken from its first group.
     """
 
     folder: str
@@ -56,13 +58,18 @@ class Data:
 
 
 def find_files(data: Data, root: Path, pattern: str) -> list[Path]:
-    """Return the files below a benchmark's folder that match a pattern, gzipped or not, sorted."""
+    """Return the sorted files below a benchmark's folder that match a pattern. The suffix .gz may be added."""
     folder = root / data.folder
     return sorted({*folder.rglob(pattern), *folder.rglob(f"{pattern}.gz")}) if pattern else []
 
 
 def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
-    """Read the questions of a benchmark that are scored, or those that are shown as examples.
+    """Read the questions of a benchmark.
+
+    Args:
+        data: The benchmark's files.
+        root: Folder of all benchmarks.
+        shown: True to read the questions that are used as examples, False to read the scored questions.
 
     Raises:
         UserError: A file is missing, unreadable, malformed or in another layout, or there is no question.
@@ -76,7 +83,7 @@ def load_items(data: Data, root: Path, shown: bool = False) -> list[Item]:
 
 
 def read_rows(data: Data, root: Path, shown: bool = False) -> Iterator[tuple[Path, str, Row]]:
-    """Yield (file, name of the question, row) of the questions that are scored, or of those shown; see `load_items`."""
+    """Yield (file, name of the question, row) for each question. The arguments and errors are those of `load_items`."""
     pattern = data.shots if shown else data.items
     paths = find_files(data, root, pattern)
     if not paths:
@@ -123,26 +130,26 @@ def _describe(error: Exception) -> str:
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a file as UTF-8, without a byte-order mark, decompressed if its name ends with .gz."""
+    """Open a file as UTF-8 text. A byte-order mark is skipped, and a file with the suffix .gz is decompressed."""
     if path.suffix == ".gz":
         return cast(IO[str], gzip.open(path, "rt", encoding="utf-8-sig", newline=""))
     return path.open(encoding="utf-8-sig", newline="")
 
 
 def _open_beside(path: Path, name: str) -> IO[str]:
-    """Open the file of a name beside another, or its gzipped form."""
+    """Open the file `name` in the folder of `path`, or the file `name.gz`."""
     beside = path.with_name(name)
     return open_text(beside if beside.exists() else beside.with_name(f"{name}.gz"))
 
 
 def json_lines(path: Path) -> Iterator[Row]:
-    """Yield the objects of a file with one JSON object per line."""
+    """Yield the objects of a JSON Lines file."""
     with open_text(path) as file:
         yield from (json.loads(line) for line in file if line.strip())
 
 
 def labelled_lines(path: Path) -> Iterator[Row]:
-    """Yield the objects of `NAME.jsonl`, with `label` from the same line of `NAME-labels.lst`."""
+    """Yield the objects of `NAME.jsonl`. The key `label` is added from the same line of `NAME-labels.lst`."""
     with _open_beside(path, path.name.partition(".")[0] + "-labels.lst") as file:
         labels = file.read().split()
     yield from (row | {"label": label} for row, label in zip(json_lines(path), labels, strict=True))
@@ -155,7 +162,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
 
 
 def mmlu_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a CSV file without a header; the subject is in the file's name."""
+    """Yield the rows of a CSV file of MMLU, which has no header. The subject is part of the file's name."""
     subject = re.sub(r"_(test|dev)\.csv(\.gz)?$", "", path.name)
     with open_text(path) as file:
         for row in csv.reader(file):
@@ -164,7 +171,7 @@ def mmlu_rows(path: Path) -> Iterator[Row]:
 
 
 def race_rows(path: Path) -> Iterator[Row]:
-    """Yield the questions of a passage, each with those before it and their right answers."""
+    """Yield the questions of a RACE passage. `earlier` contains the previous questions and their right answers."""
     with open_text(path) as file:
         passage = json.load(file)
     earlier = ""
@@ -175,7 +182,7 @@ def race_rows(path: Path) -> Iterator[Row]:
 
 
 def whole_json(path: Path) -> Iterator[Row]:
-    """Yield the one object of a file."""
+    """Yield the single JSON object of a file."""
     with open_text(path) as file:
         yield json.load(file)
 
@@ -187,7 +194,7 @@ def triviaqa_rows(path: Path) -> Iterator[Row]:
 
 
 def winogender_rows(path: Path) -> Iterator[Row]:
-    """Yield the sentences of WinoGender with the share of women in the occupation (Bureau of Labor Statistics)."""
+    """Yield the sentences of WinoGender. `women` is the percentage of women in the occupation, by the US BLS."""
     with _open_beside(path, "occupations-stats.tsv") as file:
         women = {row["occupation"]: float(row["bls_pct_female"]) for row in csv.DictReader(file, delimiter="\t")}
     with open_text(path) as file:
@@ -204,17 +211,18 @@ def winogender_rows(path: Path) -> Iterator[Row]:
 
 
 def download(data: Data, root: Path) -> list[Path]:
-    """Fetch the published files of a benchmark that are not there yet, and unpack archives.
+    """Download the missing files of a benchmark, and unpack archives.
 
     Returns:
-        The files written; none if all were there.
+        The files that were written. The list is empty if no file was missing.
 
     Raises:
-        UserError: A file cannot be fetched or unpacked.
+        UserError: A file cannot be downloaded or unpacked.
     """
     patterns = [pattern for pattern in (data.items, data.shots, *data.beside) if pattern]
     paths = {url: root / data.folder / url.rpartition("/")[2] for url in data.urls}
-    interrupted = any(path.exists() and not _is_read(path, patterns) for path in paths.values())  # an archive is left
+    # If an archive still exists, a previous call was interrupted before the archive was completely unpacked.
+    interrupted = any(path.exists() and not _is_read(path, patterns) for path in paths.values())
     if all(find_files(data, root, pattern) for pattern in patterns) and not interrupted:
         return []
     written = []
@@ -234,14 +242,18 @@ def download(data: Data, root: Path) -> list[Path]:
 
 
 def _is_read(path: Path, patterns: Sequence[str]) -> bool:
-    """Return True if a published file is read as it is, else it is an archive."""
+    """Return True if a published file is read directly, False if it is an archive."""
     return any(path.match(pattern) or path.match(f"{pattern}.gz") for pattern in patterns)
 
 
 def _unpack(path: Path, patterns: Sequence[str]) -> list[Path]:
-    """Replace an archive by its members that match a pattern; return them, or the file itself if it matches one.
+    """Replace an archive by its members that match a pattern.
 
-    Until all are there the archive stays: of many files, a part would be taken for all.
+    The archive is removed only after all members are written. Otherwise an interruption would leave a part of the
+    files, which could not be distinguished from all files.
+
+    Returns:
+        The members, or the file itself if it matches a pattern and so is not an archive.
     """
     if _is_read(path, patterns):
         return [path]

@@ -1,11 +1,14 @@
-"""Summarize an evaluation: means with intervals by task and group, as JSON and as a table beside the paper's scores."""
+"""Summarize an evaluation as JSON and as a table.
+
+Both contain means with confidence intervals for each task and group, and the scores of LLaMA's paper.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from trainer.evaluation.evaluate import BITS, JUDGES, Records, Run
-from trainer.evaluation.models import Source
+from trainer.evaluation.evaluate import BITS, JUDGES, Records, TaskRun
+from trainer.evaluation.models import EvaluatedModel
 from trainer.evaluation.score import mean
 
 RESULTS = "results.json"
@@ -13,21 +16,23 @@ SIZES = ("7B", "13B", "33B", "65B")
 HEAD = ("task", "metric", "score", "95 % interval", "chance", BITS, *(f"LLaMA {size}" for size in SIZES), "questions")
 
 
-def summarize(source: Source, runs: Sequence[Run], records: Records, refused: Mapping[str, str]) -> dict[str, Any]:
-    """Return the results of a model as written to results.json.
+def summarize(
+    source: EvaluatedModel, runs: Sequence[TaskRun], records: Records, refused: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the results of a model as they are written to results.json.
 
     Args:
         source: The model.
         runs: The runs.
-        records: Records of their questions by key.
-        refused: Reasons by name of what cannot be scored.
+        records: A dict from a question's key to its record.
+        refused: A dict from the name of a run that cannot be scored to the reason.
     """
     model = {"sha256": source.sha256, "manifest_sha": source.manifest_sha, "step": source.step}
     done = [_summarize_run(run, records) for run in runs]
     return {"model": model, "runs": done, "not_scored": dict(refused)}
 
 
-def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
+def _summarize_run(run: TaskRun, records: Records) -> dict[str, Any]:
     task = run.task
     found = [records[key] for key in run.keys]
     paper = task.paper if run.shots in task.shots else {}
@@ -45,7 +50,7 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
         "questions": len(found),
         "published_questions": task.data.count,
         "truncated": sum(one["truncated"] for one in found),
-        "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.ranked else None,
+        "chance": sum(1 / len(item.choices) for item in run.items) / len(found) if task.is_ranked else None,
         "metrics": metrics,
         "groups": {
             name: asdict(mean([one["scores"][task.metric] for one in found if name in one["groups"]]))
@@ -58,7 +63,7 @@ def _summarize_run(run: Run, records: Records) -> dict[str, Any]:
 
 
 def format_table(results: Mapping[str, Any]) -> str:
-    """Return results as a Markdown table in percent, with what to know about each row below it."""
+    """Return results as a Markdown table in percent, followed by notes about its rows."""
     rows = [row for run in results["runs"] for row in _make_rows(run)]
     widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
     lines = [

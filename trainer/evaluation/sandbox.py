@@ -1,12 +1,13 @@
-"""Run a program that a model wrote: confined, limited, and unable to pass by ending early.
+"""Run a program that a model wrote, with restricted rights and limited resources.
 
-`confine.py` is the inner half and says which rights the program keeps. This half starts it with an empty environment in
-a session of its own, watches the clock and the scratch folder, and reads what it reported.
+This module is the outer half of the sandbox. It starts the inner half, `confine.py`, in a new session and with an empty
+environment. It limits the time and the size of the scratch folder, and reads the report. `confine.py` defines which
+rights the program has.
 
-A program has passed if it ran to its last line. The proof is a random token that the interpreter reports after that
-line; ending the process, printing, or replacing builtins does not report it. The token lies in the memory of the
-program's own process: code written against this file could search for it. No test that runs in the interpreter of the
-tested code can exclude that.
+A program has passed if it was executed to its last line. To prove this, the inner half writes a random token to the
+report after the last line. If a program ends its process early, prints text or replaces builtins, the token is not
+written. The token is in the memory of the program's process, so a program that was written to deceive this module could
+search for it. This cannot be prevented if the test runs in the same interpreter as the tested code.
 """
 
 import contextlib
@@ -23,20 +24,20 @@ from pathlib import Path
 from filters.errors import UserError
 from trainer.evaluation import confine
 
-FILE_BYTES = 8 << 20  # most bytes of one file, and of the output
-SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # most bytes and files in the scratch folder
-LOOK_SECONDS = 0.005  # between two looks at the process and its scratch folder
-OUTPUT_CHARACTERS = 2_000  # characters kept of the end of the output
+FILE_BYTES = 8 << 20  # maximum size in bytes of one file, and of the output
+SCRATCH_BYTES, SCRATCH_FILES = 32 << 20, 100  # maximum size in bytes and number of files of the scratch folder
+POLL_SECONDS = 0.005  # seconds between two checks of the process and its scratch folder
+OUTPUT_CHARACTERS = 2_000  # number of last characters of the output that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a program's run.
+    """The result of running a program.
 
     Attributes:
-        passed: It ran to its last line.
-        reason: "passed", "exception", "early exit", "time", "signal N", or "files" (too much in the scratch folder).
-        output: The end of what it wrote to standard output and standard error.
+        passed: True if the program was executed to its last line.
+        reason: "passed", "exception", "early exit", "time", "signal N", or "files" (the scratch folder is too large).
+        output: The last OUTPUT_CHARACTERS characters of standard output and standard error.
     """
 
     passed: bool
@@ -45,12 +46,15 @@ class Outcome:
 
 
 def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 << 30) -> Outcome:
-    """Run a Python program without network, other processes, environment, and files outside a scratch folder.
+    """Run a Python program in the sandbox.
+
+    The program has no access to the network, to other processes, to environment variables, or to files outside its
+    scratch folder and the standard library.
 
     Args:
-        program: Source text; the tests stand in it, and a failed one raises an exception.
-        timeout_s: Wall-clock limit in seconds; rounded up to whole seconds, the limit of CPU time.
-        memory_bytes: Limit of address space.
+        program: Source code, including its tests. A failed test must raise an exception.
+        timeout_s: Wall-clock limit in seconds. The limit of CPU time is the same, rounded up to whole seconds.
+        memory_bytes: Limit of address space in bytes.
 
     Raises:
         UserError: This system cannot confine a program.
@@ -83,7 +87,7 @@ def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 
                 start_new_session=True,
             )
         assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # of a sandbox that has not started
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # The sandbox did not start.
             stdin.write(json.dumps(request).encode())
         stopped = _wait(process, scratch, time.monotonic() + timeout_s)
         text = output.read_bytes()[-4 * OUTPUT_CHARACTERS :].decode("utf-8", "replace")[-OUTPUT_CHARACTERS:]
@@ -95,7 +99,7 @@ def run_program(program: str, *, timeout_s: float = 10.0, memory_bytes: int = 1 
 
 
 def _wait(process: subprocess.Popen[bytes], scratch: Path, deadline: float) -> str:
-    """Wait for the process to end, or kill it; return the reason to kill it, or ""."""
+    """Wait until the process ends, or kill it at a limit. Return "time" or "files" if it was killed, else ""."""
     reason = ""
     while process.poll() is None and not reason:
         if time.monotonic() > deadline:
@@ -103,7 +107,7 @@ def _wait(process: subprocess.Popen[bytes], scratch: Path, deadline: float) -> s
         elif _is_full(scratch):
             reason = "files"
         else:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
     if reason:
         process.kill()
         process.wait()
@@ -112,13 +116,13 @@ def _wait(process: subprocess.Popen[bytes], scratch: Path, deadline: float) -> s
 
 def _is_full(scratch: Path) -> bool:
     sizes = []
-    for path in scratch.iterdir():  # Landlock lets the program make regular files only, no folders
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+    for path in scratch.iterdir():  # Landlock allows regular files, but no folders.
+        with contextlib.suppress(FileNotFoundError):  # The program has removed the file.
             sizes.append(path.stat().st_size)
     return len(sizes) > SCRATCH_FILES or sum(sizes) > SCRATCH_BYTES
 
 
 def _name_reason(status: int) -> str:
     if status < 0:
-        return "time" if -status in (9, 24) else f"signal {-status}"  # SIGKILL, SIGXCPU: the limit of CPU time
+        return "time" if -status in (9, 24) else f"signal {-status}"  # SIGKILL or SIGXCPU: limit of CPU time
     return "exception" if status == 1 else "early exit"

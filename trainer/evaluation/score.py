@@ -1,4 +1,4 @@
-"""Score answers: ranking of likelihoods, extraction and comparison of texts, votes, pass@k, intervals."""
+"""Score answers: rank likelihoods, extract and compare texts, take votes, compute pass@k and intervals."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from trainer.evaluation.items import Item, last_boxed
 
-Z = 1.96  # standard deviations of a 95 % interval
+Z = 1.96  # half width of a 95 % interval in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,30 +17,31 @@ class Likelihood:
     """The log-likelihood of a continuation.
 
     Attributes:
-        nats: Sum over its tokens.
-        tokens: Their number.
+        nats: Sum of the log-likelihoods of its tokens.
+        tokens: Number of its tokens.
     """
 
     nats: float
     tokens: int
 
 
-def rank(
+def score_choices(
     rule: str, item: Item, texts: Sequence[str], found: Sequence[Likelihood], unconditional: Sequence[Likelihood]
 ) -> dict[str, float]:
-    """Score a question by the likelihoods of its choices; ties go to the first choice.
+    """Score a question by the likelihoods of its choices. If choices are equal, the first one counts.
 
     Args:
         rule: "raw", "characters", "tokens", "answer" or "pair" (see `docs/evaluation.md`).
         item: The question.
-        texts: The continuations whose likelihoods were measured.
-        found: Their likelihoods after the question.
-        unconditional: Their likelihoods after "Answer:", for the rule "answer", else empty.
+        texts: The continuation of each choice.
+        found: The likelihood of each continuation after the context.
+        unconditional: The likelihood of each continuation after "Answer:" for the rule "answer", else empty.
 
     Returns:
-        "accuracy" by the rule, "accuracy raw", "accuracy characters" and "accuracy tokens" beside it, and
-        "bits per byte" of the right answer as it was scored, its leading space included. For a pair: "stereotype"
-        by the likelihood per token (perplexity), and "stereotype by sum".
+        A dict from metric to score. For the rule "pair": "stereotype" by the likelihood per token (perplexity), and
+        "stereotype by sum" by the summed likelihood. For other rules: "accuracy" by the rule; "accuracy raw", "accuracy
+        characters" and "accuracy tokens" by these rules; and "bits per byte" of the right continuation, including its
+        leading space.
     """
     orders = {
         "raw": [one.nats for one in found],
@@ -57,20 +58,26 @@ def rank(
 
 
 def normalize_answer(text: str) -> str:
-    """Normalize a short answer: lower case, no articles, punctuation or repeated spaces (appendix A of the paper)."""
+    """Normalize a short answer (appendix A of LLaMA's paper).
+
+    The text is converted to lower case. Articles, punctuation and repeated spaces are removed.
+    """
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def extract_number(text: str) -> str:
-    """Return the number behind ####, without separators of thousands, or ""."""
+    """Return the number after `####`, without thousands separators, or "" if there is none."""
     found = re.search(r"####\s*\$?(-?[\d.,]*\d)", text)
     digits = found[1].replace(",", "") if found else ""
-    return digits if digits.count(".") < 2 else ""  # a date or a version, which a model may write, is no number
+    return digits if digits.count(".") < 2 else ""  # A date or a version is not a number.
 
 
 def extract_expression(text: str) -> str:
-    """Return the final answer to a problem of MATH, normalized: behind Minerva's closing words, or in the last box."""
+    """Return the normalized final answer in a solution to a problem of MATH.
+
+    The answer is in Minerva's final sentence ("final answer is … . I hope"), or else in the last box.
+    """
     found = re.search(r"[Ff]inal answer is(.*?)\. I hope", text, re.DOTALL)
     return normalize_expression(found[1] if found else last_boxed(text))
 
@@ -78,8 +85,8 @@ def extract_expression(text: str) -> str:
 def normalize_expression(text: str) -> str:
     r"""Normalize a LaTeX answer in the manner of Lewkowycz et al. 2022, appendix D.
 
-    Removes what does not change a value: dollars, spaces, units as text, \left and \right, separators of thousands.
-    Writes fractions and roots with braces.
+    Parts that do not change the value are removed: dollar signs, spaces, units as text, \left and \right, thousands
+    separators. Fractions and roots are written with braces.
     """
     text = text.strip().rsplit("=", 1)[-1].replace("\\$", "").replace("$", "")
     text = re.sub(r"\\(left|right|displaystyle|!|,|;|:| )", "", text)
@@ -100,7 +107,7 @@ UNITS = (
 
 
 def vote(answers: Sequence[str]) -> str:
-    """Return the most frequent answer that is not empty, the first of equally frequent ones, or ""."""
+    """Return the most frequent nonempty answer, or "". If answers are equally frequent, return the first of them."""
     counts = Counter(answer for answer in answers if answer)
     return counts.most_common(1)[0][0] if counts else ""
 
@@ -113,18 +120,18 @@ def pass_at_k(samples: int, passed: int, k: int) -> float:
 
 
 def score_exact(item: Item, texts: Sequence[str]) -> float:
-    """Return 1 if the normalized answer is one of the accepted ones."""
+    """Return 1 if the first text, normalized, equals an accepted answer, else 0."""
     return float(normalize_answer(texts[0]) in {normalize_answer(answer) for answer in item.answers})
 
 
 def score_number(item: Item, texts: Sequence[str]) -> float:
-    """Return 1 if the number behind ####, or that of most answers, is the right one."""
+    """Return 1 if the most frequent number after `####` is the right answer, else 0."""
     found = vote([extract_number(text) for text in texts])
     return float(bool(found) and float(found) == float(item.answers[0].replace(",", "")))
 
 
 def score_expression(item: Item, texts: Sequence[str]) -> float:
-    """Return 1 if the final expression, or that of most answers, is the right one."""
+    """Return 1 if the most frequent final expression is the right answer, else 0."""
     found = vote([extract_expression(text) for text in texts])
     return float(bool(found) and found == normalize_expression(item.answers[0]))
 
@@ -143,7 +150,7 @@ class Mean:
     Attributes:
         value: The mean.
         low: Lower end of the interval.
-        high: Upper end.
+        high: Upper end of the interval.
         count: Number of values.
     """
 
@@ -154,7 +161,7 @@ class Mean:
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Return a mean with its 95 % interval: Wilson's (1927) for zeros and ones, else by the normal distribution."""
+    """Return the mean with a 95 % interval: Wilson's (1927) if all values are 0 or 1, else a normal interval."""
     count = len(values)
     value = sum(values) / count
     if set(values) <= {0.0, 1.0}:

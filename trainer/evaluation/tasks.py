@@ -1,7 +1,7 @@
-"""The benchmarks of LLaMA, read from the table `tasks.yaml`, and their prompts.
+"""The benchmarks of LLaMA's paper, which are defined in `tasks.yaml`, and their prompts.
 
-Every metric is the mean over questions, also that of a group or of all of MMLU: the paper's averages are means over
-questions (docs/evaluation.md shows the arithmetic).
+Every metric is a mean over questions. This is also true for a group of questions and for all of MMLU, because the
+averages in the paper are means over questions (docs/evaluation.md shows the arithmetic).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,24 @@ from trainer.evaluation import items, layouts
 from trainer.evaluation.items import LETTERS, Item
 from trainer.evaluation.layouts import Data, download, find_files
 
-Scores = tuple[float | None, float | None, float | None, float | None]  # of the paper's 7B, 13B, 33B and 65B
+Scores = tuple[float | None, float | None, float | None, float | None]  # scores of LLaMA 7B, 13B, 33B and 65B
 
-RANKED = ("raw", "characters", "tokens", "answer", "pair")  # rules that compare likelihoods; all others read a text
+# Rules that compare likelihoods of choices. All other rules score generated texts.
+RANKED = ("raw", "characters", "tokens", "answer", "pair")
 OLMES = "OLMES (Gu et al. 2024), section 3"
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Settings by which an answer is written.
+    """The settings for the generation of answers.
 
     Attributes:
-        tokens: The largest number of tokens.
-        stop: Texts before which the answer ends.
-        samples: Answers per question; several are a majority vote, or pass@k for programs.
-        temperature: 0 takes the most probable token.
+        tokens: Maximum number of tokens.
+        stop: Texts at which the answer ends. They are not part of the answer.
+        samples: Answers per question. Several answers are combined by a majority vote, or by pass@k for programs.
+        temperature: See `trainer.generate.sample`.
         top_p: See `trainer.generate.sample`.
-        k: Of pass@k.
+        k: The k of pass@k.
     """
 
     tokens: int
@@ -46,26 +47,26 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A benchmark in one setting.
+    """A benchmark with a prompt and a scoring rule.
 
     Attributes:
-        name: Its name; after a colon the form, if it is not the paper's.
+        name: Name of the task. If the form of the prompt is not that of the paper, it is added after a colon.
         data: The published files.
         split: Name of the split that is scored.
-        prompt: Template of the context, over an item's fields, `choice` and `letter`.
-        answer: Template of what follows the context: a choice that is scored, or the answer of a shown example.
-        rule: How answers are judged, a key of `trainer.evaluation.score.RULES`.
+        prompt: Template of the context. Its names are an item's fields, `choice` and `letter`.
+        answer: Template of the text after the context: a scored choice, or the answer of an example in the prompt.
+        rule: Scoring rule (docs/evaluation.md).
         metric: Name of the main score.
-        source: Where the prompt is from.
-        shots: Numbers of shown examples; each is a run of its own.
-        preamble: Text before the first example; takes the fields of the item.
-        separator: Text between examples.
-        decoding: For tasks whose answer is written.
-        paper: The paper's scores in percent by row of the results: "" or "K shots", a group, or a further metric. Not
-            all were compared with the paper (docs/evaluation.md).
+        source: The paper or program from which the prompt was taken.
+        shots: Numbers of examples in the prompt. Each number is a separate run.
+        preamble: Template of the text before the first example. Its names are the item's fields.
+        separator: Text after each example.
+        decoding: Settings of the generation, or None if choices are ranked.
+        paper: A dict from a row of the results to the paper's scores in percent. A row is "", "K shots", a group, or
+            another metric. Not all scores were compared with the paper (docs/evaluation.md).
         paper_source: Table of the paper.
-        letters: The prompt of the form with lettered choices (OLMES, Gu et al. 2024), or "" if the task has no such.
-        harness: Name of the task of lm-evaluation-harness whose requests are the same, or "".
+        letters: Prompt of the form with lettered choices (OLMES, Gu et al. 2024), or "" if the task has no such form.
+        harness: Name of the task of lm-evaluation-harness that sends the same requests, or "".
     """
 
     name: str
@@ -86,29 +87,32 @@ class Task:
     harness: str = ""
 
     @property
-    def ranked(self) -> bool:
-        """Return True if the task compares likelihoods of given texts."""
+    def is_ranked(self) -> bool:
+        """Return True if the task compares likelihoods of given choices, False if the model generates the answer."""
         return self.rule in RANKED
 
     @property
     def version(self) -> str:
-        """Return a hash of all that the requests and scores of a question depend on beside its file."""
+        """Return a hash of everything except the data on which requests and scores of the task depend."""
         parts = (self.prompt, self.answer, self.rule, self.preamble, self.separator, self.data.parse.__name__)
         decoding = [getattr(self.decoding, one.name) for one in fields(Decoding)] if self.decoding else None
         return sha256_json([*parts, decoding])[:12]
 
 
 def format_item(task: Task, item: Item, shots: Sequence[Item] = ()) -> list[tuple[str, str]]:
-    """Return the context and the continuation of each choice, or one context and "" where the model writes the answer.
+    """Format a question.
 
     Args:
         task: The task.
         item: The question.
-        shots: Examples to show before it.
+        shots: Examples to include in the prompt before the question.
+
+    Returns:
+        (context, continuation) for each choice. If the model generates the answer, only one pair: (context, "").
     """
     shown = "".join(_show(task, shot) + task.separator for shot in shots)
     before = task.preamble.format_map(item.fields) + shown
-    if not task.ranked:
+    if not task.is_ranked:
         return [(before + task.prompt.format_map(item.fields), "")]
     named = [_fill_choice(item, number) for number in range(len(item.choices))]
     return [(before + task.prompt.format_map(one), task.answer.format_map(one)) for one in named]
@@ -124,10 +128,12 @@ def _fill_choice(item: Item, number: int) -> dict[str, str]:
 
 
 def choose_shots(task: Task, item: Item, pool: Sequence[Item], count: int) -> list[Item]:
-    """Return the examples shown before a question: the first of the pool, of MMLU those of its subject.
+    """Return the examples for the prompt of a question.
+
+    They are the first `count` items of the pool. For MMLU, only items with the question's subject are used.
 
     Raises:
-        UserError: The pool has too few.
+        UserError: The pool has too few items.
     """
     same = [shot for shot in pool if shot.groups[0] == item.groups[0]] if task.data.by_group else pool
     if len(same) < count:
@@ -136,7 +142,7 @@ def choose_shots(task: Task, item: Item, pool: Sequence[Item], count: int) -> li
 
 
 def lettered_form(task: Task) -> Task:
-    """Return the form of a ranked task whose choices are listed by letter, and the letters scored."""
+    """Return a form of a ranked task in which the prompt lists the choices by letter, and the letters are scored."""
     return replace(
         task,
         name=f"{task.name}:letters",
@@ -163,7 +169,7 @@ def select_tasks(names: Sequence[str]) -> list[Task]:
 
 
 def list_tasks(root: Path, names: Sequence[str]) -> str:
-    """Return the tasks, their files in `root`, and where those are published."""
+    """Return text lines with the tasks, their files in `root`, and the URLs at which the files are published."""
     lines = []
     for task in select_tasks(names or list(TASKS)):
         data = task.data
@@ -177,7 +183,7 @@ def list_tasks(root: Path, names: Sequence[str]) -> str:
 
 
 def download_tasks(root: Path, names: Sequence[str]) -> str:
-    """Fetch the files of tasks that are not there yet, and return one line for each benchmark."""
+    """Download the missing files of tasks. Return one line per benchmark."""
     benchmarks: dict[tuple[str, str], Data] = {}
     for task in select_tasks(names or list(TASKS)):
         benchmarks.setdefault((task.data.folder, task.data.items), task.data)
@@ -189,10 +195,12 @@ def download_tasks(root: Path, names: Sequence[str]) -> str:
 
 
 def choose_tasks(root: Path, names: Sequence[str]) -> list[Task]:
-    """Return the tasks of the given names, else those in the paper's form whose files are in `root`.
+    """Return the tasks with the given names. Without names, return the tasks whose files are in `root`.
+
+    Without names, only tasks in the form of the paper are returned.
 
     Raises:
-        UserError: A name is unknown, or no file of a benchmark is there.
+        UserError: A name is unknown, or `root` contains no files of a benchmark.
     """
     if names:
         return select_tasks(names)
@@ -203,7 +211,7 @@ def choose_tasks(root: Path, names: Sequence[str]) -> list[Task]:
 
 
 def _read_tasks() -> dict[str, Task]:
-    """Return the tasks of `tasks.yaml` by name, each with its form with lettered choices if it has one."""
+    """Return a dict from name to task of `tasks.yaml`. Forms with lettered choices are included."""
     rows = yaml.safe_load(Path(__file__).with_name("tasks.yaml").read_text(encoding="utf-8"))
     tasks = [_make_task(name, _freeze(row)) for name, row in rows.items()]
     return {one.name: one for task in tasks for one in (task, *([lettered_form(task)] if task.letters else []))}
@@ -219,7 +227,7 @@ def _make_task(name: str, row: dict[str, Any]) -> Task:
 
 
 def _freeze(value: Any) -> Any:
-    """Return plain values with tuples in place of lists."""
+    """Return a value in which all lists are replaced by tuples, also inside dicts and lists."""
     if isinstance(value, dict):
         return {key: _freeze(inner) for key, inner in value.items()}
     return tuple(map(_freeze, value)) if isinstance(value, list) else value

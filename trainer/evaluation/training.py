@@ -1,4 +1,4 @@
-"""Evaluate a model while it is trained: scores after every N steps, in `RUN/evaluation.csv`."""
+"""Evaluate a model during training. The scores are written to `RUN/evaluation.csv`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from torch.distributed.tensor import DTensor
 from filters.errors import UserError
 from manifests import tokenizer
 from trainer.evaluation.engine import Engine
-from trainer.evaluation.evaluate import BITS, Options, Records, Run, evaluate, prepare
-from trainer.evaluation.models import Source, read_pieces
+from trainer.evaluation.evaluate import BITS, Options, Records, TaskRun, evaluate, prepare
+from trainer.evaluation.models import EvaluatedModel, read_vocabulary
 from trainer.evaluation.score import Mean, mean
 from trainer.evaluation.tasks import select_tasks
 from trainer.events import EVALUATION, write_rows
@@ -22,8 +22,17 @@ from trainer.parallel import reshard
 HEAD = "step,task,metric,mean,low,high,questions"
 
 
-def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
-    """Return the runs of the named tasks without examples, or raise UserError if one cannot be scored."""
+def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[TaskRun]:
+    """Prepare the named tasks, without examples in the prompt.
+
+    Args:
+        tasks: Names of tasks.
+        data: Folder of the task files.
+        limit: Maximum number of questions per task.
+
+    Raises:
+        UserError: A task cannot be scored, or there is no task.
+    """
     runs, refused = prepare(select_tasks(tasks), data, Options(limit, (0,)))
     if refused or not runs:
         raise UserError(
@@ -34,7 +43,7 @@ def prepare_runs(tasks: Sequence[str], data: Path, limit: int) -> list[Run]:
 
 
 def hash_weights(model: nn.Module) -> str:
-    """Return a hash of all weights, 32 hexadecimal digits."""
+    """Return a hash of all weights as 32 hexadecimal digits."""
     total = xxhash.xxh3_128()
     for parameter in model.parameters():
         total.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
@@ -42,10 +51,10 @@ def hash_weights(model: nn.Module) -> str:
 
 
 @torch.no_grad()
-def gather_model(model: nn.Module, first: bool) -> Llama | None:
-    """Return a whole copy of a sharded model on the first rank, None on the others; all ranks must call it."""
+def gather_model(model: nn.Module, is_first: bool) -> Llama | None:
+    """Return an unsharded copy of a model on the first rank, and None on other ranks. All ranks must call this."""
     reshard(model)
-    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if first else None
+    whole = allocate(model.size, model.vocabulary, next(model.parameters()).device) if is_first else None
     mine = dict(whole.named_parameters()) if whole else {}
     for name, parameter in model.named_parameters():
         full = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
@@ -57,39 +66,41 @@ def gather_model(model: nn.Module, first: bool) -> Llama | None:
 def evaluate_step(
     model: nn.Module,
     step: int,
-    advance: Callable[[bool], bool],
+    broadcast_working: Callable[[bool], bool],
     *,
     run: Path,
     corpus: Path,
     length: int,
-    runs: Sequence[Run],
-    first: bool,
+    runs: Sequence[TaskRun],
+    is_first: bool,
 ) -> dict[str, float]:
-    """Evaluate a model after a step on the first rank, while the others wait, into RUN/evaluation.csv.
+    """Evaluate a model on the first rank, and append the scores to RUN/evaluation.csv. The other ranks wait.
 
     Args:
         model: The model, sharded over the ranks.
-        step: The step.
-        advance: Returns on every rank what the first one gives to it: it still evaluates.
+        step: The training step after which the model is evaluated.
+        broadcast_working: See `TrainingLoop.broadcast_working`. The first rank calls it with True after each question,
+            and with False at the end.
         run: The run's folder.
-        corpus: The corpus's folder, which holds the tokenizer.
-        length: Tokens of the model's context.
-        runs: The tasks.
-        first: This is the first rank.
+        corpus: The corpus's folder, which contains the tokenizer.
+        length: Maximum number of tokens in the model's context.
+        runs: The tasks to evaluate.
+        is_first: True on the first rank.
 
     Returns:
-        Scores by task and metric; none on the other ranks.
+        On the first rank, a dict from "TASK METRIC" to the mean score. On other ranks, {}.
     """
-    whole = gather_model(model, first)
+    whole = gather_model(model, is_first)
     if whole is None:
-        while advance(True):
+        while broadcast_working(True):
             pass
         return {}
-    engine = Engine(whole, read_pieces(corpus / tokenizer.FILE), length)
-    # by its weights: after a resume from an older checkpoint, the model of a step may be another than before
-    source = Source(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
-    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options(), lambda: advance(True))
-    advance(False)
+    engine = Engine(whole, read_vocabulary(corpus / tokenizer.FILE), length)
+    # Records are identified by the hash of the weights and not by the step. If a run is resumed from an older
+    # checkpoint, the weights after a step may differ from the weights that were evaluated before.
+    source = EvaluatedModel(run, hash_weights(whole), "", step, lambda: (whole, engine.vocabulary, length))
+    records = evaluate(source, lambda: engine, runs, run / "evaluation", Options(), lambda: broadcast_working(True))
+    broadcast_working(False)
     found = {(one.name, metric): each for one in runs for metric, each in _average(one, records).items()}
     lines = [
         f"{step},{name},{metric},{one.value:.6f},{one.low:.6f},{one.high:.6f},{one.count}"
@@ -99,7 +110,7 @@ def evaluate_step(
     return {f"{name} {metric}": one.value for (name, metric), one in found.items()}
 
 
-def _average(run: Run, records: Records) -> dict[str, Mean]:
+def _average(run: TaskRun, records: Records) -> dict[str, Mean]:
     scores = [records[key]["scores"] for key in run.keys]
     wanted = (run.task.metric, BITS)
     return {metric: mean([one[metric] for one in scores]) for metric in wanted if metric in scores[0]}

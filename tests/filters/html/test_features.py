@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from resiliparse.parse.html import HTMLTree
 
 from filters.html.blocks import Page, parse_blocks
-from filters.html.features import DIGITS_IN, FAR, LABEL_LENGTH, REACH, STAMPS, Features, describe_blocks
+from filters.html.features import (
+    DIGITS_IN,
+    LABEL_LENGTH,
+    MAX_STAMP_DISTANCE,
+    MIN_STAMPS,
+    REACH,
+    Features,
+    describe_blocks,
+)
 from filters.html.features import _count as count
 from filters.html.features import _count_digits as count_digits
 from filters.html.features import _find_lines as find_lines
@@ -53,10 +61,10 @@ def test_what_is_near_is_counted_block_by_block(lines: list[str]) -> None:
     page, features = describe(lines)
     columns, blocks = features.columns, range(len(page.texts))
     assert page.texts and len(page.texts) == len(lines)
-    stamps = [index for index in blocks if columns["stamps_alike"][index] >= np.log2(1 + STAMPS)]
+    stamps = [index for index in blocks if columns["stamps_alike"][index] >= np.log2(1 + MIN_STAMPS)]
     for index in blocks:
-        since = min([index - stamp for stamp in stamps if stamp <= index], default=FAR)
-        until = min([stamp - index for stamp in stamps if stamp >= index], default=FAR)
+        since = min([index - stamp for stamp in stamps if stamp <= index], default=MAX_STAMP_DISTANCE)
+        until = min([stamp - index for stamp in stamps if stamp >= index], default=MAX_STAMP_DISTANCE)
         near = slice(max(index - REACH, 0), index + REACH + 1)
         letters = sum(map(len, page.texts[near]))
         assert columns["since_stamp"][index] == np.log2(1 + since)

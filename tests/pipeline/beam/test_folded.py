@@ -19,7 +19,7 @@ from manifests.mirror import open_mirror
 from manifests.storage import StorageError
 from pipeline.beam import exchange, waves
 from pipeline.beam import receipts as reading
-from pipeline.beam.receipts import pack_table, read_receipt, read_tables, receipts, tables_for, unpack_table
+from pipeline.beam.receipts import count_tables, pack_table, read_receipt, read_tables, receipts, unpack_table
 from pipeline.beam.step import Files, Keyed, Output, PackedReceipts, Receipt, Step, Unit, hash_key, sum_by_source
 
 COUNT = 11
@@ -62,7 +62,9 @@ def test_a_table_says_what_receipts_were_made_of(outputs: dict[str, list[Any]], 
         assert plain(receipt) == [hash_key(name), given[name], {name: tally}, facts, key, hash_key(key)]
         assert receipt.bytes == sum(output.bytes for output in given[name])
         assert receipt.paths == [output.path for output in given[name]]
-        assert receipt.out_of(name) == tally.out and receipt == receipts[name] == pickle.loads(pickle.dumps(receipt))
+        assert receipt.output_counts(name) == tally.out and receipt == receipts[name] == pickle.loads(
+            pickle.dumps(receipt)
+        )
 
 
 def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
@@ -75,7 +77,7 @@ def test_units_read_files_of_a_receipt_as_if_they_were_listed() -> None:
     assert pickle.loads(pickle.dumps(clean)) == ["clean/a"]
     step = Step("toy", toy.square, [Unit("00", {"path": Keyed("p", outputs[2])}, [clean, [outputs[1]]])])
     [task] = tasks_of(step)
-    complete = step.completer()(step.units[0], task.fingerprint)
+    complete = step.task_builder()(step.units[0], task.fingerprint)
     assert sorted(complete.files) == [(output.path, output.sha256) for output in outputs]
     assert complete._replace(files=()) == task
 
@@ -85,7 +87,7 @@ def test_a_large_job_folds_each_receipt_once_and_the_driver_reads_tables(
 ) -> None:
     found, _ = run_step(tmp_path, squares(), engine(tmp_path))
     tables = dict(read_tables(tmp_path, "toy"))
-    assert len(tables) <= tables_for(COUNT)
+    assert len(tables) <= count_tables(COUNT)
     assert sorted(itertools.chain(*tables.values())) == sorted(found) == [unit.name for unit in squares().units]
     assert all(plain(found[name]) == plain(read_receipt(tmp_path, "toy", name)) for name in found)  # type: ignore[arg-type]
     monkeypatch.setattr(reading, "read_receipt", None)
@@ -107,7 +109,7 @@ def test_an_exchange_folds_mappers_and_ranges(
     run_exchange(tmp_path, maps, reduces, engine(tmp_path, kind=kind))
     for step, count in (("toy/map", 9), ("toy/reduce", toy.RANGES)):
         tables = dict(read_tables(tmp_path, step))
-        assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= tables_for(count)
+        assert len(list(itertools.chain(*tables.values()))) == count and len(tables) <= count_tables(count)
 
 
 def test_folding_whose_storage_fails_is_repeated_and_then_named(

@@ -12,10 +12,10 @@ from manifests.mirror import open_mirror
 from pipeline.beam import exchange as beam_exchange
 from pipeline.beam import receipts
 from pipeline.beam.engines import Engine
-from pipeline.beam.job import job_of, run_job, watched
+from pipeline.beam.job import job_of, run_job, watch_progress
 from pipeline.beam.step import Awaited, Receipts, Step, Unit
 from pipeline.beam.task import NOTICES, perform
-from pipeline.beam.work import Made, Turns, Work, finish, run_units, together
+from pipeline.beam.work import PartReceipts, Turns, Work, finish, run_units, together
 
 
 def empty(name: str) -> Step:
@@ -30,7 +30,7 @@ def count(name: str, rounds: int) -> Work[list[Receipts]]:
     return found
 
 
-def in_turns(name: str) -> Work[list[list[Made]]]:
+def in_turns(name: str) -> Work[list[list[PartReceipts]]]:
     """Run an exchange, and then two steps side by side."""
     return (yield [[(empty("map"), empty("reduce"))], [(empty(f"{name}0"),), (empty(f"{name}1"),)]])
 
@@ -38,7 +38,7 @@ def in_turns(name: str) -> Work[list[list[Made]]]:
 def test_work_side_by_side_shares_jobs_and_their_turns_until_each_ends() -> None:
     jobs: list[list[list[tuple[str, ...]]]] = []
 
-    def run(turns: Turns) -> list[list[Made]]:
+    def run(turns: Turns) -> list[list[PartReceipts]]:
         jobs.append([[tuple(step.name for step in part) for part in parts] for parts in turns])
         return [[tuple({step.name: None} for step in part) for part in parts] for parts in turns]  # type: ignore[dict-item]
 
@@ -121,7 +121,7 @@ def test_a_task_fetches_what_it_awaits_from_an_object_store(tmp_path: Path) -> N
     known = {"toy/squares": squares[0][0].fingerprints()}
     step = pairs[0][0]
     unit = step.units[1]
-    task = step.completer(known)(unit, step.fingerprints({}, known)[unit.name])
+    task = step.task_builder(known)(unit, step.fingerprints({}, known)[unit.name])
     perform(task, job=job_of(tmp_path / "two", step, toy.engine(tmp_path / "two")))
     assert storage.read("sums/3") == b"13"
 
@@ -135,16 +135,16 @@ def test_work_that_no_remote_worker_is_needed_for_runs_here(tmp_path: Path) -> N
 def test_a_job_that_an_engine_has_given_up_ends_in_a_sentence(tmp_path: Path) -> None:
     lost = "Pipeline toy_1 failed in state FAILED: CANCELLED: client cancelled"
     said = r"\(CANCELLED: client cancelled\).* the same command again"
-    with pytest.raises(RunError, match=said), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+    with pytest.raises(RunError, match=said), watch_progress(tmp_path, [], 0, toy.engine(tmp_path)):
         raise RuntimeError(lost)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"), watch_progress(tmp_path, [], 0, toy.engine(tmp_path)):
         raise RuntimeError(f"{lost}: Traceback (most recent call last):\n ...\nZeroDivisionError: division by zero")
 
 
 @pytest.mark.parametrize("error", [grpc.RpcError(), grpc.FutureTimeoutError()])
 def test_a_job_service_that_has_gone_is_told_in_a_sentence(tmp_path: Path, error: Exception) -> None:
     said = r"job service has gone \(no answer\): .* the same command again"
-    with pytest.raises(RunError, match=said), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+    with pytest.raises(RunError, match=said), watch_progress(tmp_path, [], 0, toy.engine(tmp_path)):
         raise error
 
 
@@ -160,8 +160,8 @@ def test_what_a_worker_of_another_machine_says_arrives_with_the_error_of_its_eng
         f"{raised}\n\nDuring handling of it, another exception occurred:\n\n{raised} [while running 'x']",
         f"{trace}OSError: [Errno 5] EIO\n\n{raised} [while running 'to 1-ptransform-7']\n\tat X.y(X.java:1)",
     ):
-        with pytest.raises(kind) as caught, watched(tmp_path, [], 0, toy.engine(tmp_path)):
+        with pytest.raises(kind) as caught, watch_progress(tmp_path, [], 0, toy.engine(tmp_path)):
             raise RuntimeError(text)
         assert str(caught.value) == "a sentence with [brackets]: mend it"
-    with pytest.raises(kind, match=r"^mend it$"), watched(tmp_path, [], 0, toy.engine(tmp_path)):
+    with pytest.raises(kind, match=r"^mend it$"), watch_progress(tmp_path, [], 0, toy.engine(tmp_path)):
         raise kind("mend it [while running 'x']")

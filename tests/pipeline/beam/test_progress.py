@@ -154,11 +154,11 @@ def test_the_mark_of_a_long_task_reaches_the_store_and_goes_with_it(
     task, timings = Task("toy", "web/a", "", {}), "runs/x.parts"
     elsewhere = Marks(driver.folder / timings / marks.BEGUN, driver)
     before = dict(worker.storage.requests)
-    with marks.marked(worker.folder / timings, task, worker):
+    with marks.mark_running(worker.folder / timings, task, worker):
         elsewhere.poll()
         assert elsewhere.running() == [] and worker.storage.requests["put"] == before.get("put", 0)
     monkeypatch.setattr(marks, "PUBLISH_SECONDS", 0.0)
-    with marks.marked(worker.folder / timings, task, worker):
+    with marks.mark_running(worker.folder / timings, task, worker):
         deadline = time.monotonic() + 10
         while not elsewhere.running() and time.monotonic() < deadline:
             elsewhere.poll()

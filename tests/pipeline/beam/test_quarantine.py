@@ -25,9 +25,16 @@ from pipeline.beam import quarantine
 from pipeline.beam.counters import LIVE
 from pipeline.beam.engines import Engine
 from pipeline.beam.pool import WorkerCrashedError, WorkerDiedError
-from pipeline.beam.quarantine import Place, RecordCrashedError, holding, learn, places_within, read_quarantine
+from pipeline.beam.quarantine import (
+    Place,
+    RecordCrashedError,
+    drop_quarantined,
+    places_within,
+    read_quarantine,
+    record_crash,
+)
 from pipeline.beam.step import Step, Unit
-from pipeline.beam.task import begun_path
+from pipeline.beam.task import start_mark_path
 from pipeline.run import run
 from pipeline.sources.base import Outcome, Piece, Row, joined_for, reader_for
 from pipeline.sources.inputs import Input, resolve
@@ -39,7 +46,7 @@ def run_again(corpus: Path, function: Any, **arguments: Any) -> None:
     """Run a step of one task that an earlier attempt has left begun."""
     step = Step("toy", function, [Unit("books/a", arguments)])
     running = engine(corpus)
-    mark = begun_path(running.timings, tasks_of(step)[0])
+    mark = start_mark_path(running.timings, tasks_of(step)[0])
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     run_step(corpus, step, running)
@@ -102,15 +109,15 @@ def test_a_task_that_runs_alone_ends_with_the_process_that_started_it(tmp_path: 
 def test_a_crash_is_learnt_from_until_that_is_of_no_use(tmp_path: Path) -> None:
     file, place = tmp_path / quarantine.FILE, Place("web", "dump", 7, 3)
     died, crashed = WorkerCrashedError("a worker died"), RecordCrashedError(quarantine.line_of(place))
-    assert learn(file, frozenset(), died, 0) == frozenset() and not file.exists()
-    held = learn(file, frozenset(), crashed, 1)
+    assert record_crash(file, frozenset(), died, 0) == frozenset() and not file.exists()
+    held = record_crash(file, frozenset(), crashed, 1)
     assert held == read_quarantine(file) == {place}
     with pytest.raises(WorkerDiedError, match="byte 7 kills the interpreter, although it is quarantined"):
-        learn(file, held, crashed, 2)
+        record_crash(file, held, crashed, 2)
     with pytest.raises(WorkerDiedError, match="as 20 others did before it"):
-        learn(file, frozenset(), crashed, quarantine.MOST_CRASHES)
+        record_crash(file, frozenset(), crashed, quarantine.MOST_CRASHES)
     with pytest.raises(WorkerCrashedError):
-        learn(file, frozenset(), died, quarantine.MOST_CRASHES)
+        record_crash(file, frozenset(), died, quarantine.MOST_CRASHES)
     file.write_text("{}", "utf-8")
     with pytest.raises(UserError, match="is not a quarantine file"):
         read_quarantine(file)
@@ -206,7 +213,7 @@ def test_every_reader_drops_the_record_that_is_named_and_leaves_the_others(sampl
             locator = record.locator if isinstance(record, Row) or record.document is None else record.document.locator
             place = Place(name, locator.file, locator.offset, locator.length, locator.member, locator.inner_offset)
             assert places_within([place], name, item.name, start, end) == (place,)
-            with holding([place]):
+            with drop_quarantined([place]):
                 again = records_of(item, source)
             changed = [n for n, (one, other) in enumerate(zip(plain, again, strict=True)) if one != other]
             assert changed == wanted[-1:], place

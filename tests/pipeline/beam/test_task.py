@@ -77,8 +77,8 @@ def test_each_declared_part_of_a_unit_is_in_its_fingerprint() -> None:
     mappers, fewer = squares(2).fingerprints(), squares(1).fingerprints()
     reduced = Step("toy", toy.square, [Unit("a")])
     assert len({reduced.fingerprints(upstream)["a"] for upstream in ({}, mappers, fewer)}) == 3
-    any_way = Step("toy", toy.square, [Unit("a")], any_way=True)
-    assert any_way.fingerprints() == any_way.fingerprints(mappers) == reduced.fingerprints()
+    ignores_mappers = Step("toy", toy.square, [Unit("a")], ignores_mappers=True)
+    assert ignores_mappers.fingerprints() == ignores_mappers.fingerprints(mappers) == reduced.fingerprints()
 
 
 @pytest.mark.parametrize("damage", ["output gone", "output cut", "receipt gone", "receipt cut"])

@@ -27,7 +27,7 @@ from pipeline.beam import job
 from pipeline.beam.engines import Engine
 from pipeline.beam.job import run_job
 from pipeline.beam.step import Output, Receipt, Receipts
-from pipeline.beam.work import Made, Turns, Work, finish
+from pipeline.beam.work import PartReceipts, Turns, Work, finish
 from pipeline.dedup import clusters as module
 from pipeline.dedup.clusters import EDGE_SCHEMA, read_labels
 
@@ -147,7 +147,7 @@ def connect(corpus: Path, edges: Receipts, running: Engine, **how: int) -> tuple
     """Connect edges over three ranges, and return the receipts and how many tasks ran."""
     ran = []
 
-    def run(turns: Turns) -> list[list[Made]]:
+    def run(turns: Turns) -> list[list[PartReceipts]]:
         made, count = run_job(corpus, turns, running)
         ran.append(count)
         return made

@@ -33,8 +33,8 @@ def test_no_difference_is_seen_in_19_of_20_comparisons_of_equal_arms(seed_noise:
     chance, number, found, in_a_source = np.random.default_rng(1), 150, 0, 0
     for trial in range(number):
         rows = compare_arms(*pair(arms(chance, 0.0, seed_noise, document_noise)), seed=trial)
-        found += rows[-1].seen
-        in_a_source += any(row.seen for row in rows[:-1])
+        found += rows[-1].is_significant
+        in_a_source += any(row.is_significant for row in rows[:-1])
     assert max(found, in_a_source) <= 0.1 * number  # the nominal rate is 0.05, its standard deviation here 0.018
 
 
@@ -42,7 +42,7 @@ def test_no_difference_is_seen_in_19_of_20_comparisons_of_equal_arms(seed_noise:
 def test_a_difference_well_above_the_noise_is_seen_and_lies_in_its_interval(effect: float) -> None:
     chance, number = np.random.default_rng(2), 60
     rows = [compare_arms(*pair(arms(chance, effect, 0.01, 0.03)), seed=trial)[-1] for trial in range(number)]
-    assert sum(row.seen and row.difference * effect > 0 for row in rows) >= 0.9 * number
+    assert sum(row.is_significant and row.difference * effect > 0 for row in rows) >= 0.9 * number
     assert sum(row.low <= effect <= row.high for row in rows) >= 0.9 * number
 
 
@@ -54,7 +54,7 @@ def test_a_difference_within_the_noise_of_seeds_is_not_seen_however_many_documen
     assert [row.group for row in rows] == ["books", "web", MEAN]
     assert rows[-1].difference == pytest.approx(0.06)
     assert rows[-1].seed_noise == pytest.approx(0.05 * math.sqrt(2))
-    assert not rows[-1].seen
+    assert not rows[-1].is_significant
     # 4.303 is the 97.5 % point of Student's t with two degrees of freedom
     half = 4.303 * 0.05 * math.sqrt(2)
     assert (rows[-1].low, rows[-1].high) == pytest.approx((0.06 - half, 0.06 + half), rel=0.1)
@@ -65,7 +65,7 @@ def test_one_run_an_arm_decides_nothing() -> None:
     sizes = np.full(len(SOURCES), 1000.0)
     first, second = (Arm(name, [0], np.full((1, len(SOURCES)), bits)) for name, bits in (("a", 2e3), ("b", 3e3)))
     rows = compare_arms(first, second, SOURCES, sizes)
-    assert (rows[-1].difference, rows[-1].as_dict()["low"], rows[-1].seen) == (1.0, None, False)
+    assert (rows[-1].difference, rows[-1].as_dict()["low"], rows[-1].is_significant) == (1.0, None, False)
     assert "train two seeds or more" in decide(first, second, rows[-1])
 
 

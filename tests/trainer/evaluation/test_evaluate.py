@@ -29,10 +29,10 @@ from trainer.__main__ import main
 from trainer.evaluation import confine, harness, judges
 from trainer.evaluation import evaluate as module
 from trainer.evaluation.engine import Engine
-from trainer.evaluation.evaluate import ITEMS, Options, Run, evaluate, prepare, score_texts
+from trainer.evaluation.evaluate import ITEMS, Options, TaskRun, evaluate, prepare, score_texts
 from trainer.evaluation.items import Item
 from trainer.evaluation.layouts import download, load_items
-from trainer.evaluation.models import Source, find_model, open_engine
+from trainer.evaluation.models import EvaluatedModel, find_model, open_engine
 from trainer.evaluation.results import summarize
 from trainer.evaluation.tasks import TASKS, select_tasks
 from trainer.evaluation.training import evaluate_step, prepare_runs
@@ -115,13 +115,13 @@ def test_the_work_of_a_summary_grows_with_questions_times_groups() -> None:
 
     items = [Item({}, ("a", "b"), groups=("all", f"group {number % 2}")) for number in range(60)]
     keys = [str(number) for number in range(60)]
-    run = Run("mmlu", TASKS["mmlu"], 5, items, [], keys)
+    run = TaskRun("mmlu", TASKS["mmlu"], 5, items, [], keys)
     scores = [{"accuracy": float(number % 3 == 0)} for number in range(60)]
     records = {
         key: {"groups": Groups(item.groups), "scores": score, "truncated": False}
         for key, item, score in zip(keys, items, scores, strict=True)
     }
-    (found,) = summarize(Source(Path(), "", "", 0, lambda: pytest.fail()), [run], records, {})["runs"]
+    (found,) = summarize(EvaluatedModel(Path(), "", "", 0, lambda: pytest.fail()), [run], records, {})["runs"]
     assert {name: group["count"] for name, group in found["groups"].items()} == {
         "all": 60,
         "group 0": 30,
@@ -141,7 +141,7 @@ def test_an_interrupted_run_continues_where_it_stopped(
         return open_engine(source, "cpu", "fp32")
 
     whole = evaluate(source, load, runs, tmp_path / "whole", options)
-    rank_batch, calls = Engine._rank_batch, 0
+    rank_batch, calls = Engine._score_batch, 0
 
     def fails_later(self: Engine, *arguments: Any) -> Any:
         nonlocal calls
@@ -150,10 +150,10 @@ def test_an_interrupted_run_continues_where_it_stopped(
             raise KeyboardInterrupt
         return rank_batch(self, *arguments)
 
-    monkeypatch.setattr(Engine, "_rank_batch", fails_later)
+    monkeypatch.setattr(Engine, "_score_batch", fails_later)
     with pytest.raises(KeyboardInterrupt):
         evaluate(source, load, runs, tmp_path / "cut", options)
-    monkeypatch.setattr(Engine, "_rank_batch", rank_batch)
+    monkeypatch.setattr(Engine, "_score_batch", rank_batch)
     kept = (tmp_path / "cut" / ITEMS).read_text(encoding="utf-8")
     assert kept.count("\n") > 0
     (tmp_path / "cut" / ITEMS).write_text(kept + '{"model": "trunc', encoding="utf-8")
@@ -182,7 +182,7 @@ def test_a_question_whose_right_answer_was_corrected_is_scored_anew(llama: Path,
 def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_path: Path) -> None:
     corpus, scores = write_text_corpus(tmp_path / "corpus", 600), []
     model = Llama(get_preset("dim=32,layers=1,heads=2"), 600)
-    options = {"run": tmp_path / "run", "corpus": corpus, "length": 64, "first": True}
+    options = {"run": tmp_path / "run", "corpus": corpus, "length": 64, "is_first": True}
     (tmp_path / "run").mkdir()
     runs = prepare_runs(["boolq"], data, 5)
     for scale in (1.0, 1.0, 3.0):  # the last one as after a resume from an older checkpoint, with steps left out
@@ -194,7 +194,7 @@ def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_pat
         assert told == [True] * (0 if len(scores) == 2 else len(runs[0].items)) + [False]
     assert scores[0] == scores[1] != scores[2]
     flags = iter([True, True, False])
-    assert evaluate_step(model, 4, lambda _: next(flags), runs=runs, **{**options, "first": False}) == {}
+    assert evaluate_step(model, 4, lambda _: next(flags), runs=runs, **{**options, "is_first": False}) == {}
     assert not list(flags), "the others wait until the first rank is ready"
 
 

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.sizes import Preset
-from trainer.evaluation.engine import Engine, Vocabulary, build_prompt, build_ranking, compute_states, encode_pair
+from trainer.evaluation.engine import (
+    Engine,
+    Vocabulary,
+    build_choice_request,
+    build_prompt,
+    compute_states,
+    encode_pair,
+)
 from trainer.evaluation.tasks import Decoding
 from trainer.model import Llama
 
@@ -46,7 +53,7 @@ questions = st.lists(
 def test_ranking_equals_one_pass_per_choice(model: Llama, asked: list, shared: str, batch: int) -> None:
     pairs = [[(shared + context, choice) for choice in choices] for context, choices in asked]
     engine = Engine(model, BYTES, 128, batch)
-    found = dict(engine.rank([build_ranking(BYTES, one, 128) for one in pairs]))
+    found = dict(engine.score_choices([build_choice_request(BYTES, one, 128) for one in pairs]))
     assert sorted(found) == list(range(len(pairs)))
     for number, one in enumerate(pairs):
         for (context, choice), got in zip(one, found[number], strict=True):
@@ -57,17 +64,17 @@ def test_ranking_equals_one_pass_per_choice(model: Llama, asked: list, shared: s
 
 def test_contexts_that_differ_are_ranked_too(model: Llama) -> None:
     pairs = [("Ann saw Bo so Ann", " left."), ("Ann saw Bo so Bo", " left.")]
-    [(_, found)] = Engine(model, BYTES, 128).rank([build_ranking(BYTES, pairs, 128)])
+    [(_, found)] = Engine(model, BYTES, 128).score_choices([build_choice_request(BYTES, pairs, 128)])
     expected = [naive(model, *encode_pair(BYTES, *pair)) for pair in pairs]
     assert [one.nats for one in found] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_context_loses_its_left_end_for_all_choices_alike() -> None:
-    ranking = build_ranking(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 10)
+    ranking = build_choice_request(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 10)
     assert BYTES.decode(ranking.root) == "456789 "  # and the begin-of-sequence token: 10 tokens with " bc"
     assert (ranking.root[0], ranking.truncated) == (BYTES.bos, True)
-    assert not build_ranking(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 14).truncated
-    long = build_ranking(BYTES, [("0123", "x" * 30)], 10)
+    assert not build_choice_request(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 14).truncated
+    long = build_choice_request(BYTES, [("0123", "x" * 30)], 10)
     assert (long.scored, long.truncated, BYTES.decode(long.root)) == ([10], True, "x" * 9)
 
 
@@ -92,22 +99,24 @@ def greedy(model: Llama, text: str, count: int) -> str:
 def test_greedy_texts_equal_one_pass_per_token(model: Llama, shared: str) -> None:
     contexts = [shared + text for text in ("a", "bb c", "\u00e9a", "the end of a longer one", "b")]
     prompts = [build_prompt(BYTES, text, 128, 12) for text in contexts]
-    found = dict(Engine(model, BYTES, 128).write(prompts, Decoding(12, ()), contexts))
+    found = dict(Engine(model, BYTES, 128).generate_answers(prompts, Decoding(12, ()), contexts))
     assert [found[number] for number in range(5)] == [[greedy(model, text, 12)] for text in contexts]
 
 
 def test_a_text_ends_before_its_first_stop(model: Llama) -> None:
     whole = greedy(model, "bb c", 12)
     stop = whole[4:6]
-    [(_, [text])] = Engine(model, BYTES, 128).write([build_prompt(BYTES, "bb c", 128, 12)], Decoding(12, (stop,)), [""])
+    [(_, [text])] = Engine(model, BYTES, 128).generate_answers(
+        [build_prompt(BYTES, "bb c", 128, 12)], Decoding(12, (stop,)), [""]
+    )
     assert text == whole[: whole.index(stop)]
 
 
 def test_samples_depend_on_the_question_not_on_the_batch(model: Llama) -> None:
     prompts = [build_prompt(BYTES, text, 128, 8) for text in ("a", "bb c")]
     decoding = Decoding(8, (), samples=3, temperature=1.0)
-    together = dict(Engine(model, BYTES, 128).write(prompts, decoding, ["one", "two"]))
-    alone = dict(Engine(model, BYTES, 128).write(prompts[1:], decoding, ["two"]))
+    together = dict(Engine(model, BYTES, 128).generate_answers(prompts, decoding, ["one", "two"]))
+    alone = dict(Engine(model, BYTES, 128).generate_answers(prompts[1:], decoding, ["two"]))
     assert together[1] == alone[0]
     assert len(set(together[1])) == 3
     assert math.prod(map(len, together[0])) > 0
@@ -123,10 +132,14 @@ def test_examples_and_contexts_are_read_once(model: Llama, monkeypatch: pytest.M
     monkeypatch.setattr("trainer.evaluation.engine.compute_states", count)
     shots = "Three examples, shown before every question. "
     pairs = [[(shots + text, f" {letter}") for letter in "ABCD"] for text in ("one", "two", "six")]
-    list(Engine(model, BYTES, 128).rank([build_ranking(BYTES, one, 128) for one in pairs]))
+    list(Engine(model, BYTES, 128).score_choices([build_choice_request(BYTES, one, 128) for one in pairs]))
     # The examples once; then of each question three letters and the space before the choices, which all share.
     assert sum(read) == 1 + len(shots) + 3 * 4
     read.clear()
     prompts = [build_prompt(BYTES, shots + text, 128, 5) for text in ("one", "two", "six")]
-    list(Engine(model, BYTES, 128).write(prompts, Decoding(5, (), samples=2, temperature=1.0), ["a", "b", "c"]))
+    list(
+        Engine(model, BYTES, 128).generate_answers(
+            prompts, Decoding(5, (), samples=2, temperature=1.0), ["a", "b", "c"]
+        )
+    )
     assert sum(read[:2]) == 1 + len(shots) + 3 * 3  # a context is read once for its two answers

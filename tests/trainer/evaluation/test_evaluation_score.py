@@ -22,7 +22,7 @@ WINNERS = {"raw": 0, "characters": 1, "tokens": 2, "answer": 2}  # -4, -1/char, 
 @pytest.mark.parametrize("gold", range(3))
 def test_each_rule_ranks_by_its_own_measure(rule: str, gold: int) -> None:
     item = Item({}, ITEM.choices, gold)
-    scores = score.rank(rule, item, TEXTS, FOUND, UNCONDITIONAL)
+    scores = score.score_choices(rule, item, TEXTS, FOUND, UNCONDITIONAL)
     assert scores["accuracy"] == float(WINNERS[rule] == gold)
     for name in ("raw", "characters", "tokens"):
         assert scores[f"accuracy {name}"] == float(WINNERS[name] == gold)
@@ -30,19 +30,19 @@ def test_each_rule_ranks_by_its_own_measure(rule: str, gold: int) -> None:
 
 def test_bits_per_byte_count_the_bytes_that_are_scored() -> None:
     item = Item({}, ("é", "b"), gold=0)
-    scores = score.rank("raw", item, (" é", " b"), [Likelihood(-6 * math.log(2), 2), Likelihood(-9.0, 1)], ())
+    scores = score.score_choices("raw", item, (" é", " b"), [Likelihood(-6 * math.log(2), 2), Likelihood(-9.0, 1)], ())
     assert scores["bits per byte"] == pytest.approx(2.0)  # six bits for a space and the two bytes of é
 
 
 def test_a_tie_goes_to_the_first_choice() -> None:
     for gold in (0, 1):
-        scores = score.rank("raw", Item({}, ("a", "b"), gold), (" a", " b"), [Likelihood(-1.0, 1)] * 2, ())
+        scores = score.score_choices("raw", Item({}, ("a", "b"), gold), (" a", " b"), [Likelihood(-1.0, 1)] * 2, ())
         assert scores["accuracy"] == float(gold == 0)
 
 
 def test_a_pair_is_decided_by_perplexity_and_the_sum_is_told_beside_it() -> None:
     found = [Likelihood(-12.0, 6), Likelihood(-9.0, 3)]  # 2 and 3 nats a token, 12 and 9 in sum
-    assert score.rank("pair", Item({}, ("more", "less")), ("", ""), found, ()) == {
+    assert score.score_choices("pair", Item({}, ("more", "less")), ("", ""), found, ()) == {
         "stereotype": 1.0,
         "stereotype by sum": 0.0,
     }

@@ -55,7 +55,7 @@ def test_real_questions_are_formatted_as_they_were_read_once(name: str) -> None:
 def test_the_table_is_complete_and_consistent() -> None:
     assert len({task.data.folder for task in TASKS.values()}) == 19  # both sets of ARC, as of RACE, share one
     for task in TASKS.values():
-        assert task.decoding is None if task.ranked else task.decoding, task.name
+        assert task.decoding is None if task.is_ranked else task.decoding, task.name
         assert not task.paper or task.paper_source.startswith("Table"), task.name
         assert max(task.shots) == 0 or task.data.shots, task.name
         assert task.data.urls, task.name
