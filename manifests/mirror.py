@@ -365,7 +365,7 @@ def open_range(dump: StoredDump | Path | str, corpus: Path, start: int, end: int
         file.truncate(dump.size)
         fetched = FetchedFile(file.fileno(), dump.size, fetch)
         with fetched.mapped:
-            fetched.hold(start, end)
+            fetched.download(start, end)
             yield fetched
 
 

@@ -1,4 +1,4 @@
-"""The order of the data: exact quotas, every window once an epoch, the same however it is asked for."""
+"""The order of the data: exact quotas, each window once per epoch, the same for every way of computing it."""
 
 import json
 import subprocess
