@@ -53,7 +53,7 @@ def _read_matching(corpus: Path, task: Task) -> Receipt | None:
     """Return the receipt of a task, of this machine or of any; None if it has another fingerprint."""
     receipt = _read_local(corpus, task)
     if receipt is None and (mirror := mirror_of(corpus)) is not None:
-        mirror.fetch_anew(receipt_name(task.step, task.name))
+        mirror.download(receipt_name(task.step, task.name))
         receipt = _read_local(corpus, task)
     return receipt
 
