@@ -180,7 +180,7 @@ def test_forty_megabytes_stay_within_memory_and_time() -> None:
 
 
 def test_a_bomb_without_rows_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posts_xml, "HOPELESS", 10 << 20)
+    monkeypatch.setattr(posts_xml, "MAX_GAP", 10 << 20)
     bomb = decode_stored(gzip.compress(HEAD + bytes(60 << 20), 1))
     found = list(scan_rows(bomb, 1 << 20))
     assert problems(found) == [Reason.TOO_LARGE] and next(bomb, None) is not None, "the rest was not inflated"
