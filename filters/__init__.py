@@ -1,1 +1,1 @@
-"""Pure functions over text and arrays: reading, extraction, language, rules, signatures. No Beam, no torch."""
+"""Functions over text and arrays: readers, text extraction, filter rules, MinHash signatures. No Beam, no torch."""

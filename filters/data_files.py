@@ -1,7 +1,8 @@
 """Read the tab-separated tables that are stored beside the code as package data.
 
-A module that reads such files lists them in a constant `DATA_FILES`, as paths relative to the module. The code version
-of a step (`pipeline.beam.fingerprint`) hashes these files too, so that an edit of a table redoes what depends on it.
+A module that reads tables lists them in a constant `DATA_FILES`, as paths relative to the module. The code version of a
+step (`pipeline.beam.fingerprint`) also hashes these files. So after an edit of a table, all tasks that depend on the
+table run again.
 """
 
 from collections.abc import Mapping
@@ -9,16 +10,18 @@ from importlib import resources
 
 
 def read_rows(package: str, name: str) -> list[list[str]]:
-    r"""Return the rows of a table without its header line, with `\_` replaced by a blank, which editors may strip.
+    r"""Return the rows of a table without its header line.
+
+    `\_` in a field is replaced by a space. The tables write spaces in this way because editors may strip real ones.
 
     Raises:
-        ValueError: A row has another number of fields than the header.
+        ValueError: A row and the header have different numbers of fields.
     """
     return parse_rows(resources.files(package).joinpath(name).read_text(encoding="utf-8"), name)
 
 
 def parse_rows(table: str, name: str = "table") -> list[list[str]]:
-    """Return the rows of the text of a table, as `read_rows` does."""
+    """Return the rows of a table that is given as text. See `read_rows`."""
     header, *lines = table.rstrip("\n").split("\n")
     rows = [line.replace(r"\_", " ").split("\t") for line in lines]
     for number, row in enumerate(rows, 2):
@@ -28,9 +31,10 @@ def parse_rows(table: str, name: str = "table") -> list[list[str]]:
 
 
 def read_lists(package: str, name: str) -> dict[str, dict[str, list[str]]]:
-    """Return the items of a table with the columns (list, key, items separated by ", "), by list and key.
+    """Return the items of a table, as a dict from the name of a list to a dict from key to items.
 
-    Rows with the same list and key continue one another. A key `*` stands for all keys, such as languages.
+    The table has the columns list, key and items. The items are separated by ", ". Items of rows with the same list and
+    key are concatenated. A key (such as a language code) of `*` means that the items apply to all keys.
     """
     lists: dict[str, dict[str, list[str]]] = {}
     for of_list, key, items in read_rows(package, name):
@@ -39,5 +43,5 @@ def read_lists(package: str, name: str) -> dict[str, dict[str, list[str]]]:
 
 
 def merge_items(items: Mapping[str, list[str]]) -> frozenset[str]:
-    """Return the items of all keys of a list that `read_lists` read."""
+    """Return the items of all keys of one list. `items` is a value of the dict that `read_lists` returns."""
     return frozenset(item for of_key in items.values() for item in of_key)

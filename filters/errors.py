@@ -1,4 +1,4 @@
-"""The exceptions that command lines print without a traceback."""
+"""The exceptions that the command lines print without a traceback."""
 
 
 class UserError(Exception):
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A failure that no other argument would mend: of storage, a worker process, or a check of the result.
+    """A failure that does not come from the arguments, for example of storage, a worker process, or a result check.
 
     Its message is one sentence. The command lines print it without a traceback and exit with code 1.
     """

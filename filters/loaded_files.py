@@ -1,7 +1,7 @@
-"""Keep what a function loads from files, until one of the files changes.
+"""Cache the results of functions that load files, until one of the files changes.
 
-A worker process may serve several runs (`worker_pool_main` of Beam does), between which a list or a model can change
-under the same path.
+`functools.lru_cache` alone is not enough: a worker process may serve several runs (as Beam's `worker_pool_main` does),
+and a list or a model can change under the same path between two runs.
 """
 
 import os
@@ -12,17 +12,20 @@ from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 Loaded = TypeVar("Loaded")
-Stamp = tuple[int, int, int]  # number of the file, size in bytes, time of change in nanoseconds
+Stamp = tuple[int, int, int]  # inode number, size in bytes, time of the last change in nanoseconds
 
 
 def keep_loaded(
     maxsize: int, paths: Callable[..., Iterable[str | Path]]
 ) -> Callable[[Callable[P, Loaded]], Callable[P, Loaded]]:
-    """Return a decorator for a function that loads files, whose arguments are hashable.
+    """Return a decorator that caches the results of a function that loads files.
+
+    The arguments of the function must be hashable. A result is loaded again if a file has another inode, size or time
+    of change than before.
 
     Args:
-        maxsize: largest number of results that are kept.
-        paths: returns the paths of the files from the function's arguments.
+        maxsize: largest number of results in the cache.
+        paths: takes the arguments of the function and returns the paths of the files that it loads.
     """
 
     def decorate(load: Callable[P, Loaded]) -> Callable[P, Loaded]:
@@ -40,9 +43,9 @@ def keep_loaded(
 
 
 def _stamp(path: str | Path) -> Stamp | None:
-    """Return what tells a file from the one that lay there before; None for a path without a file."""
+    """Return values that change if the file at a path is changed or replaced; None if there is no file."""
     try:
-        found = os.stat(path)  # noqa: PTH116  # once a document: a third of the time
+        found = os.stat(path)  # noqa: PTH116  # called once per document; Path.stat takes three times as long
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns

@@ -1,4 +1,4 @@
-"""The catalogue of reasons: a record, a document or a line leaves the corpus only under one of these names."""
+"""The reasons for which a record, a document or a line is dropped. Every dropped item is counted under one of them."""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +9,19 @@ from typing import Any, TypeAlias
 class Reason(StrEnum):
     """The reason why a record, a document or a line is not in the corpus.
 
-    The value is what ledgers and dead letters hold. Reasons of damaged input are marked: such a record is also written
-    to the dead letters, with file, offset and length.
+    Ledgers and dead letters store the value of the member.
+
+    Attributes:
+        description: one phrase for people.
+        is_damage: True if the input is damaged. Such records are also written to the dead letters, with file, offset
+            and length.
     """
 
     description: str
     is_damage: bool
 
     def __new__(cls, value: str, description: str = "", is_damage: bool = False) -> "Reason":
-        """Create a member whose value is the name alone."""
+        """Create a member. Its value is the string `value` only, without description and `is_damage`."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.description, member.is_damage = description, is_damage
@@ -126,10 +130,10 @@ class Reason(StrEnum):
 
 
 class CustomReason(str):
-    """The reason of a user's own rule.
+    """A reason that a user's own rule gives.
 
     Attributes:
-        value: begins with `custom-`, then lower case letters, digits and hyphens.
+        value: `custom-`, followed by lower case letters, digits and hyphens.
         description: one phrase for people.
     """
 
@@ -137,7 +141,11 @@ class CustomReason(str):
     description: str
 
     def __new__(cls, value: str, description: str) -> "CustomReason":
-        """Create a reason. Raises ValueError for another form."""
+        """Create a reason.
+
+        Raises:
+            ValueError: the value does not have the form above.
+        """
         if not CUSTOM.fullmatch(value):
             raise ValueError(f"{value!r} must be custom- and then lower case letters, digits and hyphens")
         member = str.__new__(cls, value)
@@ -153,6 +161,11 @@ DESCRIPTIONS: dict[str, str] = {reason.value: reason.description for reason in R
 
 
 def describe_reason(reason: str, findings: Mapping[str, Any]) -> str:
-    """Return the meaning of a reason in a ledger. `findings`: the manifest's, which describe a user's own reasons."""
+    """Return the description of a reason.
+
+    Args:
+        reason: the value of a reason, as in a ledger.
+        findings: the `findings` of the manifest. They contain the descriptions of a user's own reasons.
+    """
     meaning = DESCRIPTIONS.get(reason) or findings.get("reasons", {}).get(reason)
     return meaning or "a reason that this version does not know"

@@ -1,9 +1,9 @@
-"""A rule: one of the filters that a document passes, in the order of its source's list (`filters.rule_list`).
+"""The base classes of filter rules. The documents of a source pass its rules in the order of the recipe's list.
 
-It is a class of settings with one function, `apply`. It keeps a document, edits it or drops it, each under a named
-reason, and may leave signals. What a rule needs beside the document is found by a stage of the run that looks at all
-documents, and is handed to `apply` as `Found`. Rules with `at: extract` act while a dump is read, before text is
-written.
+A rule is a class of settings with one method, `apply`, which keeps, edits or drops a document. It gives a reason for
+what it drops or removes, and it may add signals. Some rules need results about all documents (for example which lines
+are duplicates). A stage of the run computes these results, and `apply` receives them as `Found`. Rules with
+`at: extract` act while a dump is read, before text is written. `filters.rule_list` applies a list of rules.
 """
 
 import json
@@ -14,20 +14,20 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from filters.reasons import AnyReason, Reason
 from filters.settings import Count, Strict, parse_settings
 
-COLUMNS = ("language", "language_score", "perplexity", "bucket", "reference_score")  # signals with columns of their own
+COLUMNS = ("language", "language_score", "perplexity", "bucket", "reference_score")  # signals stored as own columns
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A document as a rule sees it.
+    """The document that is passed to a rule.
 
     Attributes:
-        text: what the rules before have left of it.
-        url: its URL, or empty.
+        text: the text after the earlier rules of the list.
+        url: URL, or empty.
         timestamp: ISO 8601 in UTC, or empty.
-        language: code of its language, or for a file of code its programming language; empty until it is known.
-        metadata: canonical JSON, as in the documents' table; empty for none.
-        signals: left by the rules before.
+        language: code of the language, or the programming language of a file of code; empty while it is unknown.
+        metadata: canonical JSON, as in the table of documents; empty if there is none.
+        signals: the signals of the earlier rules, by name.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Page:
 
 
 class Found(NamedTuple):
-    """The results of the stage that a rule needs, as the step `filter` passes them; None for a rule that needs none.
+    """The results of the stage that a rule needs. Both fields are None for a rule that needs no stage.
 
     Attributes:
         verdict: the decision about this document.
@@ -52,7 +52,12 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The number of lines changed or dropped, and of the characters removed (a dropped line has one line feed)."""
+    """Counts of what a rule removed from a text under one reason.
+
+    Attributes:
+        lines: number of lines that were changed or dropped.
+        characters: number of characters that were removed. A dropped line counts with one line feed.
+    """
 
     lines: int
     characters: int
@@ -60,7 +65,7 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A rule's result: see `keep`, `edit` and `drop`."""
+    """The result of a rule. Use `keep`, `edit` or `drop` to make one."""
 
     text: str | None = None
     reason: AnyReason | None = None
@@ -69,23 +74,24 @@ class Verdict:
 
 
 def keep(**signals: Any) -> Verdict:
-    """Return the verdict that a document stays as it is."""
+    """Return the verdict that keeps a document unchanged. `signals`: values by name."""
     return Verdict(signals=signals)
 
 
 def edit(text: str, removed: Mapping[AnyReason, Removed], **signals: Any) -> Verdict:
-    """Return the verdict that a document stays with another text.
+    """Return the verdict that keeps a document with another text.
 
     Args:
-        text: what stays; not empty.
-        removed: what was removed, by reason; it accounts for all characters that the text has lost.
+        text: the new text; not empty.
+        removed: the removed lines and characters, by reason. Their characters must add up to the difference between the
+            lengths of the old and the new text.
         signals: values by name.
     """
     return Verdict(text, None, removed, signals)
 
 
 def drop(reason: AnyReason, **signals: Any) -> Verdict:
-    """Return the verdict that a document goes."""
+    """Return the verdict that drops a document. `signals`: values by name."""
     return Verdict(None, reason, {}, signals)
 
 
@@ -93,16 +99,19 @@ class Rule(Strict):
     """A rule that acts on extracted text. The fields of a subclass are its settings, with their defaults.
 
     Attributes:
-        REASONS: every reason that it may give.
-        SIGNALS: names of the signals that it may leave. Those without a column in `clean/` are numbers.
-        FILES: settings that hold paths: their files count by content, never by place.
-        TRAINING: settings with lists of paths and globs of what the run trains on, whose files count by content, too.
-        FIXED: further settings that cannot differ between languages.
-        SHORT: the setting that a recipe may give alone, as in `min_characters: 300`; empty for none.
-        AT: the steps that may apply it.
-        at: the step that applies it.
-        mode: `annotate` keeps every document as it is, and notes the reasons that it would have had.
-        by_language: other settings for documents in a language, by its code.
+        REASONS: all reasons that the rule may give.
+        SIGNALS: names of the signals that the rule may add. Signals without their own column in `clean/` are numbers.
+        FILES: names of the settings that contain paths of files. The content of the files is part of cache keys, and
+            their paths are not.
+        TRAINING: names of the settings that contain lists of paths and globs of training data. The content of these
+            files is also part of cache keys.
+        FIXED: names of further settings that must be the same for all languages.
+        SHORT: name of the setting that a recipe may give without its name, as in `min_characters: 300`; empty if there
+            is none.
+        AT: the steps that may apply the rule.
+        at: the step that applies the rule.
+        mode: with `annotate` the rule keeps every document unchanged and stores the reasons that it would have given.
+        by_language: settings that are different for documents in a language, by the code of the language.
     """
 
     REASONS: ClassVar[tuple[AnyReason, ...]] = ()
@@ -118,7 +127,11 @@ class Rule(Strict):
     by_language: dict[str, dict[str, Any]] = {}
 
     def model_post_init(self, context: Any, /) -> None:
-        """Check the settings by language. Raises ValueError."""
+        """Check `at`, `mode` and the settings by language.
+
+        Raises:
+            ValueError: the settings contradict each other.
+        """
         if self.at not in self.AT:
             raise ValueError(f"at: {self.at} is not possible here, only {self.AT[0]}")
         if self.at == "extract" and (self.mode == "annotate" or self.by_language):
@@ -134,32 +147,43 @@ class Rule(Strict):
 
     @classmethod
     def expand(cls, settings: Any) -> Any:
-        """Return the settings of a recipe's entry, of which one may be given alone."""
+        """Return the settings of a recipe's entry as a dict. A value without a name is that of the setting `SHORT`."""
         return settings if isinstance(settings, dict) or not cls.SHORT else {cls.SHORT: settings}
 
     @property
     def needs(self) -> str:
-        """The stage that looks at all documents for this rule; empty for none."""
+        """The name of the stage that must run over all documents before this rule; empty if there is none."""
         return ""
 
     @property
     def needs_verdicts(self) -> bool:
-        """True if that stage finds something about each document."""
+        """True if the stage `needs` gives a verdict about each document."""
         return bool(self.needs)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return what becomes of a document. Depends on nothing but its arguments, the settings and their files."""
+        """Return the verdict on a document. It may depend only on the arguments, the settings and their files."""
         raise NotImplementedError
 
     def check(self) -> None:
-        """Load everything that the settings name, so that a run ends before it begins. Raises UserError."""
+        """Load everything that the settings name, to find mistakes before a run starts.
+
+        Raises:
+            UserError: a file cannot be used, or a setting is wrong.
+        """
 
     def languages(self) -> list[str] | None:
-        """Return the languages of the documents that it leaves; None if that is not known."""
+        """Return the codes of the languages of the documents that this rule keeps; None if they are not known."""
         return None
 
     def find_files(self, languages: list[str] | None) -> dict[str, str]:
-        """Return the files that it reads, by use. `languages`: those that the rules before leave. Raises UserError."""
+        """Return the paths of the files that this rule reads, by their use.
+
+        Args:
+            languages: codes of the languages that the earlier rules keep; None if they are not known.
+
+        Raises:
+            UserError: a file is missing or cannot be used.
+        """
         found: dict[str, str] = {}
         for key in self.FILES:
             value = getattr(self, key)
@@ -170,15 +194,20 @@ class Rule(Strict):
         return found
 
     def findings(self) -> dict[str, int]:
-        """Return counts about its files, for the manifest."""
+        """Return counts about the files of this rule, for the manifest."""
         return {}
 
     def training_inputs(self) -> dict[str, list[str]]:
-        """Return paths and globs of what the run trains on for it, by use."""
+        """Return the paths and globs of the training data for this rule, by their use."""
         return {use: paths for use in self.TRAINING if (paths := getattr(self, use))}
 
     def map_paths(self, change: Callable[[str], str], training: bool = True) -> Self:
-        """Return the rule with each path changed. `training`: those of what the run trains on as well."""
+        """Return a copy of the rule with changed paths.
+
+        Args:
+            change: takes a path and returns the new path.
+            training: True to change the paths of training data also.
+        """
         changed: dict[str, Any] = {}
         for key in (*self.FILES, *(self.TRAINING if training else ())):
             if value := getattr(self, key):
@@ -186,26 +215,30 @@ class Rule(Strict):
         return self.model_copy(update=changed)
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
-        """Return the rule with what a run has trained given by path, by setting, so that nothing is trained again."""
+        """Return a copy of the rule that reads trained files, so that nothing is trained again.
+
+        Args:
+            files: the paths of files that a run has trained, by the name of the setting that gives the path.
+        """
         return self.model_copy(update={**files, **{use: [] for use in self.TRAINING}} if files else {})
 
     def key(self) -> dict[str, Any]:
-        """Return the settings that count in a recipe's hash: all without paths, whose files count by their hashes."""
+        """Return the settings that are part of a recipe's hash. Paths are None: their files are hashed separately."""
         return {**self.model_dump(), **dict.fromkeys((*self.FILES, *self.TRAINING))}
 
     def step_key(self) -> dict[str, Any]:
-        """Return the settings that count in the fingerprint of a step that applies it."""
+        """Return the settings that are part of the fingerprint of a step that applies the rule."""
         return self.key()
 
     def for_language(self, code: str) -> Self:
-        """Return the rule with its settings for a language."""
+        """Return the rule with its settings for documents in a language. `code`: the code of the language."""
         if code not in self.by_language:
             return self
         return self.model_copy(update={**self.by_language[code], "by_language": {}})
 
 
 class Record(NamedTuple):
-    """A record of a dump before its body is decoded. `status`: of HTTP; None for a record that has none."""
+    """A record of a dump before its body is decoded. `status` is the HTTP status; None if the record has none."""
 
     url: str
     status: int | None
@@ -219,18 +252,18 @@ class ExtractRule(Rule):
     at: Literal["extract", "filter"] = "extract"
 
     def check_record(self, record: Record) -> AnyReason | None:
-        """Return the reason to drop a record without a look at its body, or None."""
+        """Return the reason to drop a record before its body is read, or None."""
         return None
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return what becomes of a document."""
+        """Keep the document."""
         return keep()
 
 
 class HttpStatus(ExtractRule):
     """Drop HTTP responses that are not pages, such as errors and redirects. Records without a status stay.
 
-    The rule of the HTTP status, before a page's body is decoded.
+    The rule checks the HTTP status before the body of a page is decoded.
     """
 
     REASONS = (Reason.REDIRECT, Reason.HTTP_STATUS)
@@ -239,16 +272,16 @@ class HttpStatus(ExtractRule):
     keep: list[int] = [200]  # HTTP statuses to keep
 
     def check_record(self, record: Record) -> AnyReason | None:
-        """Return the reason to drop a record, or None."""
+        """Return the reason to drop a record because of its HTTP status, or None."""
         if record.status is None or record.status in self.keep:
             return None
         return Reason.REDIRECT if 300 <= record.status < 400 else Reason.HTTP_STATUS
 
 
 class MinCharacters(Rule):
-    """Drop short documents: as extracted, or with `at: filter` after the earlier rules.
+    """Drop short documents. Measures the extracted text, or with `at: filter` the text after the earlier rules.
 
-    The rule of CCNet about length, in characters.
+    This is CCNet's rule about the number of characters.
     """
 
     REASONS = (Reason.TOO_SHORT,)
@@ -259,12 +292,17 @@ class MinCharacters(Rule):
     at: Literal["extract", "filter"] = "extract"
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays."""
+        """Drop the document if it is too short."""
         return Verdict(reason=Reason.TOO_SHORT if len(page.text) < self.least else None)
 
 
 def page_of(row: Mapping[str, Any], language_known: bool) -> Page:
-    """Return a row of documents as rules see it."""
+    """Convert a row of the table of documents to a `Page`.
+
+    Args:
+        row: the row.
+        language_known: True to take the language from the metadata of the row.
+    """
     metadata = row["metadata"]
     language = str(json.loads(metadata).get("language", "")) if language_known and metadata else ""
     return Page(row["text"], row["url"], row["timestamp"], language, metadata)

@@ -1,4 +1,4 @@
-"""A recipe's list of rules: read by name, checked as a whole, and applied to documents in order."""
+"""Lists of rules in a recipe: load the classes by name, check the list, and apply the rules to documents in order."""
 
 import difflib
 import importlib
@@ -12,7 +12,8 @@ from filters.reasons import AnyReason, Reason
 from filters.rule import ExtractRule, Found, Page, Record, Removed, Rule, Verdict
 from filters.settings import parse_settings
 
-# Places of the rules that a recipe names without a module, loaded on demand: a corpus is read without them.
+# MODULE:CLASS of the built-in rules, by their names in recipes. The modules are imported only when they are needed,
+# since reading a corpus needs none of them.
 RULES = {
     "bad_words": "filters.quality.c4:BadWords",
     "blocklist": "filters.quality.blocklist:Blocked",
@@ -34,21 +35,21 @@ RULES = {
 
 
 class Off(ExtractRule):
-    """A rule that a recipe switches off, so that the source's kind does not imply it."""
+    """A rule that a recipe switches off (`RULE: false`), so that it is not added as a default of the source's kind."""
 
     rule: str
 
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
-    """A document after its rules.
+    """The result of all rules for one document.
 
     Attributes:
-        text: what stays of it, empty if it was dropped.
-        reason: why it was dropped.
-        signals: the signals of the rules that were applied.
-        removed: what was taken out of the text, by reason.
-        flags: reasons that rules with `mode: annotate` would have had.
+        text: the text after all rules; empty if the document was dropped.
+        reason: the reason why the document was dropped; None if it was kept.
+        signals: the signals of the rules that were applied, by name.
+        removed: the lines and characters removed from the text, by reason.
+        flags: the reasons that rules with `mode: annotate` would have given.
     """
 
     text: str
@@ -59,15 +60,18 @@ class Filtered:
 
     @property
     def language(self) -> str:
-        """The code of its language, empty if no rule has told it."""
+        """The code of the document's language; empty if no rule has identified it."""
         return str(self.signals.get("language") or "")
 
 
 def load_rule(name: str) -> type[Rule]:
-    """Return a rule's class by its name in a recipe: one of `RULES`, or `MODULE:CLASS` of the user's own.
+    """Return the class of a rule.
+
+    Args:
+        name: the name in a recipe: a key of `RULES`, or `MODULE:CLASS` of a user's own rule.
 
     Raises:
-        ValueError: there is no such rule, in words for the recipe's author.
+        ValueError: there is no such rule. The message is for the author of the recipe.
     """
     if name not in RULES and ":" not in name:
         close = difflib.get_close_matches(name, RULES, n=1)
@@ -82,7 +86,15 @@ def load_rule(name: str) -> type[Rule]:
 
 
 def load_class(place: str, what: str) -> type:
-    """Import `MODULE:CLASS`. Raises ValueError in words for the recipe's author."""
+    """Import a class.
+
+    Args:
+        place: `MODULE:CLASS`.
+        what: what the class is, for messages ("rule").
+
+    Raises:
+        ValueError: the class cannot be imported. The message is for the author of the recipe.
+    """
     module, _, name = place.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
@@ -100,7 +112,7 @@ def load_class(place: str, what: str) -> type:
 
 
 def name_of(rule: Rule) -> str:
-    """Return the name of a rule in recipes."""
+    """Return the name by which recipes refer to a rule."""
     if isinstance(rule, Off):
         return rule.rule
     place = f"{type(rule).__module__}:{type(rule).__qualname__}"
@@ -108,13 +120,14 @@ def name_of(rule: Rule) -> str:
 
 
 def parse_rules(plain: Any) -> list[Rule]:
-    """Return the rules of a recipe's list.
+    """Return the rules of a list in a recipe.
 
     Args:
-        plain: a list whose entries are a rule's name, or a mapping of the name alone to the rule's settings.
+        plain: a list. Each entry is the name of a rule, or a mapping with one key, the name, whose value is the rule's
+            settings.
 
     Raises:
-        ValueError: in words for the recipe's author.
+        ValueError: an entry is invalid. The message is for the author of the recipe.
     """
     if not isinstance(plain, list):
         raise ValueError("give a list of rules, such as [min_characters: 300, language: {keep: [en]}]")
@@ -138,15 +151,22 @@ def parse_rules(plain: Any) -> list[Rule]:
 
 
 def dump_rules(rules: Sequence[Rule]) -> list[dict[str, Any]]:
-    """Return rules as a recipe writes them, defaults filled in."""
+    """Return rules as plain values, as in a recipe, with all settings including the defaults."""
     return [{name_of(rule): False if isinstance(rule, Off) else rule.model_dump()} for rule in rules]
 
 
 def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
-    """Check what a list of rules must be as a whole. `language_is_known`: by the source's reader.
+    """Check that the order of a list of rules is possible.
+
+    Rules with `at: extract` come before rules with `at: filter`, rules that need the same stage do not occur twice, and
+    settings by language occur only where the language is known.
+
+    Args:
+        rules: the rules of a source.
+        language_is_known: True if the reader of the source gives the language of each document.
 
     Raises:
-        ValueError: in words for the recipe's author.
+        ValueError: the order is not possible. The message is for the author of the recipe.
     """
     needed: set[str] = set()
     late = ""
@@ -167,34 +187,36 @@ def check_order(rules: Sequence[Rule], language_is_known: bool) -> None:
 
 
 def kept_languages(rules: Sequence[Rule]) -> list[str] | None:
-    """Return the languages of the documents that rules leave; None if that is not known."""
+    """Return the codes of the languages of the documents that the rules keep; None if they are not known."""
     found = [languages for rule in rules if (languages := rule.languages()) is not None]
     return found[-1] if found else None
 
 
 def rule_labels(rules: Sequence[Rule]) -> list[str]:
-    """Return a name for each rule of a list that no other rule of it has, for files and models: c4, then c4-2."""
+    """Return a unique name for each rule of a list, for files and models. The second rule `c4` is named `c4-2`."""
     names = [name_of(rule) for rule in rules]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
     return [name if number == 1 else f"{name}-{number}" for name, number in zip(names, numbers, strict=True)]
 
 
 def apply_rules(page: Page, rules: Sequence[Rule], found: Sequence[Found]) -> Filtered:
-    """Pass a document through rules in order, up to the one that drops it.
+    """Apply rules to a document in order, until a rule drops it.
 
     Args:
         page: the document as extracted.
         rules: the rules of its source.
-        found: the results that each rule needs.
+        found: for each rule, the results that the rule needs.
 
     Raises:
-        UserError: a rule's characters do not add up, or it gives what it does not declare; the message names the rule.
+        UserError: the removed characters that a rule reports do not add up, or the rule gives a reason or signal that
+            it does not declare. The message names the rule.
     """
     signals: dict[str, Any] = dict(page.signals)
     removed: dict[AnyReason, Removed] = {}
     flags: list[str] = []
     for rule, given in zip(rules, found, strict=True):
-        if page.language and "language" not in rule.SIGNALS:  # a rule that tells the language goes by what it finds
+        # A rule that identifies the language selects its settings by the language that it finds.
+        if page.language and "language" not in rule.SIGNALS:
             rule = rule.for_language(page.language)
         verdict = rule.apply(page, given)
         _check_names(rule, verdict)
@@ -235,7 +257,7 @@ def first_reason(rules: Sequence[Rule], page: Page) -> AnyReason | None:
 
 
 def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | None:
-    """Return the reason of the first rule that drops a record without a look at its body, or None.
+    """Return the reason of the first rule that drops a record before its body is read, or None.
 
     Raises:
         UserError: a user's own rule has failed.
@@ -253,7 +275,16 @@ def first_record_reason(rules: Sequence[Rule], record: Record) -> AnyReason | No
 
 
 def raise_failure(rules: Sequence[Rule], error: Exception, place: str) -> NoReturn:
-    """Raise an error of rules again: as UserError with the place, if it may be one of the user's own code."""
+    """Raise an error that occurred while rules were applied.
+
+    If the rules include a user's own rule, the error is raised as a UserError that names the rule and the place.
+    Without such a rule, the error is raised unchanged. UserError and OSError are always raised unchanged.
+
+    Args:
+        rules: the rules, any of which may have failed.
+        error: the error.
+        place: a description of the document or record.
+    """
     own = [name_of(rule) for rule in rules if ":" in name_of(rule)]
     if not own or isinstance(error, UserError | OSError):
         raise error
@@ -276,7 +307,7 @@ def _check_custom(name: str, rule: type[Rule]) -> None:
 
 
 def _check_names(rule: Rule, verdict: Verdict) -> None:
-    """Raise UserError for a reason or a signal that a rule does not declare, or that cannot be stored."""
+    """Raise UserError if a verdict has a reason or signal that its rule does not declare, or that cannot be stored."""
     for reason in (verdict.reason, *verdict.removed):
         if reason is not None and not (isinstance(reason, AnyReason) and reason in rule.REASONS):
             raise UserError(f"rule {name_of(rule)} gives the reason {reason!r}: list it in its REASONS")
@@ -290,6 +321,7 @@ def _check_names(rule: Rule, verdict: Verdict) -> None:
 
 
 def _check_edit(rule: Rule, before: str, verdict: Verdict) -> None:
+    """Raise UserError if the new text of a verdict is empty, or if the removed characters do not add up."""
     assert verdict.text is not None
     lost = sum(more.characters for more in verdict.removed.values())
     if not verdict.text or len(before) - len(verdict.text) != lost:

@@ -1,4 +1,4 @@
-"""Base class and value types of the settings that a recipe holds. The settings of a rule stand beside the rule."""
+"""The base class of all settings in a recipe, types of values, and error messages for invalid settings."""
 
 import contextlib
 import difflib
@@ -11,14 +11,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 
-# what a value should be, in words of a recipe's author
+# The names of types in error messages, in words that the author of a recipe understands.
 KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 TYPES = {"int_type": KINDS[int], "float_type": KINDS[float], "string_type": KINDS[str], "bool_type": KINDS[bool],
          "dict_type": "a block of keys", "model_type": "a block of keys", "list_type": "a list"}  # fmt: skip
 
 
 class Strict(BaseModel):
-    """A part of the recipe: numbers are finite, wrong keys and types are errors, values are never coerced."""
+    """A part of the recipe.
+
+    Unknown keys, wrong types, infinite numbers and NaN are errors. Values are never converted from another type.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -27,7 +30,11 @@ Part = TypeVar("Part", bound=Strict)
 
 
 def parse_settings(root: type[Part], plain: Any) -> Part:
-    """Return settings from plain values. Raises ValueError with the first mistake as a sentence."""
+    """Validate plain values and return them as an instance of `root`.
+
+    Raises:
+        ValueError: a value is invalid; the message describes the first mistake.
+    """
     try:
         return root.model_validate(plain)
     except ValidationError as error:
@@ -35,13 +42,13 @@ def parse_settings(root: type[Part], plain: Any) -> Part:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Return the first mistake in a part of the recipe as a sentence: key, value, allowed values.
+    """Return a sentence about the first mistake in a part of the recipe, with the key, its value and allowed values.
 
     Args:
         error: the error that pydantic raised.
-        root: the class that was to be made.
+        root: the class whose validation failed.
     """
-    # a mistyped key comes first: it explains the key that is missing
+    # An unknown key is reported before a missing key, because a typing mistake causes both.
     first: Any = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"] if part != "[key]"]
     key = ".".join(path)
@@ -62,7 +69,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         return f"key {key} = {first['input']!r}: should be a list, such as [{first['input']!r}]"
     message = _expected(first)
     value = repr(first["input"])
-    if not key:  # about several keys, which the message names
+    if not key:  # The mistake concerns several keys, and the message names them.
         return message
     if len(value) > 60 and first["type"] == "value_error":
         return f"key {key}: {message}"
@@ -70,12 +77,11 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
 
 
 def _expected(mistake: Mapping[str, Any]) -> str:
-    """Return what a value should be. `mistake`: of pydantic."""
+    """Return a phrase that says which values are allowed. `mistake`: an item of pydantic's `errors()`."""
     kind = mistake["type"]
     if kind == "int_type":
-        with contextlib.suppress(
-            TypeError, ValueError, OverflowError
-        ):  # YAML reads 1e6 as text, and 1.0e+6 as a fraction
+        # YAML reads 1e6 as a string and 1.0e+6 as a float, so suggest the form that it reads as an integer.
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
             number = float(mistake["input"])
             if number.is_integer():
                 return f"should be a whole number: write {int(number):_}"
@@ -85,15 +91,15 @@ def _expected(mistake: Mapping[str, Any]) -> str:
 
 
 def _model_at(path: list[str], root: type[BaseModel]) -> type[BaseModel]:
-    """Return the part of a schema at a key path."""
+    """Return the class of the settings at a path of keys below `root`."""
     model, named = root, False
     for part in path:
-        if named:  # a key of a mapping, such as a source's name, which may be a field's name as well
+        if named:  # The key of a mapping, such as the name of a source, is no field, even if a field has that name.
             named = False
             continue
         field = model.model_fields.get(part)
         annotations = [field.annotation] if field else []
-        while annotations:  # through lists, mappings by name and alternatives
+        while annotations:  # Search inside lists, mappings and unions.
             annotation = annotations.pop(0)
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 model = annotation

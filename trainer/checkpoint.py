@@ -124,6 +124,15 @@ class CheckpointWriter:
             self.thread.shutdown()
 
     def _write(self, step: int, state: dict[str, Any], copy: dict[str, Tensor]) -> None:
+        """Write a checkpoint to a temporary folder, rename the folder, and remove old checkpoints.
+
+        This runs in the thread. The first rank creates and renames the folder, and every rank writes its own file.
+
+        Args:
+            step: The step.
+            state: Content of `state.json` without the files and the hash.
+            copy: This rank's rows of weights and moments, in host memory.
+        """
         target = self.run / FOLDER / f"step-{step:08d}"
         temporary = target.with_name(f".{target.name}.tmp")
         first = dist.get_rank() == 0

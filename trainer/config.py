@@ -192,7 +192,7 @@ def parse_stages(text: str) -> list[dict[str, Any]]:
     """Parse the value of `--stages`, a JSON list of stages with keys of STAGE_KEYS.
 
     Raises:
-        argparse.ArgumentTypeError: The text is no such list.
+        argparse.ArgumentTypeError: The text is not a list of stages.
     """
     try:
         stages = json.loads(text)
@@ -248,6 +248,7 @@ def expand_config(arguments: list[str]) -> list[str]:
 
 
 def _read_config_words(path: Path) -> list[str]:
+    """Return the words of the command line for the options in a YAML file. See `expand_config`."""
     try:
         settings = yaml.load(path.read_text(encoding="utf-8"), _OptionLoader)
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -116,6 +116,13 @@ class MetricsWriter:
             record_spike(self.run, self.reader, step, metrics, limit, causes)
 
     def _write_row(self, step: int, speed: float, values: dict[str, str]) -> None:
+        """Append a row to metrics.csv, call the loggers, and print a line if it is time.
+
+        Args:
+            step: The step, counted from 1.
+            speed: Tokens per second, or 0 for a skipped step.
+            values: A dict from column to text. Columns that all rows have are added.
+        """
         now = time.monotonic()
         left = (now - self.started) / (step - self.resumed) * (self.last - step)
         row = {

@@ -351,6 +351,8 @@ def compute_head_loss(x: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tenso
 
 
 class _HeadLoss(torch.autograd.Function):
+    """The autograd function of `compute_head_loss`. Its forward pass also computes the gradients."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, training: bool) -> tuple[Tensor, Tensor]:
         rows = max(1, LOSS_CHUNK[x.device.type] // len(weight))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-FINAL_SHARE = 0.1  # share of the peak at which the cosine ends (section 2.3 of the paper)
+FINAL_SHARE = 0.1  # share of the peak at which the cosine ends (section 2.3 of LLaMA's paper)
 # Share of the steps in which a WSD schedule decays (Hägele et al. 2024, arXiv 2405.18392, section 3).
 DECAY_SHARE = 0.2
 

@@ -24,7 +24,7 @@ from torch import nn
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
-from manifests.order import Plan, windows_of
+from manifests.order import Plan, count_windows
 from manifests.sizes import Preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
@@ -97,6 +97,7 @@ def train(setup: RunSetup) -> str:
 
 
 def _train(setup: RunSetup) -> str:
+    """Train, or resume training, in a folder that is already locked."""
     run, plan, ranks = setup.run, setup.plan, setup.ranks
     share = functools.partial(first_error_across_ranks, world=ranks.world)
     saved = checkpoint.find_newest(run, share, (ranks.rank, ranks.world))
@@ -140,7 +141,7 @@ def _find_missing_results(setup: RunSetup, step: int) -> tuple[str, str]:
     """
     options, length = setup.options, setup.plan.sequence_length
     held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
-    possible = any(windows_of(entry.tokens, length) for entry in held), setup.evaluate is not None
+    possible = any(count_windows(entry.tokens, length) for entry in held), setup.evaluate is not None
     due = (step == setup.plan.steps or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
     validates, evaluates = (
         "" if not can or not is_due or events.has_rows(setup.run / name, step) else f"{name} lacks step {step}"
@@ -195,7 +196,7 @@ class TrainingLoop(RunSetup):
         self.reader = BatchReader(self.corpus, plan)
         self.metrics: MetricsWriter | None = None
         self.pending: list[tuple[int, float, Callable[[], StepMetrics]]] = []
-        self.non_finite = 0  # steps in a row
+        self.non_finite = 0  # number of consecutive steps with non-finite gradients
         self.dog = watch(ranks.rank, ranks.world, options.hang_seconds)
 
     def _choose_micro_batch(self, size: Preset) -> int:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 BEAT_SECONDS = 1.0  # seconds between two beats
 # Seconds without a beat after which a rank counts as dead. A busy machine may delay a thread by seconds.
 DEAD_SECONDS = 30.0
-_END = "watch/end"
+_END = "watch/end"  # key in the store; it exists when a rank has found a reason to end the run
 
 
 class Watchdog:
@@ -77,6 +77,7 @@ class Watchdog:
         self.last_progress_at = time.monotonic()
 
     def _watch(self) -> None:
+        """Send beats and check the next rank until the context exits. End the process if a rank has died or hangs."""
         beats = 0
         while not self.ended.wait(self.beat_seconds):
             beats += 1

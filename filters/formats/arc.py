@@ -1,30 +1,33 @@
-"""ARC records: their first line, as the format has it and as crawls have written it.
+"""Parse and search the header lines of ARC records, including the malformed lines of real crawls.
 
-Version 1 is `URL IP-address Archive-date Content-type Archive-length`; version 2 has five more fields before the length
+Version 1 is `URL IP-address Archive-date Content-type Archive-length`. Version 2 has five more fields before the length
 (https://archive.org/web/researcher/ArcFileFormat.php). Real lines also have blanks and carriage returns within the URL
-or the content type, dates of more or fewer digits, and fields that are missing or in another order. So a line is read
-by what its words look like. Where a record is searched, only a line with an address and a date in their places is one.
+or the content type, dates with more or fewer digits, and fields that are missing or in another order. So fields are
+recognised by their form, not by their position. `find_line`, which searches for a record after damage, is stricter: it
+accepts only lines with an IP address and a date at the correct positions.
 """
 
 import mmap
 import re
 from typing import NamedTuple
 
-URL_BYTES = 1 << 13  # no server takes longer ones
-LINE_BYTES = 2 * URL_BYTES + 2_048  # of a first line; longer ones are text
+URL_BYTES = 1 << 13  # Servers do not accept longer URLs.
+LINE_BYTES = 2 * URL_BYTES + 2_048  # Bytes of a header line. Longer lines are not header lines but text.
 
 _SCHEME = rb"[A-Za-z][A-Za-z0-9+.-]{0,30}+:"
 _LENGTH = rb" ([0-9]{1,18}+)[ \t]{0,8}+\r?+\n"
-# Bounded, so that a line takes linear time. A line about the archive may have no usable length.
+# The repetitions are bounded, so that matching takes linear time. A `filedesc:` line, which describes the archive, may
+# have no usable length.
 _LINE = re.compile(rb"(%b[^\n]{0,%d})%b|filedesc:[^\n]{0,1024}+\n" % (_SCHEME, 2 * URL_BYTES, _LENGTH))
 _DATE = rb"(?:(?:19|20)[0-9]{8,16}[^ \r\n]{0,16}+|null)"
-# A line that is searched: address and date, the URL before them; then content type and other fields; its end.
+# `find_line` first searches for an address and a date, then for the end of the line, then for the URL before the
+# address.
 _ADDRESS_AND_DATE = re.compile(rb" [^ \r\n]{1,64}+ %b " % _DATE)
-FIELD_BYTES = URL_BYTES + 2_048  # between date and length
+FIELD_BYTES = URL_BYTES + 2_048  # Bytes between the date and the length.
 _ENDING = re.compile(_LENGTH)
-ENDING_BYTES = 32  # the longest of them
+ENDING_BYTES = 32  # The largest number of bytes that _ENDING matches.
 _KNOWN = re.compile(rb"(?:https?|ftp|dns|filedesc|whois|gopher|nntp|news|rtsp|mms):")
-_UNKNOWN = re.compile(rb"[A-Za-z]{3}[A-Za-z0-9+.-]{0,28}+:")  # the whole of a line's beginning
+_UNKNOWN = re.compile(rb"[A-Za-z]{3}[A-Za-z0-9+.-]{0,28}+:")  # Other schemes. Accepted only at the start of a line.
 _ADDRESS = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{2,40}(?:[0-9.]{7,15})?|-|0|null")
 _FULL_DATE = re.compile(_DATE)
 _ANY_DATE = re.compile(rb"[0-9]{14,18}|[0-9a-f]{8}|-")
@@ -34,13 +37,13 @@ _DIGITS = re.compile(
 
 
 class ArcLine(NamedTuple):
-    """A record's first line.
+    """A parsed header line.
 
     Attributes:
-        header: The fields as a WARC header has them.
+        header: The fields in the form of a WARC header.
         version: 1 or 2.
-        length: Bytes of the block, None if the line does not say.
-        end: Where the line ends in the bytes that were read.
+        length: The number of bytes of the block, None if the line does not state it.
+        end: The offset of the end of the line in the parsed bytes.
     """
 
     header: bytes
@@ -50,7 +53,7 @@ class ArcLine(NamedTuple):
 
 
 def read_line(data: bytes) -> ArcLine | None:
-    """Read the line at the start of bytes at which a record is expected, None if it is no record's."""
+    """Parse the header line at the start of `data`, where a record is expected. Return None if it is not a header."""
     line = _LINE.match(data)
     if line is None or not (_KNOWN.match(data) or find_line(data, 0, 1, line.end()) == 0):
         return None
@@ -68,7 +71,7 @@ def read_line(data: bytes) -> ArcLine | None:
 
 
 def find_line(data: bytes | bytearray | mmap.mmap, start: int, stop: int, reach: int) -> int:
-    """Return the offset of the first valid header line in [start, stop), or -1; it may end as late as `reach`."""
+    """Return the offset of the first valid header line that begins in [start, stop) and ends by `reach`, or -1."""
     position, limit = start, min(reach, stop + LINE_BYTES)
     while fields := _ADDRESS_AND_DATE.search(data, position, limit):
         place, after = fields.span()
@@ -77,7 +80,7 @@ def find_line(data: bytes | bytearray | mmap.mmap, start: int, stop: int, reach:
         if newline < 0:
             continue
         if not _ENDING.search(data, max(after + 1, newline - ENDING_BYTES), newline + 1):
-            position = newline  # no other place of this line is one
+            position = newline  # The line has no length at its end, so no part of it is a header line.
             continue
         begin = max(data.rfind(b"\n", max(start, place - URL_BYTES), place) + 1, start, place - URL_BYTES)
         line = bytes(data[begin:place])
@@ -88,10 +91,13 @@ def find_line(data: bytes | bytearray | mmap.mmap, start: int, stop: int, reach:
 
 
 def _find_fields(words: list[bytes]) -> tuple[int, bytes, int]:
-    """Return the number of words of the URL, the date in W3C form or nothing, and the version.
+    """Find the fields of a header line among its words.
 
-    The date is the first word that looks like one and follows an address, else the last that looks like one. The URL
-    ends before the date, or before an address that stands before it.
+    The date is the first word in the form of a date that is the third word or follows an address. If there is none, it
+    is the last word in the form of a date. The URL ends before the date, or before the address in front of the date.
+
+    Returns:
+        The number of words of the URL, the date in W3C form (empty without a date), and the version (1 or 2).
     """
     after_url = range(1, len(words))
     addresses = [place for place in after_url if _ADDRESS.fullmatch(words[place])]
@@ -104,7 +110,7 @@ def _find_fields(words: list[bytes]) -> tuple[int, bytes, int]:
 
 
 def _format_date(word: bytes) -> bytes:
-    """Return a date of 8 to 18 digits as precisely as they tell it, nothing for other forms."""
+    """Return a date of 8 to 18 digits in W3C form, with the precision of the digits. Other forms give b""."""
     digits = _DIGITS.match(word)
     if digits is None:
         return b""

@@ -1,22 +1,26 @@
-"""Write extracted text in one form of Unicode, so that equal words are equal characters, whatever their source."""
+"""Normalise extracted text, so that equal words have equal code points in all sources."""
 
 import re
 import unicodedata
 
 from filters.formats.charset import replace_c1
 
-# Controls, the soft hyphen, and marks of width zero. U+200C and U+200D join letters, U+200E and U+200F order them.
+# Control characters, the soft hyphen, and zero-width characters. U+200C to U+200F are not included: the first two
+# change how letters are joined, and the last two change the order of the text.
 INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\xad\u200b\u2060-\u2064\ufeff]")
-_CONTROLS = re.compile(f"{INVISIBLE.pattern[:-1]}\x80-\x9f]")  # and those that `replace_c1` knows, in one search
-_LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e]")  # the controls among those at which `str.splitlines` divides text
-_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")  # sorting combining marks takes quadratic time in such a run
+_CONTROLS = re.compile(
+    f"{INVISIBLE.pattern[:-1]}\x80-\x9f]"
+)  # INVISIBLE and the characters that `replace_c1` replaces.
+_LINE_END = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e]")  # The control characters at which `str.splitlines` splits.
+# A run that may consist of combining marks. Normalisation sorts the marks of a run in quadratic time.
+_STACKED = re.compile(r"[^\w\s\x00-\x7f]{64}")
 
 
 def normalise_text(text: str) -> str:
-    r"""Return a text without invisible characters, with "\n" between lines, plain blanks, and composed letters.
+    r"""Return a text without invisible characters, with "\n" as line end, with plain blanks, and in form C.
 
-    C1 controls become what windows-1252 has in their places. No-break blanks become blanks, since a
-    text without a layout has no lines to break.
+    C1 controls become the characters that windows-1252 has at the same codes. No-break spaces become blanks, because
+    extracted text has no layout.
     """
     if _CONTROLS.search(text):
         text = INVISIBLE.sub("", replace_c1(_LINE_END.sub("\n", text)))
@@ -24,5 +28,5 @@ def normalise_text(text: str) -> str:
 
 
 def compose(text: str) -> str:
-    """Return a text in normalisation form C, or unchanged if it stacks marks beyond those of any language."""
+    """Return a text in normalisation form C, or unchanged if it has a longer run of marks than any language needs."""
     return text if text.isascii() or _STACKED.search(text) else unicodedata.normalize("NFC", text)

@@ -1,10 +1,12 @@
-"""Text from bytes: pages as the web decodes them, XML files chunk by chunk, and source files.
+"""Decode bytes to text: web pages, XML files, and source files.
 
-A page is decoded by its byte order mark, its declarations, or detection. Encodings are those of the WHATWG Encoding
-Standard, where a label names an encoding that is often larger than its own standard: `iso-8859-1` is windows-1252,
-`gb2312` is gb18030, `shift_jis` has Microsoft's extensions. The table encodings.tsv gives each encoding of the standard
-Python's nearest codec and all labels (Encoding Standard, section 4.2); code_points.tsv lists the byte sequences that
-this codec decodes otherwise than the standard's index (section 5), or not at all.
+The encoding of a page is determined by its byte order mark, its declarations, or detection. Encodings are those of the
+WHATWG Encoding Standard. In it many labels name an encoding with more characters than the label's own standard:
+`iso-8859-1` is windows-1252, `gb2312` is gb18030, `shift_jis` has Microsoft's extensions.
+
+The table encodings.tsv lists, for each encoding of the standard, Python's most similar codec and all labels (Encoding
+Standard, section 4.2). The table code_points.tsv lists the byte sequences that this codec does not decode, or decodes
+differently from the standard's index (section 5).
 """
 
 import codecs
@@ -19,9 +21,11 @@ from filters.data_files import read_rows
 from filters.formats.stream import OPENING, Damage
 from filters.reasons import Reason
 
-DATA_FILES = ("encodings.tsv", "code_points.tsv")  # part of the code version of a step
+# The cache keys of steps that use this module contain the hashes of these files.
+DATA_FILES = ("encodings.tsv", "code_points.tsv")
 
-REPLACEMENT = "replacement"  # the standard's encoding that gives one U+FFFD, since its codecs were used for attacks
+# The standard's encoding for labels whose codecs were used for attacks. The text is a single U+FFFD.
+REPLACEMENT = "replacement"
 UNDEFINED = "\ufffd"
 
 _ROWS = read_rows("filters.formats", "encodings.tsv")
@@ -30,26 +34,34 @@ _LABELS = {label: encoding for encoding, _, labels in _ROWS for label in labels.
 _MULTIBYTE = ("gb18030", "big5hkscs", "euc_jp", "cp932", "cp949")
 _C1 = re.compile("[\x80-\x9f]")
 _C1_IN_UTF8 = re.compile(rb"\xc2[\x80-\x9f]")
-_ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@B])")  # ISO-2022-JP: ASCII, Roman, Katakana; JIS X 0208 of 1978 and 1983
+# The escape sequences of ISO-2022-JP: ASCII, Roman, Katakana, JIS X 0208 of 1978 and of 1983.
+_ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@B])")
 
-_ENDLESS_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises from 4,300 digits on
+_LONG_NUMBER = re.compile(r"&#[xX]?[0-9a-fA-F]{9,}+;?")  # html.unescape raises an error from 4,300 digits.
 
 # Byte order marks come before every declaration (WHATWG Encoding, section 6).
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
-META_BYTES = 1 << 15  # of a page in which it may declare its encoding: beyond a parser's first 1,024, it starts again
-CHARACTERS_PER_ERROR = 1_000  # of which a declared encoding may leave one undefined, since pages are cut
-SEQUENCES_PER_ERROR = 10  # valid ones of UTF-8 for each invalid one; text in East Asian encodings has one for six
+# Bytes at the start of a page in which a declaration of the encoding is searched. Browsers look at the first 1,024
+# bytes, and restart parsing if a declaration comes later.
+META_BYTES = 1 << 15
+# A declared encoding is accepted if at most one character in this many is undefined. Some must be allowed, because
+# pages may be truncated within a character.
+CHARACTERS_PER_ERROR = 1_000
+# Bytes are taken for UTF-8 if they have at least this many valid multi-byte sequences per invalid one. Text in East
+# Asian encodings has about one valid sequence per six invalid ones.
+SEQUENCES_PER_ERROR = 10
 
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _CONTENT = re.compile(rb"charset\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s;\"']+))", re.IGNORECASE)
 _XML = re.compile(rb"\s{0,64}<\?xml[^>]{0,512}?encoding\s*=\s*[\"']([^\"'>]{1,40})[\"']")
-# Comments and elements of text are skipped; meta elements are matched up to their attributes.
+# Comments and elements with raw text are matched whole, to skip them. Meta elements are matched up to their attributes.
 _META = re.compile(rb"<!--.*?(?:-->|\Z)|<(script|style|title)[\s>].*?(?:</\1|\Z)|<meta(?=[\s/])", re.I | re.S)
 _ATTRIBUTE = re.compile(rb"[\s/]*([^\s/>=]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]*)))?")
-_UTF_16 = re.compile(rb"(<\0[!?a-zA-Z]\0)|\0<\0[!?a-zA-Z]")  # the first two characters of markup
-_OTHER_NAMES = {"cp874": "windows-874", "mac_cyrillic": "x-mac-cyrillic"}  # where the detector names a codec of Python
+_UTF_16 = re.compile(rb"(<\0[!?a-zA-Z]\0)|\0<\0[!?a-zA-Z]")  # The first two characters of markup in UTF-16.
+# The detector returns the names of Python's codecs. These two are not labels of the standard.
+_OTHER_NAMES = {"cp874": "windows-874", "mac_cyrillic": "x-mac-cyrillic"}
 _TOP_LEVEL = re.compile(r"[a-z]+://(?:[^/?#@]*@)?[^/?#:]*\.([a-z]{2,20}|xn--[a-z0-9-]{1,40})(?:[:/?#]|\Z)", re.I)
-# Byte order marks, then the encodings of "<" without one (XML 1.0, appendix F).
+# Byte order marks, then the encodings of "<" without a byte order mark (XML 1.0, appendix F).
 _XML_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -60,26 +72,32 @@ _XML_MARKS = (
     (b"\0<", "utf-16-be"),
 )
 _XML_DECLARED = re.compile(rb"\s{0,64}<\?xml[^>]{0,200}?encoding\s{0,8}=\s{0,8}[\"']([\w.:-]{1,40})[\"']")
-SOURCE_OPENING = 400  # bytes in which a source file declares its encoding
+SOURCE_OPENING = 400  # Bytes at the start of a source file in which a declaration of the encoding is searched.
 _SOURCE_DECLARED = re.compile(
     rb"\A(?:[^\n]{0,200}\n)?[^\n]{0,200}?(?:coding[:=][ \t]{0,4}|encoding=[\"'])([\w.-]{1,40})"
 )
-# Codecs of text, by the beginnings of their names: in XML, in source files.
+# Beginnings of the names of codecs that are accepted in declarations of XML files and source files.
 _XML_CODECS = ("utf", "iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "ascii")
 _SOURCE_CODECS = ("iso8859", "cp", "koi8", "gb", "big5", "shift_jis", "euc", "latin", "mac")
 
 
 def decode(body: bytes, content_type: str | None, url: str = "") -> str:
-    """Return the text of a page's bytes, without NULs, C1 controls and surrogates. Never raises.
+    """Return the text of a page, without NULs, C1 controls and surrogates. Never raises.
 
-    The byte order mark decides first. Then bytes that are UTF-8 beyond ASCII are UTF-8: chance does not produce them.
-    Then the declarations count in the order of WHATWG HTML, section 13.2.3: HTTP header, meta element, XML declaration,
-    each if the bytes agree with it. What declares nothing is detected. Bytes that no encoding explains become U+FFFD.
+    The encoding is determined in this order:
+
+    1. The byte order mark.
+    2. UTF-8 if the bytes are valid UTF-8 beyond ASCII, because other encodings rarely look like UTF-8 by chance.
+    3. The declarations in the order of WHATWG HTML, section 13.2.3: HTTP header, meta element, XML declaration. A
+       declared encoding is used only if nearly all bytes are defined in it.
+    4. Detection.
+
+    Bytes that the encoding does not define become U+FFFD.
 
     Args:
-        body: The page.
-        content_type: The value of the HTTP field, None without one.
-        url: The page's address: detection takes its top-level domain for a hint.
+        body: The bytes of the page.
+        content_type: The value of the HTTP field Content-Type, None without this field.
+        url: The address of the page. Detection uses its top-level domain as a hint.
     """
     for mark, encoding in MARKS.items():
         if body.startswith(mark):
@@ -98,7 +116,10 @@ def decode(body: bytes, content_type: str | None, url: str = "") -> str:
 
 
 def _decode_utf8(body: bytes) -> str | None:
-    """Return the text if the bytes are UTF-8, but for a character cut at the end and very few others, else None."""
+    """Return the text if the bytes are UTF-8, else None.
+
+    A truncated character at the end and few other errors are allowed (SEQUENCES_PER_ERROR).
+    """
     with suppress(UnicodeDecodeError):
         text, used = codecs.utf_8_decode(body, "strict", False)
         if used == len(body):
@@ -111,7 +132,10 @@ def _decode_utf8(body: bytes) -> str | None:
 
 
 def _declared_encodings(body: bytes, content_type: str | None) -> Iterator[str]:
-    """Yield the encodings of the standard that header, form and page declare, in its order."""
+    """Yield the declared encodings in the order of the standard.
+
+    They come from the HTTP header, the form of the first characters (UTF-16), the meta element and the XML declaration.
+    """
     header = _CHARSET.search(content_type or "")
     if header and (encoding := find_encoding(header[1])):
         yield encoding
@@ -120,12 +144,12 @@ def _declared_encodings(body: bytes, content_type: str | None) -> Iterator[str]:
     xml = _XML.match(body)
     for label in (_find_meta(body[:META_BYTES]), xml[1].decode("latin-1") if xml else ""):
         if encoding := find_encoding(label):
-            # The declaration itself was in ASCII (WHATWG HTML, section 13.2.3.2).
+            # A declaration that can be read as ASCII is not in UTF-16 (WHATWG HTML, section 13.2.3.2).
             yield {"utf-16le": "utf-8", "utf-16be": "utf-8", "x-user-defined": "windows-1252"}.get(encoding, encoding)
 
 
 def _find_meta(opening: bytes) -> str:
-    """Return the label of the first meta element that has one, or ""."""
+    """Return the label of the first meta element that declares an encoding, or ""."""
     position = 0
     while found := _META.search(opening, position):
         position = found.end()
@@ -142,7 +166,10 @@ def _find_meta(opening: bytes) -> str:
 
 
 def _read_attributes(markup: bytes, position: int) -> tuple[dict[str, str], int]:
-    """Return the attributes of a tag, of each name the first, in lower case, and where they end."""
+    """Return the attributes of a tag and the position where they end.
+
+    Names are in lower case. If a name occurs twice, the first value counts.
+    """
     attributes: dict[str, str] = {}
     while found := _ATTRIBUTE.match(markup, position):
         name, *values = found.groups(b"")
@@ -152,7 +179,7 @@ def _read_attributes(markup: bytes, position: int) -> tuple[dict[str, str], int]
 
 
 def _detect_encoding(body: bytes, url: str) -> str:
-    """Return the encoding that Firefox's detector takes the bytes for: its guess is never UTF-8, which was tried."""
+    """Return the encoding that chardetng, the detector of Firefox, guesses. UTF-8 was tried before and is excluded."""
     from chardetng_py import EncodingDetector
 
     domain = _TOP_LEVEL.match(url)
@@ -164,7 +191,7 @@ def _detect_encoding(body: bytes, url: str) -> str:
 
 
 def _is_hungarian(body: bytes) -> bool:
-    """Return True for Hungarian text in windows-1250, of which the detector takes ő and ű for õ and û."""
+    """Return True for Hungarian text in windows-1250. The detector takes its ő and ű for õ and û of windows-1252."""
     counts = Counter(body)
     doubled = sum(counts[letter] for letter in "őű".encode("cp1250"))
     common = sum(counts[letter] for letter in "áéíóöúü".encode("cp1250"))
@@ -175,12 +202,12 @@ def _is_hungarian(body: bytes) -> bool:
 
 
 def find_encoding(label: str) -> str | None:
-    """Return the encoding that a label names, None for an unknown label (Encoding Standard, section 4.2)."""
+    """Return the encoding for a label, None for an unknown label (Encoding Standard, section 4.2)."""
     return _LABELS.get(label.strip("\t\n\f\r ").lower())
 
 
 def decode_bytes(body: bytes, encoding: str) -> str:
-    """Return the text of bytes in an encoding of the standard; what it does not define becomes U+FFFD.
+    """Decode bytes in an encoding of the standard. Undefined bytes become U+FFFD.
 
     The text has no C1 controls (see `replace_c1`), no NULs and no surrogates.
     """
@@ -199,16 +226,22 @@ def decode_bytes(body: bytes, encoding: str) -> str:
 
 
 def replace_c1(text: str) -> str:
-    """Replace the C1 controls, which no text holds, by the characters that windows-1252 has in their places.
+    """Replace C1 controls by the characters that windows-1252 has at the same codes.
 
-    They are left by conversions from windows-1252 that took it for ISO 8859-1. HTML reads numeric references to them in
-    the same way (section 13.2.5.80). The five bytes that windows-1252 does not define become U+FFFD.
+    C1 controls are not used in text. They are the result of conversions that read windows-1252 as ISO 8859-1. HTML
+    handles numeric references to them in the same way (section 13.2.5.80). The five codes that windows-1252 does not
+    define become U+FFFD.
     """
     return text if text.isascii() else _replace_c1(text, text.encode("utf-8", "replace"))
 
 
 def _replace_c1(text: str, utf8: bytes) -> str:
-    """Replace the C1 controls of a text, given with its bytes, which are searched at several times its speed."""
+    """Replace the C1 controls of a text.
+
+    Args:
+        text: The text.
+        utf8: The same text in UTF-8. Searching the bytes is several times as fast as searching the text.
+    """
     if text.isascii() or not _C1_IN_UTF8.search(utf8):
         return text
     return _C1.sub(lambda control: _windows_1252()[control[0]], text)
@@ -216,13 +249,18 @@ def _replace_c1(text: str, utf8: bytes) -> str:
 
 @cache
 def _windows_1252() -> dict[str, str]:
-    """Return what windows-1252 has in the places of the C1 controls."""
+    """Return a dict from each C1 control to the character of windows-1252 at the same code."""
     return {chr(code): bytes([code]).decode("cp1252", "replace") for code in range(0x80, 0xA0)}
 
 
 @cache
 def _find_differences(codec: str) -> tuple[dict[bytes, str], dict[int, str]]:
-    """Return what a codec lacks: byte sequences that it does not decode, and characters that it gives for others."""
+    """Return the differences between a codec of Python and the standard.
+
+    Returns:
+        A dict from byte sequences that the codec does not decode to their characters, and a dict from code points that
+        the codec gives to the characters of the standard.
+    """
     missing: dict[bytes, str] = {}
     other: dict[int, str] = {}
     for encoding, sequences, characters in read_rows("filters.formats", "code_points.tsv"):
@@ -232,16 +270,16 @@ def _find_differences(codec: str) -> tuple[dict[bytes, str], dict[int, str]]:
                     other[ord(sequence.decode(codec))] = character
                 except UnicodeDecodeError:
                     missing[sequence] = character
-    if codec == "cp932":  # bytes that only Microsoft's table defines
+    if codec == "cp932":  # These characters come from bytes that are defined only in Microsoft's table.
         other |= dict.fromkeys((0xA0, 0xF8F0, 0xF8F1, 0xF8F2, 0xF8F3), UNDEFINED)
     return missing, other
 
 
 @cache
 def _single_byte_table(encoding: str) -> str:
-    """Return the 256 characters of an encoding, where U+FFFE stands for undefined bytes, as `charmap_decode` has it."""
+    """Return the 256 characters of an encoding. Undefined bytes are U+FFFE, as `codecs.charmap_decode` expects."""
     codec = _CODECS[encoding]
-    if codec == "x-user-defined":  # section 14.5
+    if codec == "x-user-defined":  # Encoding Standard, section 14.5.
         return "".join(map(chr, [*range(0x80), *range(0xF780, 0xF800)])).replace("\0", UNDEFINED)
     missing, other = _find_differences(codec)
     table = ""
@@ -256,17 +294,22 @@ def _single_byte_table(encoding: str) -> str:
 
 @cache
 def _register_errors(codec: str) -> str:
-    """Register the handler of a codec's errors and return its name."""
+    """Register an error handler for a codec and return the handler's name."""
     name = f"encodings-{codec}"
     codecs.register_error(name, partial(_resolve_error, _find_differences(codec)[0], codec))
     return name
 
 
 def _resolve_error(missing: dict[bytes, str], codec: str, error: UnicodeError) -> tuple[str, int]:
-    """Return the text of bytes that a codec does not decode, and where to continue.
+    """Handle a decoding error: return the text for the undecodable bytes, and the position at which to continue.
 
-    A trail byte in ASCII is read again, so that a stray lead byte does not swallow a quote or a bracket, others are not
-    (for example section 12.1.1).
+    If the second byte is ASCII, it is decoded again by itself, so that a stray lead byte does not remove a quote or a
+    bracket. Other second bytes are skipped (Encoding Standard, for example section 12.1.1).
+
+    Args:
+        missing: The byte sequences that the codec lacks, with their characters.
+        codec: The name of the codec.
+        error: The error.
     """
     assert isinstance(error, UnicodeDecodeError)
     start = error.start
@@ -277,13 +320,16 @@ def _resolve_error(missing: dict[bytes, str], codec: str, error: UnicodeError) -
     if codec == "euc_jp":
         if len(pair) == 2 and min(pair) >= 0xA1 and max(pair) <= 0xFE:
             return _decode_jis(pair), start + 2
-        if pair[0] == 0x8F:  # leads three bytes
+        if pair[0] == 0x8F:  # The lead byte of a sequence of three bytes.
             pair = error.object[start : start + 3]
     return UNDEFINED, start + (len(pair) if pair[-1] >= 0x80 else 1)
 
 
 def _decode_jis(pairs: bytes) -> str:
-    """Return the text of JIS X 0208 in EUC form, with the rows that Microsoft added: Shift_JIS has the same index."""
+    """Decode JIS X 0208 in EUC form, including the rows that Microsoft added.
+
+    The bytes are converted to Shift_JIS, which has the same index, because Python's cp932 contains the added rows.
+    """
     text = ""
     for lead, trail in zip(pairs[::2], pairs[1::2], strict=True):
         row, cell = divmod((lead - 0xA1) * 94 + trail - 0xA1, 188)
@@ -293,35 +339,40 @@ def _decode_jis(pairs: bytes) -> str:
 
 
 def _decode_iso_2022_jp(body: bytes) -> str:
-    """Return the text of ISO-2022-JP (section 12.2): stretches after escape sequences, the first in ASCII."""
+    """Decode ISO-2022-JP (Encoding Standard, section 12.2). Each escape sequence selects a character set."""
     first, *rest = _ESCAPE.split(body)
-    parts = [_ascii(first)]
+    parts = [_decode_ascii(first)]
     for escape, stretch in zip(rest[::2], rest[1::2], strict=True):
         if escape.startswith(b"$"):
-            line, newline, after = stretch.partition(b"\n")  # a line ends in ASCII, whatever its escapes say
+            line, newline, after = stretch.partition(b"\n")  # A new line always begins in ASCII.
             pairs = bytes(byte | 0x80 for byte in line if 0x21 <= byte <= 0x7E)
-            parts += [_decode_jis(pairs[: len(pairs) & ~1]), UNDEFINED * (len(pairs) & 1), _ascii(newline + after)]
+            parts += [_decode_jis(pairs[: len(pairs) & ~1]), UNDEFINED * (len(pairs) & 1)]
+            parts.append(_decode_ascii(newline + after))
         elif escape == b"(I":
             parts.append(bytes(byte | 0x80 if 0x21 <= byte <= 0x5F else byte for byte in stretch).decode("cp932"))
         else:
-            parts.append(_ascii(stretch))
+            parts.append(_decode_ascii(stretch))
     return "".join(parts)
 
 
-def _ascii(raw: bytes) -> str:
+def _decode_ascii(raw: bytes) -> str:
     return raw.decode("ascii", "replace")
 
 
 def unescape(text: str) -> str:
-    """Resolve HTML's character references; those to numbers of nine digits and more become U+FFFD."""
-    return html.unescape(_ENDLESS_NUMBER.sub(UNDEFINED, text)) if "&" in text else text
+    """Replace HTML's character references by their characters. Numbers of nine or more digits become U+FFFD."""
+    return html.unescape(_LONG_NUMBER.sub(UNDEFINED, text)) if "&" in text else text
 
 
 # --- XML ---
 
 
 def detect_xml_encoding(opening: bytes) -> str:
-    """Return the encoding of an XML file by its first bytes: byte order mark, form or declaration; UTF-8 by default."""
+    """Return the name of the codec of an XML file, given its first bytes.
+
+    The encoding is determined by the byte order mark, by the bytes of the first "<", or by the declaration. The default
+    is UTF-8.
+    """
     for mark, name in _XML_MARKS:
         if opening.startswith(mark):
             return name
@@ -330,12 +381,15 @@ def detect_xml_encoding(opening: bytes) -> str:
 
 
 def is_utf8_xml(opening: bytes) -> bool:
-    """Return True if the first bytes of an XML file say that it is in UTF-8, so that it can be read from within."""
+    """Return True if an XML file is in UTF-8, judged by its first bytes. Reading can begin anywhere in such a file."""
     return detect_xml_encoding(opening[:OPENING]) in ("utf-8", "ascii")
 
 
 def transcode_xml(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
-    """Yield XML text as UTF-8. Bytes that are UTF-8, or are declared so, pass unchanged, whatever they hold."""
+    """Yield the chunks of an XML file converted to UTF-8.
+
+    Chunks of a file in UTF-8 (by its declaration or by default) are yielded unchanged, even with invalid bytes.
+    """
     decoder: codecs.IncrementalDecoder | None = None
     first = True
     for chunk in chunks:
@@ -355,12 +409,14 @@ def transcode_xml(chunks: Iterable[bytes | Damage]) -> Iterator[bytes | Damage]:
 
 
 def decode_source(raw: bytes) -> str | Reason:
-    """Return a source file's text with LF line ends.
+    """Return the text of a source file with LF line ends.
 
-    The encoding is told by a byte order mark, else it is UTF-8, else the declared one (PEP 263, XML), else detected.
+    These encodings are tried in order: the one of the byte order mark, UTF-8, the declared one (PEP 263, XML), and the
+    detected one.
 
     Returns:
-        The text, or why it cannot be read: NOT_PLAIN_TEXT for NULs, UNDECODABLE_TEXT if no encoding fits.
+        The text, or the reason why it cannot be read: NOT_PLAIN_TEXT if it contains NULs, UNDECODABLE_TEXT if no
+        encoding fits.
     """
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _check_source(raw.decode("utf-16", "replace").encode("utf-8", "replace").decode())
@@ -375,6 +431,7 @@ def decode_source(raw: bytes) -> str | Reason:
 
 
 def _check_source(text: str) -> str | Reason:
+    """Return the text with LF line ends, or a reason if it contains NULs or too many undefined characters."""
     if "\0" in text:
         return Reason.NOT_PLAIN_TEXT
     if text.count(UNDEFINED) * CHARACTERS_PER_ERROR > len(text) + CHARACTERS_PER_ERROR:
@@ -387,10 +444,10 @@ def _unify_line_ends(text: str) -> str:
 
 
 def _find_codec(declared: re.Match[bytes] | None, families: tuple[str, ...]) -> str:
-    """Return the name of Python's codec for a declared label, "" without one.
+    """Return the name of Python's codec for a declared label, or "" if there is none.
 
-    The name has to begin as one of `families`, and the label to be written in that encoding: bytes that declare UTF-16
-    or EBCDIC in ASCII are not in it (WHATWG HTML, section 13.2.3.2).
+    The name must begin with one of `families`. The bytes of the label must also read as the label in that encoding:
+    bytes that declare UTF-16 or EBCDIC in ASCII are not in UTF-16 or EBCDIC (WHATWG HTML, section 13.2.3.2).
     """
     if declared is None:
         return ""

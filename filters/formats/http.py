@@ -1,7 +1,7 @@
-"""HTTP responses as crawlers store them: status, header fields, and the body without its codings.
+"""Parse the HTTP responses that crawlers store: status, header fields, and decoded body (RFC 9110, RFC 9112).
 
-See RFC 9110 and RFC 9112. Crawlers often keep the header of a body that they stored decoded. So a coding that a body
-does not have is ignored, as browsers do, when the body reads as text.
+Crawlers often store a body decoded but keep the original header. So if the body does not have the stated coding and
+reads as text, the coding is ignored. Browsers do the same.
 """
 
 import re
@@ -16,11 +16,12 @@ from filters.formats.records import Headers
 from filters.formats.stream import GZIP, SKIPPABLE, ZSTD, CompressedStream, Decoder, open_zstd
 from filters.reasons import Reason
 
-MAX_CODINGS = 4  # content codings decoded, one inside the other; more are taken for an attack
-STEP = 1 << 12  # coded bytes fed to a decoder at a time: a body may hold millions of streams
-CHUNK_LINE = 1 << 10  # bytes of a chunk's size line, extensions included
+MAX_CODINGS = 4  # Nested content codings. A response with more is rejected, because it is probably an attack.
+# Encoded bytes that are passed to a decoder at a time. It is small, because a body may consist of millions of streams.
+STEP = 1 << 12
+CHUNK_LINE = 1 << 10  # Bytes of the line with the size of a chunk, including extensions.
 
-_BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # some servers end lines in CR CR LF
+_BLANK_LINE = re.compile(rb"\n\r{0,2}\n")  # Some servers end lines in CR CR LF.
 _STATUS_LINE = re.compile(rb"HTTP/[0-9](?:\.[0-9])?[ \t]+([0-9]{1,3})(?![0-9])")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _NO_CODINGS = ("chunked", "identity", "none")
@@ -28,7 +29,7 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\f\r\x1b")) + b"\x7f"
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _COMMENT = re.compile(rb"\s*+<!--.*?-->", re.DOTALL)
-# After the HTML patterns of WHATWG MIME Sniffing (section 7.1), with meta, link and an XML declaration.
+# The HTML patterns of WHATWG MIME Sniffing (section 7.1), extended by meta, link and an XML declaration.
 _HTML_START = re.compile(
     rb"\s*+(?:<\?xml[^>]*+>\s*+)?"
     rb"<(?:!doctype html|html|head|body|title|meta|link|script|style|iframe|table|div|font|h1|p|a|br|b)[\s/>]",
@@ -37,7 +38,7 @@ _HTML_START = re.compile(
 
 
 class Response(NamedTuple):
-    """An HTTP response; `body` is without transfer and content codings."""
+    """An HTTP response. Transfer and content codings of `body` are removed."""
 
     status: int
     headers: Headers
@@ -45,7 +46,12 @@ class Response(NamedTuple):
 
 
 class HttpError(Exception):
-    """A response that cannot be read. `reason`: CORRUPT_HTTP, CORRUPT_BODY, TOO_LARGE or UNSUPPORTED_FORMAT."""
+    """The error for a response that cannot be read.
+
+    Attributes:
+        reason: CORRUPT_HTTP, CORRUPT_BODY, TOO_LARGE or UNSUPPORTED_FORMAT.
+        detail: The exact cause.
+    """
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -53,11 +59,11 @@ class HttpError(Exception):
 
 
 class _EncodingMismatchError(Exception):
-    """The body's first bytes do not have the coding that the header names."""
+    """The error for a body whose bytes are not in the coding that the header names."""
 
 
 def parse_response(block: bytes, max_body_bytes: int) -> Response:
-    """Parse the response in a WARC record's block. Memory stays of the order of `max_body_bytes`.
+    """Parse the response in a WARC record's block. Uses memory of the order of `max_body_bytes`.
 
     Raises:
         HttpError: The response cannot be read, or its body decodes to more than `max_body_bytes` (TOO_LARGE).
@@ -82,7 +88,7 @@ def parse_response(block: bytes, max_body_bytes: int) -> Response:
 
 
 def _match_final_status(block: bytes) -> re.Match[bytes] | None:
-    """Match the status line of the final response; interim ones may precede it (RFC 9110, section 15.2)."""
+    """Match the status line of the final response. Interim responses may precede it (RFC 9110, section 15.2)."""
     status = _STATUS_LINE.match(block)
     while status and status[1].startswith(b"1") and (blank := _BLANK_LINE.search(block, status.end())):
         final = _STATUS_LINE.match(block, blank.end())
@@ -93,7 +99,7 @@ def _match_final_status(block: bytes) -> re.Match[bytes] | None:
 
 
 def is_html(response: Response) -> bool:
-    """Return True if the header says HTML or XHTML or, if it says nothing, if the body begins like HTML."""
+    """Return True if Content-Type is HTML or XHTML, or, without a Content-Type, if the body begins like HTML."""
     content_type = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     if content_type:
         return content_type in _HTML_TYPES
@@ -109,6 +115,7 @@ def is_html(response: Response) -> bool:
 
 
 def _list_codings(headers: Headers, name: str) -> list[str]:
+    """Return the codings in all fields of a name, in lower case."""
     values = headers.all(name)
     return [value.strip() for value in ",".join(values).lower().split(",") if value.strip()] if values else []
 
@@ -116,7 +123,8 @@ def _list_codings(headers: Headers, name: str) -> list[str]:
 def _join_chunks(body: bytes) -> bytes:
     """Decode the chunked transfer coding (RFC 9112, section 7.1) and drop trailers.
 
-    A body whose first chunk does not parse is returned unchanged; one that ends within a chunk gives what it holds.
+    If the first chunk does not parse, the body is returned unchanged. If the body ends within a chunk, the bytes up to
+    its end are returned.
 
     Raises:
         HttpError: A later chunk does not parse.
@@ -142,7 +150,11 @@ def _join_chunks(body: bytes) -> bytes:
 
 
 def _decode(body: bytes, name: str, limit: int) -> bytes:
-    """Remove one content coding. A body without that coding that reads as text is returned unchanged."""
+    """Remove one content coding. A body that does not have the coding and reads as text is returned unchanged.
+
+    Raises:
+        HttpError: The coding is unknown, or the body cannot be decoded or is larger than `limit` bytes.
+    """
     decode = _DECODERS.get(name.removeprefix("x-"))
     if not body:
         return body
@@ -159,12 +171,20 @@ def _decode(body: bytes, name: str, limit: int) -> bytes:
 
 
 def _reads_as_text(body: bytes) -> bool:
+    """Return True if the first bytes are a byte order mark, or contain no control characters."""
     start = body[:1024]
     return start.startswith(_BYTE_ORDER_MARKS) or len(start.translate(None, _CONTROLS)) == len(start)
 
 
 def _decode_streams(begins: re.Pattern[bytes], create: Callable[[], Decoder], body: bytes, limit: int) -> bytes:
-    """Decode one or more streams and drop what follows them, as browsers do."""
+    """Decode consecutive compressed streams. Bytes after the last stream are ignored, as in browsers.
+
+    Args:
+        begins: A pattern for the first bytes of a stream.
+        create: Returns a new decoder for one stream.
+        body: The encoded bytes.
+        limit: The largest number of decoded bytes.
+    """
     parts: list[bytes] = []
     size = position = 0
     while begins.match(body, position):
@@ -177,7 +197,7 @@ def _decode_streams(begins: re.Pattern[bytes], create: Callable[[], Decoder], bo
 
 
 def _decode_deflate(body: bytes, limit: int) -> bytes:
-    """Decode the zlib format (RFC 1950), or the bare deflate stream (RFC 1951) that many servers send instead."""
+    """Decode the zlib format (RFC 1950), or a raw deflate stream (RFC 1951), which many servers send instead."""
     if len(body) > 1 and body[0] & 15 == 8 and (body[0] << 8 | body[1]) % 31 == 0:
         flag = igzip_lib.DECOMP_ZLIB
     elif _reads_as_text(body):
@@ -188,7 +208,10 @@ def _decode_deflate(body: bytes, limit: int) -> bytes:
 
 
 def _decode_brotli(body: bytes, limit: int) -> bytes:
-    """Decode RFC 7932. Brotli has no magic number: a body that fails and reads as text does not have this coding."""
+    """Decode brotli (RFC 7932).
+
+    Brotli has no magic number. So if decoding fails and the body reads as text, the body is not brotli.
+    """
     decoder = brotli.Decompressor()
     try:
         data = decoder.process(body, output_buffer_limit=limit + 1)
@@ -204,7 +227,7 @@ def _decode_brotli(body: bytes, limit: int) -> bytes:
 
 
 def _decompress(body: bytes, position: int, decoder: Decoder, limit: int) -> tuple[bytes, int]:
-    """Decompress one stream of `body` from a position on; return its bytes and where it ends."""
+    """Decompress one stream that begins at `position` in `body`. Return its bytes and the position of its end."""
     stream = CompressedStream(body, position, len(body), decoder, "body", Reason.CORRUPT_BODY, STEP)
     parts: list[bytes] = []
     for piece in stream.pieces():

@@ -27,10 +27,10 @@ from filters.formats.stream import (
     OPENING,
     Chunk,
     Damage,
+    add_remaining_bytes,
     decode_chunks,
     is_compressed,
     read_ranges,
-    settle,
 )
 from filters.reasons import Reason
 
@@ -278,7 +278,7 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
         frames = _read_compressed(stored, start, end, limit, complete, is_utf8_xml(opening))
     else:
         frames = _read_plain(stored, start, end, limit, complete)
-    yield from settle(frames, end - start)
+    yield from add_remaining_bytes(frames, end - start)
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
@@ -382,7 +382,7 @@ def _split_units(chunks: Iterator[Chunk], whole: bool) -> Iterator[Iterator[Chun
 
     def count(chunk: Chunk) -> int:
         nonlocal number
-        number += chunk.fresh and not whole and (chunk.damage is not None or _begins_with_page(chunk.data))
+        number += chunk.starts_stream and not whole and (chunk.damage is not None or _begins_with_page(chunk.data))
         return number
 
     return (of_unit for _, of_unit in groupby(chunks, count))
@@ -412,7 +412,7 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
         if not unit.ended:
             yield from held
             return  # a bomb: the last frame accounts for what is left
-        yield from (frame._replace(length=unit.stop - begun) for frame in settle(held, unit.stop - begun))
+        yield from (frame._replace(length=unit.stop - begun) for frame in add_remaining_bytes(held, unit.stop - begun))
     if complete and not unit.damaged and b"</mediawiki" not in unit.tail:
         yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 

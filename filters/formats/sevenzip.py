@@ -1,7 +1,8 @@
-"""7z archives: their members, and any member as a stream of bounded pieces, from solid archives too.
+"""Read 7z archives: list the members, and decode a member as a stream of pieces of bounded size.
 
-py7zr reads the archive's header; its own decompressor takes in stored bytes faster than it gives out decoded ones and
-holds the difference, so members are decoded here, by the standard library's decompressors.
+Solid archives, in which several members are compressed together, are supported. py7zr reads the archive's header.
+Members are decoded here with the decompressors of the standard library, because py7zr's decompressor reads stored bytes
+faster than it returns decoded bytes, and buffers the difference in memory.
 """
 
 import bz2
@@ -17,26 +18,26 @@ from filters.formats.stream import CompressedStream, Damage, Decoder
 from filters.reasons import Reason
 
 MAGIC = b"7z\xbc\xaf\x27\x1c"
-DICTIONARY = 1 << 28  # bytes that an LZMA decoder may hold, as 7-Zip's highest level needs
+MAX_DICTIONARY = 1 << 28  # Bytes of an LZMA dictionary. The highest level of 7-Zip needs as much.
 
-# What headers that lie raise, beside py7zr's own errors.
+# The errors that malformed headers raise in py7zr, in addition to py7zr's own errors.
 _HEADER_ERRORS = (
     AssertionError, AttributeError, EOFError, IndexError, KeyError, lzma.LZMAError, MemoryError, OSError,
     OverflowError, TypeError, UnicodeError, ValueError, struct.error, zlib.error,
 )  # fmt: skip
-_ENCRYPTED = b"\x06\xf1"  # how the identifiers of ciphers begin
+_ENCRYPTED = b"\x06\xf1"  # The first bytes of the identifiers of ciphers.
 
 
 class SevenZipEntry(NamedTuple):
-    """A file in an archive.
+    """A file in an archive. A "folder" of the 7z format is a compressed stream that contains one or more files.
 
     Attributes:
-        name: Its path.
-        size: The number of its decoded bytes.
-        crc32: The checksum of its decoded bytes, None if the archive states none.
-        start: Where the stored bytes of its folder begin.
-        stop: Where they end.
-        skip: Decoded bytes of the folder before the file.
+        name: The path of the file.
+        size: The number of decoded bytes.
+        crc32: The checksum of the decoded bytes, None if the archive states none.
+        start: The offset of the first stored byte of the file's folder.
+        stop: The offset after the last stored byte of the folder.
+        skip: The number of decoded bytes in the folder before the file.
         method: The identifier of the folder's coder.
         properties: The coder's settings.
     """
@@ -52,8 +53,8 @@ class SevenZipEntry(NamedTuple):
 
 
 def list_entries(stored: Stored) -> list[SevenZipEntry] | Damage:
-    """Return the files of an archive, in its order."""
-    import py7zr  # here, since it imports ciphers and compilers
+    """Return the files of an archive in the order of its header, or damage if the header cannot be read."""
+    import py7zr  # It is imported here, because it imports ciphers and compilers.
 
     try:
         with py7zr.SevenZipFile(io.BufferedReader(StoredFile(stored))) as archive:
@@ -96,7 +97,7 @@ def _list_entries(archive: Any) -> list[SevenZipEntry] | Damage:
 
 
 def decode_entry(stored: Stored, entry: SevenZipEntry) -> Iterator[bytes | Damage]:
-    """Yield a file's bytes, at most `PIECE` at a time; damage ends them."""
+    """Yield the decoded bytes of a file in pieces of at most PIECE bytes. Damage is yielded as the last item."""
     try:
         decoder = _create_decoder(entry)
     except (lzma.LZMAError, MemoryError, ValueError) as error:
@@ -122,7 +123,11 @@ def decode_entry(stored: Stored, entry: SevenZipEntry) -> Iterator[bytes | Damag
 
 
 def _create_decoder(entry: SevenZipEntry) -> Decoder | Damage:
-    """Return a file's decompressor, or damage. Raises what the standard library does."""
+    """Return a decompressor for the folder of a file, or damage if its coder is not supported.
+
+    Raises:
+        lzma.LZMAError, MemoryError, ValueError: The coder's settings are invalid.
+    """
     method, properties = entry.method, entry.properties
     if method == b"\0":
         return _Copy()
@@ -138,13 +143,13 @@ def _create_decoder(entry: SevenZipEntry) -> Decoder | Damage:
         return Damage(Reason.ENCRYPTED, "an encrypted member")
     else:
         return Damage(Reason.UNSUPPORTED_FORMAT, f"a 7z coder other than LZMA, LZMA2, BZip2 and Copy: {method.hex()}")
-    if dictionary > DICTIONARY:
+    if dictionary > MAX_DICTIONARY:
         return Damage(Reason.TOO_LARGE, f"a dictionary of {dictionary} bytes")
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[{**options, "dict_size": max(dictionary, 4096)}])
 
 
 class _Copy:
-    """The coder of bytes stored uncompressed."""
+    """The decoder of uncompressed bytes."""
 
     needs_input, eof, unused_data = True, False, b""
 

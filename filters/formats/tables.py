@@ -1,6 +1,6 @@
-"""Rows of an exported table, JSON Lines or Parquet, and the columns that a recipe names in them.
+"""Read the rows of tables in JSON Lines or Parquet, and the columns that a recipe names.
 
-A damaged row costs itself alone: JSON Lines continue at the next newline, Parquet at the next row group of its footer.
+After damage, reading continues at the next line of JSON Lines, or at the next row group of Parquet.
 """
 
 import json
@@ -13,26 +13,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from filters.formats.stored import FetchedFile, Stored, StoredFile, StoredView
-from filters.formats.stream import Chunk, Damage, decode_chunks, decode_stored, is_compressed, settle
+from filters.formats.stream import Chunk, Damage, add_remaining_bytes, decode_chunks, decode_stored, is_compressed
 from filters.reasons import Reason
 
 PARQUET = b"PAR1"
 BOM = b"\xef\xbb\xbf"
-BATCH_ROWS = 256  # rows of Parquet held at once
-LARGE_BATCH_ROWS = 64  # the same, where a row may be a whole file
-NESTING = (
-    100  # levels of a row in JSON: how many Python's parser takes depends on its version and on its caller's depth
-)
-GROUP_BYTES = 4 << 30  # decoded bytes that a row group may state for the columns that are read
+BATCH_ROWS = 256  # Rows of Parquet that are in memory at a time.
+LARGE_BATCH_ROWS = 64  # Rows of Parquet that are in memory at a time, if a row may contain a whole file.
+# Levels of nested arrays and objects in a row of JSON. A fixed limit is needed, because the limit of Python's parser
+# depends on its version and on the depth of the call stack.
+MAX_NESTING = 100
+MAX_GROUP_BYTES = 4 << 30  # Decoded bytes of the columns that are read from a row group, as stated in the footer.
 _PARQUET_ERRORS = (
     pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, LookupError, NotImplementedError,
 )  # fmt: skip
 
 
 class Line(NamedTuple):
-    """A line at [start, stop) of decoded bytes, its newline included, or damage there.
+    """A line, or damage, at the decoded bytes [start, stop).
 
-    `stored`: the number of stored bytes that it accounts for.
+    Attributes:
+        start: The offset of its first decoded byte.
+        stop: The offset after its newline.
+        stored: The number of stored bytes that are attributed to it.
+        data: The bytes of the line including its newline. Empty if there is a problem.
+        problem: The reason why the line cannot be used, else None.
+        detail: A sentence about the problem.
     """
 
     start: int
@@ -44,7 +50,15 @@ class Line(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A row group: its number, the stored bytes [start, stop) of its columns, and its stated rows and decoded bytes."""
+    """A row group of a Parquet file, as the footer states it.
+
+    Attributes:
+        number: The index of the row group.
+        start: The offset of the first stored byte of its columns.
+        stop: The offset after the last stored byte of its columns.
+        rows: The number of rows.
+        decoded: The number of decoded bytes.
+    """
 
     number: int
     start: int
@@ -54,18 +68,18 @@ class Group(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """A row, or the damage in its place.
-
-    A row of JSON Lines lies at its bytes, stored or decoded. A row of Parquet lies in its row group's stored bytes;
-    those of all groups leave no gap, `inner_offset` is its number in the group, `inner_length` 1.
+    """A row, or the damage that replaces it.
 
     Attributes:
-        offset: Where its stored bytes begin.
-        length: The number of its stored bytes.
-        inner_offset: Where it begins in what these decode to.
-        inner_length: Decoded bytes.
-        end: Where it ends, in decoded bytes or in rows: the unit by which the stored bytes are divided among rows.
-        row: Its columns.
+        offset: The offset of the first stored byte: of the line, of the compressed file, or of the row group. The
+            ranges of all row groups together cover the file.
+        length: The number of stored bytes from `offset`.
+        inner_offset: The offset of the line in the decoded bytes, 0 for a plain line. For Parquet, the index of the row
+            in its row group.
+        inner_length: The number of decoded bytes of the line. For Parquet, 1.
+        end: The end of the row, in decoded bytes or (Parquet) in rows, counted from the start of the piece. The stored
+            bytes of the piece are divided among its rows in proportion to these numbers.
+        row: A dict from column name to value, or damage.
     """
 
     offset: int
@@ -82,10 +96,11 @@ def is_parquet(stored: StoredView) -> bool:
 
 
 def survey_table(stored: Stored, split_bytes: int) -> tuple[list[tuple[int, int, int]], int, int]:
-    """Find where a table can be cut, without parsing it.
+    """Find the offsets at which a table can be split, without parsing its rows.
 
     Returns:
-        The pieces (start, end, and the largest `TableRow.end`), the decoded bytes, and about how many rows there are.
+        A list of pieces (start, end, largest `TableRow.end`), the number of decoded bytes, and the approximate number
+        of rows.
     """
     size = len(stored)
     if is_parquet(stored):
@@ -109,10 +124,13 @@ def survey_table(stored: Stored, split_bytes: int) -> tuple[list[tuple[int, int,
 
 
 def cut_lines(stored: Stored, split_bytes: int) -> list[int]:
-    """Return where plain lines can be cut into pieces of about `split_bytes`, the file's start and end included."""
+    """Return offsets of line starts that split a plain file into pieces of about `split_bytes` bytes.
+
+    The list includes 0 and the size of the file.
+    """
     cuts, place = [0], 0
     for wanted in range(split_bytes, len(stored), split_bytes):
-        if place < wanted:  # else the line that reaches beyond the wanted place was searched for the place before
+        if place < wanted:  # Otherwise the end of the line at `wanted` was already found for an earlier offset.
             place = stored.find(b"\n", wanted - 1) + 1 or len(stored)
         if cuts[-1] < place < len(stored):
             cuts.append(place)
@@ -124,10 +142,10 @@ def read_rows(stored: Stored, start: int, end: int, limit: int, columns: list[st
 
     Args:
         stored: The whole file.
-        start: A piece's start (see `survey_table`).
-        end: A piece's end.
-        limit: Bytes of a line, or characters of a row of Parquet; a larger one is damage.
-        columns: Those wanted of Parquet.
+        start: The start of the piece (see `survey_table`).
+        end: The end of the piece.
+        limit: The largest number of bytes of a line, or of characters of a row of Parquet. Larger rows are damage.
+        columns: The columns to read from Parquet. Rows of JSON Lines contain all columns.
     """
     if is_parquet(stored):
         yield from _read_parquet_rows(stored, start, end, limit, columns)
@@ -138,7 +156,7 @@ def read_rows(stored: Stored, start: int, end: int, limit: int, columns: list[st
         begin = line.start if begin < 0 else begin
         row = parse_row(line.data) if line.problem is None else Damage(line.problem, line.detail)
         if row is None:
-            continue  # a blank line belongs to the next one
+            continue  # The bytes of a blank line are attributed to the next row.
         length = line.stop - begin
         place = (0, len(stored), begin, length) if compressed else (begin, length, 0, length)
         yield TableRow(*place, line.stop - base, row)
@@ -146,22 +164,22 @@ def read_rows(stored: Stored, start: int, end: int, limit: int, columns: list[st
 
 
 def read_lines(stored: StoredView, limit: int, start: int, end: int) -> Iterator[Line]:
-    """Yield the plain lines of [start, end), which account for exactly their own bytes.
+    """Yield the lines of the uncompressed bytes [start, end). `stored` of each line is its own length.
 
-    A line of more than `limit` bytes is damage and is not held.
+    A line of more than `limit` bytes is damage. It is not held in memory.
     """
     for line in _split_lines(decode_chunks(stored, start, end), limit, start):
         yield line._replace(stored=line.stop - line.start)
 
 
 def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
-    """Yield the lines of a file of gzip members or bzip2 streams; damage ends them.
+    """Yield the lines of a file of gzip members or bzip2 streams. Damage is yielded as the last line.
 
-    Each accounts for the stored bytes that were read since the line before, divided by decoded bytes; the last one for
-    all that are left.
+    The stored bytes that were read for a chunk are divided among its lines by decoded length. The last line gets all
+    remaining stored bytes, so that the sum is the size of the file.
     """
     size = len(stored)
-    lines = settle(_split_lines(decode_chunks(stored, 0, size), limit, 0), size)
+    lines = add_remaining_bytes(_split_lines(decode_chunks(stored, 0, size), limit, 0), size)
     first = next(lines, Line(0, 0, size, b"", Reason.NO_TEXT))
     if size:
         yield first
@@ -169,7 +187,7 @@ def read_compressed_lines(stored: StoredView, limit: int) -> Iterator[Line]:
 
 
 def _split_lines(chunks: Iterable[Chunk], limit: int, base: int) -> Iterator[Line]:
-    """Yield the lines of decoded chunks, the first of which begins at `base`."""
+    """Yield the lines of decoded chunks. The first line begins at offset `base`."""
     parts: list[bytes] = []
     start, size, decoded = base, 0, base
     accounted = reached = 0
@@ -207,7 +225,10 @@ def _join_line(start: int, size: int, stored: int, parts: list[bytes], limit: in
 
 
 def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
-    """Return the object in a line, None for a blank one. Of a key given twice the last counts, as C4's readers do."""
+    """Parse a line as a JSON object. Return None for a blank line, and damage if it is not an object.
+
+    If a key occurs twice, the last value counts, as in other readers of C4.
+    """
     data = data.removeprefix(BOM)
     if not data.strip():
         return None
@@ -221,7 +242,7 @@ def parse_row(data: bytes) -> dict[str, Any] | Damage | None:
         return Damage(Reason.CORRUPT_RECORD, f"not JSON: {str(error)[:80]}")
     if not isinstance(row, dict):
         return Damage(Reason.CORRUPT_RECORD, f"an object is needed, not {type(row).__name__}")
-    if data.count(b"[") + data.count(b"{") > NESTING and _nests_deeper(row, NESTING):
+    if data.count(b"[") + data.count(b"{") > MAX_NESTING and _nests_deeper(row, MAX_NESTING):
         return Damage(Reason.CORRUPT_RECORD, "nested too deeply")
     return row
 
@@ -236,7 +257,7 @@ def _nests_deeper(row: Any, limit: int) -> bool:
 
 
 def get_column(row: dict[str, Any], name: str) -> Any:
-    """Return a column's value, or None. `a.b` is a column of that name, else `b` in the object `a`."""
+    """Return the value of a column, or None. The name `a.b` is a column `a.b`, or else `b` in the object `a`."""
     if not name or name in row:
         return row.get(name)
     value: Any = row
@@ -246,7 +267,10 @@ def get_column(row: dict[str, Any], name: str) -> Any:
 
 
 def clean_text(value: Any) -> str | Damage | None:
-    """Return a column's text without NULs and lone surrogates, which no file of text can hold; None for a null."""
+    """Return a column's text with NULs and lone surrogates replaced by U+FFFD.
+
+    Text files in UTF-8 cannot contain surrogates. Returns None for a null, and damage if the value is not a string.
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -260,7 +284,7 @@ def clean_text(value: Any) -> str | Damage | None:
 
 
 def format_time(value: Any) -> str:
-    """Return a column's time as ISO 8601 in UTC, or "" if it is not a time. Those of Parquet are bytes."""
+    """Return a column's time in ISO 8601 and UTC, or "" if it is not a time. Times of Parquet are passed as bytes."""
     text = value.decode("ascii", "replace") if isinstance(value, bytes) else value
     if not isinstance(text, str) or len(text) > 40:
         return ""
@@ -273,9 +297,9 @@ def format_time(value: Any) -> str:
 
 
 def read_groups(stored: StoredView) -> list[Group] | Damage:
-    """Return the row groups of a Parquet file, by its footer.
+    """Return the row groups of a Parquet file as its footer states them, or damage if it cannot be read.
 
-    Where they do not lie one after another, each gets all bytes.
+    If the row groups overlap or are out of order, each one gets the range of the whole file.
     """
     try:
         footer = _open_parquet(stored).metadata
@@ -299,7 +323,14 @@ def read_groups(stored: StoredView) -> list[Group] | Damage:
 def read_group_rows(
     stored: StoredView, group: Group, names: Iterable[str], batch_rows: int = BATCH_ROWS
 ) -> Iterator[dict[str, Any] | Damage]:
-    """Yield the rows of a row group, with the top-level columns that `names` stand in. Damage ends them."""
+    """Yield the rows of a row group. Damage is yielded as the last item.
+
+    Args:
+        stored: The whole file.
+        group: The row group.
+        names: The names of columns, also in the form `a.b`. The top-level columns that contain them are read.
+        batch_rows: The number of rows that are read at a time.
+    """
     names = [name for name in names if name]
     try:
         file = _open_parquet(stored)
@@ -308,14 +339,14 @@ def read_group_rows(
         metadata = file.metadata.row_group(group.number)
         columns = [metadata.column(c) for c in range(metadata.num_columns)]
         size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.partition(".")[0] in wanted)
-        if size > GROUP_BYTES:
+        if size > MAX_GROUP_BYTES:
             yield Damage(Reason.TOO_LARGE, f"a row group of {size} bytes")
             return
         if not present:
             yield Damage(Reason.NO_TEXT, "none of the columns that the recipe names")
             return
         for batch in file.iter_batches(batch_rows, row_groups=[group.number], columns=present):
-            yield from _read_batch(_spell_times(batch))
+            yield from _read_batch(_format_time_columns(batch))
     except _PARQUET_ERRORS as error:
         yield Damage(Reason.CORRUPT_RECORD, f"a row group that cannot be read: {type(error).__name__}")
 
@@ -324,11 +355,12 @@ def _open_parquet(stored: StoredView) -> pq.ParquetFile:
     return pq.ParquetFile(StoredFile(stored) if isinstance(stored, FetchedFile) else pa.py_buffer(stored))
 
 
-def _spell_times(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return a batch with its dates and times as ISO 8601 in UTC, in bytes, so that they are not taken for text.
+def _format_time_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return a batch with dates and times converted to binary columns that contain ISO 8601 in UTC.
 
-    Python's datetime holds no nanoseconds and no years beyond 9999, and a time zone may be unknown: pyarrow raises, or
-    gives other values if pandas is installed.
+    They are bytes, so that they are not taken for text. They are not converted to Python's datetime, because it has no
+    nanoseconds and no years after 9999, and the time zone may be unknown. In these cases pyarrow raises an error, or
+    returns other values if pandas is installed.
     """
     original = batch.schema
     for target in (None, pa.string(), pa.binary()):
@@ -338,7 +370,10 @@ def _spell_times(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _replace_times(kind: pa.DataType, target: pa.DataType | None) -> pa.DataType:
-    """Return a type with `target` for the dates and times in it; without a target, with times that have no zone."""
+    """Return an Arrow type in which dates and times, also inside structs, are replaced by `target`.
+
+    If `target` is None, only the time zones of timestamps are removed.
+    """
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_replace_times(field.type, target)) for field in kind])
     if not pa.types.is_temporal(kind):
@@ -347,6 +382,7 @@ def _replace_times(kind: pa.DataType, target: pa.DataType | None) -> pa.DataType
 
 
 def _read_batch(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:
+    """Yield the rows of a batch. A row with invalid UTF-8 is yielded as damage."""
     try:
         yield from batch.to_pylist()
     except UnicodeDecodeError:
@@ -358,7 +394,11 @@ def _read_batch(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | Damage]:
 
 
 def _read_adjoining_groups(stored: Stored) -> list[Group] | Damage:
-    """Return the row groups with all stored bytes divided among them, or damage if their order does not allow it."""
+    """Return the row groups with ranges that cover all stored bytes without a gap.
+
+    Each range is extended to the start of the next row group. Returns damage if the footer cannot be read, or if the
+    row groups are out of order.
+    """
     groups = read_groups(stored)
     if isinstance(groups, Damage):
         return groups
@@ -371,6 +411,7 @@ def _read_adjoining_groups(stored: Stored) -> list[Group] | Damage:
 
 
 def _read_parquet_rows(stored: Stored, start: int, end: int, limit: int, columns: list[str]) -> Iterator[TableRow]:
+    """Yield the rows of the row groups that begin in [start, end). See `read_rows` for the arguments."""
     groups, position = _read_adjoining_groups(stored), 0
     if isinstance(groups, Damage):
         yield TableRow(start, end - start, 0, 0, 0, groups)

@@ -1,7 +1,7 @@
-"""Tar archives: POSIX ustar and pax, GNU's long names and numbers, Unix V7.
+"""Read tar archives: POSIX ustar and pax, GNU's long names and numbers, Unix V7.
 
-Members are found by their headers; data is read only where it is wanted. Nothing is ever written to disk, so a path or
-a link that leads outside does no harm here; such members are reported so that they do none elsewhere.
+Members are found by their headers. Data is read only if it is needed. Nothing is written to disk, so a path or a link
+that leads outside the archive does no harm here. Such members are reported, because they may do harm elsewhere.
 """
 
 import posixpath
@@ -14,10 +14,10 @@ from filters.formats.stream import ChunkReader, Damage
 from filters.reasons import Reason
 
 BLOCK = 512
-EXTENSION_BYTES = 1 << 20  # of a header that only extends the next one, such as a long name
-EXTENSIONS = 8  # of these, one after the other
-PATH_CHARACTERS = 4096  # of a member's path (PATH_MAX of Linux)
-ZEROS = 1 << 20  # bytes examined at a time after the end of an archive
+MAX_EXTENSION_BYTES = 1 << 20  # Bytes of an extension header, such as a long name. It extends the next header.
+MAX_EXTENSIONS = 8  # Extension headers before one member.
+PATH_CHARACTERS = 4096  # Characters of a member's path (PATH_MAX of Linux).
+ZEROS = 1 << 20  # Bytes that are examined at a time after the end of an archive.
 
 Kind = Literal["file", "directory", "link", "other", "extension", "end", "damage"]
 _KINDS: dict[int, Kind] = {
@@ -33,7 +33,7 @@ _COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 class StoredReader:
-    """Stored bytes, read forwards; what is skipped is never touched."""
+    """A forward reader of stored bytes. Bytes that are skipped are not read from the storage."""
 
     def __init__(self, stored: StoredView, position: int = 0) -> None:
         self.stored, self.position = stored, position
@@ -45,20 +45,20 @@ class StoredReader:
         return data
 
     def put_back(self, data: bytes) -> None:
-        """Return the bytes that were taken last, so that they are read again."""
+        """Put back the bytes that were taken last, so that they are read again."""
         self.position -= len(data)
 
     def skip_to(self, position: int) -> bool:
-        """Continue from a later position; return False if the bytes end before it."""
+        """Move forward to a position. Return False if the bytes end before it."""
         self.position = min(position, len(self.stored))
         return position <= len(self.stored)
 
 
-Reader = StoredReader | ChunkReader  # bytes read forwards
+Reader = StoredReader | ChunkReader
 
 
 class Header(NamedTuple):
-    """One header block: a member's name, its size in bytes, its kind and the letter for it."""
+    """A header block: the member's name, its size in bytes, its kind, and the letter (typeflag) of the kind."""
 
     name: str
     size: int
@@ -67,17 +67,19 @@ class Header(NamedTuple):
 
 
 class TarEntry(NamedTuple):
-    """A member of an archive, by its headers.
+    """A member of an archive, as its headers describe it.
 
     Attributes:
-        offset: Where its headers begin.
-        data: Where its data begins.
-        size: Bytes of data.
-        stop: Where the next member begins.
-        name: Its path.
-        kind: `end` is a run of zeros; `damage` has a `problem`, and ends where the bytes read end.
-        letter: The header's letter for the kind.
-        commit: The commit that `git archive` says the archive was made of.
+        offset: The start of its headers.
+        data: The start of its data.
+        size: The number of bytes of data.
+        stop: The start of the next member. For damage, the end of the bytes that were read.
+        name: The path of the member.
+        kind: The kind of the member. `end` is a run of zeros. `damage` has a `problem`.
+        problem: The reason for damage, else None.
+        detail: A sentence about the damage.
+        letter: The letter (typeflag) of the kind in the header.
+        commit: The commit from which `git archive` made the archive, or "".
     """
 
     offset: int
@@ -96,14 +98,16 @@ class ArchiveMember(NamedTuple):
     """A member of a tar or zip archive with its data.
 
     Attributes:
-        name: Its path.
-        start: Where its data begins in the decoded archive.
-        stop: Where its data ends.
-        end: Where the next member begins; for a zip archive, the number of compressed bytes up to here.
-        data: Empty if it was not wanted.
-        problem: Why the member, or the rest of the archive, cannot be used.
+        name: The path of the member.
+        start: The start of its data in the decoded archive.
+        stop: The end of its data.
+        end: The start of the next member. For a zip archive, the number of compressed bytes of this and all earlier
+            members.
+        data: The data. Empty if it is not needed.
+        problem: The reason why the member, or everything after it, cannot be used. Else None.
+        detail: A sentence about the problem.
         folder: True for a folder.
-        commit: The commit that `git archive` says the archive was made of.
+        commit: The commit from which `git archive` made the archive, or "".
     """
 
     name: str
@@ -118,7 +122,7 @@ class ArchiveMember(NamedTuple):
 
 
 def resolve_path(name: str) -> str | None:
-    """Return a member's path inside its archive, "" for the top itself; None if it is absolute or leads outside."""
+    """Return the normalised path of a member, "" for the top folder, or None if it is absolute or leads outside."""
     if name.startswith(("/", "\\")) or _DRIVE.match(name) or "\0" in name:
         return None
     path = posixpath.normpath(name.replace("\\", "/")) if name else ""
@@ -128,20 +132,21 @@ def resolve_path(name: str) -> str | None:
 
 
 def is_safe_path(name: str) -> bool:
-    """Return True for a path that stays below its archive's top without `..`, and is not longer than a path can be."""
+    """Return True for a relative path without `..` and with at most PATH_CHARACTERS characters."""
     inside = name != "" and resolve_path(name) is not None
     return inside and ".." not in re.split(r"[/\\]", name) and len(name) <= PATH_CHARACTERS
 
 
 def parse_header(block: bytes) -> Header | None:
-    """Parse a header block; return None if its checksum or a number in it is wrong."""
+    """Parse a header block. Return None if its checksum or a number in it is wrong."""
     if len(block) != BLOCK:
         return None
     checksum, size = _parse_number(block[148:156]), _parse_number(block[124:136])
     rest = block[:148] + b" " * 8 + block[156:]
     if size is None or checksum is None:
         return None
-    if checksum != sum(rest) and checksum != sum(rest) - 256 * sum(byte > 127 for byte in rest):  # signed, as of old
+    # Old programs compute the checksum with signed bytes.
+    if checksum != sum(rest) and checksum != sum(rest) - 256 * sum(byte > 127 for byte in rest):
         return None
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0" and block[345] != 0:
@@ -152,10 +157,10 @@ def parse_header(block: bytes) -> Header | None:
 
 
 def stream_entries(source: Reader) -> Iterator[TarEntry]:
-    """Yield the members of an archive in order, with damage between them, to where its bytes end.
+    """Yield the members of an archive in order, and the damage between them, up to the end of its bytes.
 
-    After each, data up to its `stop` may be taken from `source`; what is left of it is skipped. Archives may follow one
-    another. After damage the archive is read on from the next ustar header.
+    After each member, the caller may take data up to its `stop` from `source`. Data that was not taken is skipped. The
+    bytes may consist of several archives. After damage, reading continues at the next ustar header.
     """
     commit = ""
     while True:
@@ -173,9 +178,9 @@ def stream_entries(source: Reader) -> Iterator[TarEntry]:
 
 
 def read_entries(stored: Stored, start: int = 0, end: int | None = None) -> Iterator[TarEntry]:
-    """Yield the members whose headers begin in [start, end) of a stored archive, with damage between them.
+    """Yield the members whose headers begin in [start, end) of an uncompressed archive, and the damage between them.
 
-    Each stored byte belongs to one. After damage the archive is read on from the next ustar header.
+    The members and the damage cover all bytes. After damage, reading continues at the next ustar header.
     """
     size = len(stored)
     position, end = start, size if end is None else end
@@ -194,17 +199,17 @@ def read_entries(stored: Stored, start: int = 0, end: int | None = None) -> Iter
 
 
 def read_members(
-    chunks: Iterable[bytes | Damage], limit: int, total: int, wants: Callable[[str], bool]
+    chunks: Iterable[bytes | Damage], limit: int, total: int, is_wanted: Callable[[str], bool]
 ) -> Iterator[ArchiveMember]:
-    """Yield the members of a streamed archive with their data, in order, the last perhaps damage.
+    """Yield the members of an archive with their data, in order. The last member may be damage.
 
-    Never raises; takes linear time, and memory of the order of `limit`.
+    Never raises. Takes linear time, and memory of the order of `limit`.
 
     Args:
         chunks: The decoded archive.
-        limit: Bytes of the largest file whose data is held.
-        total: Decoded bytes after which the archive is abandoned.
-        wants: Returns True for the names of files whose data is wanted.
+        limit: The size in bytes of the largest file whose data is read.
+        total: The number of decoded bytes after which the rest of the archive is not read.
+        is_wanted: Returns True for the names of files whose data is wanted.
     """
     source = ChunkReader(chunks)
     for entry in stream_entries(source):
@@ -223,8 +228,8 @@ def read_members(
             return
         problem, detail = _check(entry, limit)
         end = entry.data + (entry.size if entry.kind == "file" else 0)
-        is_wanted = problem is None and end > entry.data and wants(entry.name)
-        data = source.take(end - entry.data) if is_wanted else b""
+        takes_data = problem is None and end > entry.data and is_wanted(entry.name)
+        data = source.take(end - entry.data) if takes_data else b""
         source.skip_to(entry.stop)
         stop = min(end, source.position)
         if stop < end:
@@ -232,8 +237,8 @@ def read_members(
         place = entry.data, stop, source.position
         yield ArchiveMember(entry.name, *place, data, problem, detail, entry.kind == "directory", entry.commit)
         if stop < end:
-            if is_wanted:
-                return  # the member has reported the damage in its data
+            if takes_data:
+                return  # The damage was reported with the member.
             break
     if source.damage is not None:
         at = source.position
@@ -241,6 +246,7 @@ def read_members(
 
 
 def _check(entry: TarEntry, limit: int) -> tuple[Reason | None, str]:
+    """Return the reason and detail why a member cannot be used, or (None, "")."""
     if entry.letter in _LINKS:
         return Reason.UNSAFE_PATH, f"{_LINKS[entry.letter]}: {entry.name[:200]}"
     if entry.kind == "other":
@@ -253,9 +259,16 @@ def _check(entry: TarEntry, limit: int) -> tuple[Reason | None, str]:
 
 
 def _read_entry(source: Reader, commit: str) -> TarEntry | None:
-    """Read the headers at the position of `source`, which is left where the data begins; return None at the end."""
+    """Read the headers of the next member. Return None at the end of the bytes.
+
+    Afterwards `source` is at the start of the member's data.
+
+    Args:
+        source: The archive.
+        commit: The commit that an earlier global header stated, or "".
+    """
     offset, name, size = source.position, "", -1
-    for _ in range(EXTENSIONS):
+    for _ in range(MAX_EXTENSIONS):
         block = source.take(BLOCK)
         if not block:
             is_end = source.position == offset
@@ -271,12 +284,12 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
         if kind != "extension":
             path = name or header.name
             if kind == "file" and path.endswith("/"):
-                kind = "directory"  # as before there was a letter for it
+                kind = "directory"  # Unix V7 has no letter for directories.
             size = header.size if size < 0 else size
             size = size if kind in ("file", "other") else 0
             stop = data + _round_up(size)
             return TarEntry(offset, data, size, stop, path, kind, letter=header.letter, commit=commit)
-        if header.size > EXTENSION_BYTES:
+        if header.size > MAX_EXTENSION_BYTES:
             return _report_damage(source, offset, Reason.TOO_LARGE, f"an extended header of {header.size} bytes")
         extension = source.take(_round_up(header.size))[: header.size]
         if header.letter == b"L":
@@ -296,7 +309,7 @@ def _report_damage(source: Reader, offset: int, reason: Reason, detail: str) -> 
 
 
 def _skip_zeros(source: Reader) -> int:
-    """Skip the rest of a run of zero blocks and return its end: the first block that holds something."""
+    """Skip the rest of a run of zero blocks. Return its end: the start of the first block that is not zero."""
     while chunk := source.take(ZEROS):
         if rest := chunk.lstrip(b"\0"):
             source.put_back(chunk[(len(chunk) - len(rest)) // BLOCK * BLOCK :])
@@ -305,7 +318,7 @@ def _skip_zeros(source: Reader) -> int:
 
 
 def _skip_to_header(source: Reader) -> int:
-    """Skip to the next block that is a ustar header, or to the end; return where that is."""
+    """Skip to the next block that is a ustar header, or to the end. Return the new position."""
     while block := source.take(BLOCK):
         if block[257:262] == b"ustar" and parse_header(block) is not None:
             source.put_back(block)
@@ -314,7 +327,7 @@ def _skip_to_header(source: Reader) -> int:
 
 
 def _find_header(stored: Stored, position: int) -> int:
-    """Return the start of the next block that is a ustar header, or the end."""
+    """Return the offset of the next block that is a ustar header, or the size of the archive."""
     found = stored.find(b"ustar", position)
     while found >= 0:
         start = found - 257
@@ -325,7 +338,7 @@ def _find_header(stored: Stored, position: int) -> int:
 
 
 def _parse_number(field: bytes) -> int | None:
-    """Parse octal digits, or base 256 as GNU tar writes large numbers; return None for anything else."""
+    """Parse a number in octal digits, or in base 256 as GNU tar writes large numbers. Return None for other forms."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.strip(b" \0")
@@ -335,7 +348,7 @@ def _parse_number(field: bytes) -> int | None:
 
 
 def _parse_pax(block: bytes) -> dict[bytes, bytes]:
-    r"""Parse the fields of a pax header: "LENGTH KEY=VALUE\n" (POSIX.1-2001, pax); a malformed one ends them."""
+    r"""Parse the fields of a pax header: "LENGTH KEY=VALUE\n" (POSIX.1-2001, pax). Stop at a malformed field."""
     fields, position = dict[bytes, bytes](), 0
     while record := _RECORD.match(block, position):
         end = position + int(record[1])
@@ -348,7 +361,7 @@ def _parse_pax(block: bytes) -> dict[bytes, bytes]:
 
 
 def _decode_name(name: bytes) -> str:
-    """Decode a name; bytes that are not UTF-8 are spelled out, as in inputs' names."""
+    r"""Decode a name. Bytes that are not UTF-8 become \xNN, as in the names of inputs."""
     return name[: PATH_CHARACTERS + 1].decode("utf-8", "backslashreplace")
 
 

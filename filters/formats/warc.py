@@ -1,9 +1,9 @@
-"""Web archives, framed so that every stored byte is accounted for.
+"""Divide web archives into frames: each stored byte belongs to a record or to a range of damage.
 
-The formats are WARC/0.17 to 1.1 (ISO 28500:2017) and ARC (Internet Archive, 1996), uncompressed, in gzip members or in
-zstd frames, also mixed in one file. A compressed archive is a row of members, as a rule one per record. A member is the
-unit of integrity: its checksum vouches for all its records or for none. An uncompressed record is read by its stated
-length (`filters.formats.records`). Damage becomes a frame that names the problem, and reading goes on after it.
+The formats are WARC/0.17 to 1.1 (ISO 28500:2017) and ARC (Internet Archive, 1996). Records may be uncompressed, in gzip
+members or in zstd frames, also mixed in one file. A compressed archive is a sequence of members, usually with one
+record each. If the checksum of a member is wrong, none of its records is used. Uncompressed records are read by their
+stated length (`filters.formats.records`). Damage becomes a frame with a problem, and reading continues after it.
 """
 
 import re
@@ -18,7 +18,7 @@ from filters.formats.records import (
     Record,
     begins_record,
     find_start,
-    needs_more,
+    is_incomplete,
     parse_single_record,
     read_records,
 )
@@ -38,14 +38,17 @@ from filters.formats.stream import (
 )
 from filters.reasons import Reason
 
-TRIAL = 1 << 12  # stored bytes decompressed to tell if a member begins with a record
-OPENING = 1 << 11  # bytes of a file that tell its kind
-REPLAY = 1 << 6  # stored bytes fed at a time to learn how far a damaged member was read
-REPLAYED = 1 << 22  # decoded bytes of a damaged member that are kept to tell its own records from others
-# After damage the next member is searched within bytes that failed to decompress, until such bytes add up to this many
-# times the archive's size; then after them. It keeps hostile archives linear.
+TRIAL_BYTES = 1 << 12  # Stored bytes that are decoded to check whether a member begins with a record.
+OPENING = 1 << 11  # Bytes at the start of a file that determine its kind.
+# Stored bytes that are passed to a decoder at a time to find out up to which offset it reads a damaged member.
+REPLAY_STEP = 1 << 6
+# Decoded bytes of a damaged member that are kept. Headers in them are not taken for uncompressed records.
+REPLAY_LIMIT = 1 << 22
+# After a damaged member, the next member is searched among the bytes that failed to decode. When the sum of such bytes
+# exceeds this many times the size of the archive, it is searched only after them. So the time is linear also for
+# malicious archives.
 RETRIES = 16
-# The first bytes of files that are no archives.
+# The first bytes of files that are not web archives.
 OTHER_FILES = (
     (re.compile(rb"\x89PNG\r\n"), "a PNG image"),
     (re.compile(rb"\xff\xd8\xff"), "a JPEG image"),
@@ -64,11 +67,11 @@ _MEMBER = re.compile(GZIP_MEMBER.pattern + b"|" + re.escape(ZSTD))
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one record; a larger one is skipped as TOO_LARGE.
+    """Limits on the size of a record. Larger records are skipped as TOO_LARGE.
 
     Attributes:
-        max_record_bytes: Decoded bytes of header and block.
-        max_stored_bytes: Stored bytes of a member that holds one record.
+        max_record_bytes: The largest number of decoded bytes of header and block.
+        max_stored_bytes: The largest number of stored bytes of a member with one record.
     """
 
     max_record_bytes: int
@@ -76,20 +79,22 @@ class Limits:
 
 
 class Frame(NamedTuple):
-    """One record, or one stretch of damage.
+    """One record, or one range of damage.
 
     Attributes:
-        offset: Where the stored bytes begin: a member, or a range of uncompressed bytes.
-        length: The number of stored bytes.
-        inner_offset: Where the record begins in what these bytes decode to.
-        inner_length: Decoded bytes of the record, with the newlines around it.
-        stored: Stored bytes that the frame accounts for. A member's are divided among its records by decoded length,
-            empty members count for the frame before them; over an archive they sum to its size.
-        headers: The headers of the WARC record, or those that WARC would give an ARC record; empty with a problem.
-        version: Such as "1.0" or "ARC/1"; empty with a problem.
-        block: The record's content; empty with a problem.
-        problem: None for a record.
-        detail: A sentence about the problem that names no position.
+        offset: The offset of the first stored byte: of a member, or of an uncompressed range.
+        length: The number of stored bytes of the member or range.
+        inner_offset: The offset of the record in the decoded bytes of the member or range.
+        inner_length: The number of decoded bytes of the record, including the newlines around it.
+        stored: The number of stored bytes that are attributed to the frame. The bytes of a member are divided among its
+            records by decoded length. The bytes of empty members are attributed to the frame before them. The sum over
+            all frames is the size of the archive.
+        headers: The headers of the WARC record, or equivalent WARC headers for an ARC record. Empty if there is a
+            problem.
+        version: The version of the format, for example "1.0" or "ARC/1". Empty if there is a problem.
+        block: The content of the record. Empty if there is a problem.
+        problem: The reason for damage, None for a record.
+        detail: A sentence about the problem. It contains no offset.
     """
 
     offset: int
@@ -105,14 +110,17 @@ class Frame(NamedTuple):
 
     @property
     def target_uri(self) -> str:
-        """Return WARC-Target-URI without the angle brackets that some writers put around it, or ""."""
+        """Return WARC-Target-URI, or "". Angle brackets, which some writers put around it, are removed."""
         return (self.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">").strip()
 
 
 class Boundary(NamedTuple):
-    """A piece of an archive that is framed by itself: the stored bytes [start, end).
+    """A piece of an archive that can be read independently: the stored bytes [start, end).
 
-    `wasted`: stored bytes before it that failed to decompress (see `RETRIES`).
+    Attributes:
+        start: The offset of the first byte.
+        end: The offset after the last byte.
+        wasted: The number of stored bytes before the piece that failed to decode (see RETRIES).
     """
 
     start: int
@@ -123,16 +131,16 @@ class Boundary(NamedTuple):
 def read_frames(
     stored: Stored, limits: Limits, start: int = 0, end: int | None = None, wasted: int = 0
 ) -> Iterator[Frame]:
-    """Yield every record and every stretch of damage of stored[start:end], in order, without a gap.
+    """Yield the frames of stored[start:end]: all records and all damage, in order, without a gap.
 
-    No bytes make it raise. Takes memory of the order of `limits.max_record_bytes`.
+    Never raises because of the content. Uses memory of the order of `limits.max_record_bytes`.
 
     Args:
-        stored: The whole archive, so that its pieces give the frames of the whole.
-        limits: Bounds of one record.
-        start: A `Boundary`'s start.
-        end: A `Boundary`'s end.
-        wasted: A `Boundary`'s wasted bytes.
+        stored: The whole archive, also if only a piece is read. So the pieces give the same frames as the whole.
+        limits: The limits on the size of a record.
+        start: The start of a `Boundary`.
+        end: The end of a `Boundary`, None for the end of the archive.
+        wasted: The wasted bytes of a `Boundary`.
     """
     held: Frame | None = None
     for part in _read_parts(stored, limits, start, len(stored) if end is None else end, wasted):
@@ -148,10 +156,10 @@ def read_frames(
 
 
 def find_boundaries(stored: Stored, limits: Limits, split_bytes: int) -> list[Boundary]:
-    """Return the pieces of an archive whose frames, piece by piece, are those of the whole.
+    """Return pieces of an archive. Reading the pieces gives the same frames as reading the whole archive.
 
-    It is cut at the first member, or uncompressed record, at or after each multiple of `split_bytes`; a member is never
-    cut. Reads the archive once and keeps no block.
+    The archive is cut at the first member or uncompressed record at or after each multiple of `split_bytes`. Members
+    are never cut. The archive is read once, and no blocks are kept.
     """
     cuts, due = [(0, 0)], split_bytes
     for part in _read_parts(stored, limits, 0, len(stored), 0, keep=False):
@@ -163,10 +171,10 @@ def find_boundaries(stored: Stored, limits: Limits, split_bytes: int) -> list[Bo
 
 
 def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int, limits: Limits) -> Frame:
-    """Read one frame of an archive again, by its locator.
+    """Read one frame of an archive again, given the fields of its locator.
 
     Raises:
-        LookupError: No frame lies there.
+        LookupError: There is no frame with these offsets and lengths.
     """
     if 0 <= offset < len(stored):
         for frame in read_frames(stored, limits, offset):
@@ -178,15 +186,15 @@ def read_frame(stored: Stored, offset: int, length: int, inner_offset: int, inne
 
 
 class _Part(NamedTuple):
-    """An uncompressed record, a decompressed member, or damage: the stored bytes [start, stop).
+    """An uncompressed record, a compressed member, or damage: the stored bytes [start, stop).
 
     Attributes:
-        start: Where it begins.
-        stop: Where it ends.
-        wasted: Stored bytes before it that failed to decompress.
+        start: The offset of the first byte.
+        stop: The offset after the last byte.
+        wasted: The number of stored bytes before the part that failed to decode.
         record: The uncompressed record or damage, None for a member.
-        member: The member, read to its end.
-        data: The member's decoded bytes, None if too many.
+        member: The member, read up to its end. None for an uncompressed record.
+        data: The decoded bytes of the member, None if there are more than the limit.
     """
 
     start: int
@@ -205,14 +213,23 @@ class _Part(NamedTuple):
 def _read_parts(
     stored: Stored, limits: Limits, start: int, end: int, wasted: int, keep: bool = True
 ) -> Iterator[_Part]:
-    """Yield the parts that begin in [start, end), each read to its own end; `keep`: with the content of records."""
+    """Yield the parts that begin in [start, end). The last one may end after `end`.
+
+    Args:
+        stored: The whole archive.
+        limits: The limits on the size of a record.
+        start: The offset of the first part.
+        end: The offset at or after which no part begins.
+        wasted: The number of stored bytes before `start` that failed to decode.
+        keep: If False, the contents of records and members are not kept.
+    """
     window, members = Window(stored, start, len(stored)), _Members(stored)
     kept_bytes = limits.max_record_bytes if keep else -1
     while start < end:
         member = members.open(start)
         if member is None:
             for record in read_records(window, start, limits.max_record_bytes, keep, members):
-                yield _Part(start, record.stop, wasted, _name_file(stored, record))
+                yield _Part(start, record.stop, wasted, _identify_file(stored, record))
                 start = record.stop
                 if start >= end:
                     return
@@ -222,26 +239,26 @@ def _read_parts(
             stop = start + member.length
             yield _Part(start, stop, wasted, None, member, data)
         else:
-            before, (read, own) = wasted, members.replay(member)
+            before, (read, damaged) = wasted, members.replay(member)
             wasted += read
-            stop = find_start(window, start + (1 if wasted <= RETRIES * len(stored) else read), members, own)
+            stop = find_start(window, start + (1 if wasted <= RETRIES * len(stored) else read), members, damaged)
             yield _Part(start, stop, before, None, member)
         start = stop
 
 
 class _Members:
-    """The compressed members of an archive, told by their first bytes, and the dictionary of its zstd frames."""
+    """The compressed members of an archive (see records.Members), with the dictionary of its zstd frames."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored, self.dictionary = stored, read_dictionary(stored)
 
     def begins(self, position: int) -> bool:
-        """Return True if the first bytes at a position are a member's."""
+        """Return True if a member begins at a position, judged by its first bytes."""
         magic = bytes(self.stored[position : position + 4])
         return magic.startswith(GZIP) or magic == ZSTD or SKIPPABLE.match(magic) is not None
 
     def find(self, start: int, stop: int) -> int:
-        """Return the start of the next member in [start, stop) that holds a record; `stop` without one."""
+        """Return the start of the next member in [start, stop) that contains a record, or `stop`."""
         end = min(stop + 3, len(self.stored))
         while found := _MEMBER.search(buffer_of(self.stored, start, end), start, end):
             if begins_record(self._decode_opening(found.start())):
@@ -250,7 +267,7 @@ class _Members:
         return stop
 
     def open(self, offset: int, step: int = MEMBER_SLICE) -> CompressedStream | None:
-        """Return the member that begins at an offset by its first bytes, None without one."""
+        """Return the member that begins at an offset, judged by its first bytes, or None."""
         if bytes(self.stored[offset : offset + 2]) == GZIP:
             return GzipMember(self.stored, offset, step=step)
         if self.begins(offset):
@@ -258,22 +275,34 @@ class _Members:
         return None
 
     def replay(self, member: CompressedStream) -> tuple[int, bytes]:
-        """Return how many stored bytes of a damaged member its decoder read until it failed, and what they gave."""
-        again, decoded = self.open(member.offset, REPLAY), bytearray()
+        """Decode a damaged member again, in small steps.
+
+        Returns:
+            The number of stored bytes that were passed to the decoder until it failed, and the decoded bytes (at most
+            REPLAY_LIMIT).
+        """
+        again, decoded = self.open(member.offset, REPLAY_STEP), bytearray()
         if again is None:
             return 1, b""
         for piece in again.pieces():
-            decoded += piece[: max(REPLAYED - len(decoded), 0)]
+            decoded += piece[: max(REPLAY_LIMIT - len(decoded), 0)]
         return max(again.fed, 1), bytes(decoded)
 
     def _continues(self, opening: bytes, size: int, position: int) -> bool:
-        """Return True if a record that begins with `opening` and has `size` bytes so far goes on in the next member."""
-        return needs_more(opening, size) and not begins_record(self._decode_opening(position))
+        """Return True if the zstd frame at `position` contains the continuation of a record.
+
+        Args:
+            opening: The first bytes of the record.
+            size: The number of bytes of the record in the frames before `position`.
+            position: The offset of the next frame.
+        """
+        return is_incomplete(opening, size) and not begins_record(self._decode_opening(position))
 
     def _decode_opening(self, offset: int) -> bytes:
-        """Return the first decoded bytes of the member at an offset, none if it does not decompress."""
-        for size in (64, arc.LINE_BYTES):  # few bytes decide about most, also if damage follows them
-            member = self.open(offset, TRIAL)
+        """Return the first decoded bytes of the member at an offset, b"" if they are damaged."""
+        # A few bytes are enough to decide in most cases, even if damage follows them.
+        for size in (64, arc.LINE_BYTES):
+            member = self.open(offset, TRIAL_BYTES)
             opening = member.read_opening(size) if member else b""
             if size > len(opening) or opening.lstrip(b"\r\n").startswith(b"WARC/"):
                 return opening
@@ -304,10 +333,11 @@ def _make_frame(record: Record, offset: int, length: int, inner_offset: int, sto
 def _frame_damage(
     stored: Stored, limits: Limits, part: _Part, member: CompressedStream, damage: Damage
 ) -> Iterator[Frame]:
-    """Yield the frame of a damaged member; before it, the whole records of a last member that is cut off.
+    """Yield the frame of a damaged member.
 
-    No checksum vouches for these records, but each ended as a record does and another began. They account for no stored
-    bytes: the damage accounts for all.
+    If the last member of the archive is truncated, its complete records are yielded before the frame of the damage. The
+    checksum of the member is missing, but each of these records has a valid end and is followed by another record. All
+    stored bytes are attributed to the damage, and none to these records.
     """
     length, problem = part.stop - part.start, member.corrupt
     if damage.problem is Reason.TRUNCATED_RECORD and part.stop == len(stored):
@@ -321,7 +351,14 @@ def _frame_damage(
 
 
 def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Iterator[Frame]:
-    """Yield the frames of a whole member of `size` decoded bytes: each record gets its share of the stored ones."""
+    """Yield the frames of an undamaged member. Its stored bytes are divided among its records by decoded length.
+
+    Args:
+        stored: The whole archive.
+        limits: The limits on the size of a record.
+        part: The member.
+        size: The number of its decoded bytes.
+    """
     length = part.stop - part.start
     if part.data and length <= limits.max_stored_bytes and (single := parse_single_record(part.data)):
         yield Frame(part.start, length, 0, size, length, *single)
@@ -336,7 +373,7 @@ def _frame_member(stored: Stored, limits: Limits, part: _Part, size: int) -> Ite
 
 
 def _open_window(stored: Stored, part: _Part) -> Window:
-    """Return a window on a member that is decompressed a second time, since it is too large to hold or cut off."""
+    """Return a window that decodes a member again, because the member is truncated or too large to hold in memory."""
 
     def pieces() -> Iterator[bytes]:
         member = _Members(stored).open(part.start)
@@ -345,8 +382,11 @@ def _open_window(stored: Stored, part: _Part) -> Window:
     return Window(bytearray(), 0, 0, pieces)
 
 
-def _name_file(stored: Stored, record: Record) -> Record:
-    """Return damage that is a whole file as what the file is, other records as they are."""
+def _identify_file(stored: Stored, record: Record) -> Record:
+    """Return a record unchanged, or, if it is damage that covers the whole file, with the kind of the file in `detail`.
+
+    The problem of such damage becomes UNSUPPORTED_FORMAT.
+    """
     if record.problem is not Reason.CORRUPT_RECORD or record.start > 0 or record.stop < len(stored):
         return record
     beginning = bytes(stored[:OPENING])

@@ -1,4 +1,4 @@
-"""Members of a zip archive (PKWARE's APPNOTE 6.3), one at a time, none larger than a limit."""
+"""Read the members of a zip archive (PKWARE's APPNOTE 6.3), one at a time, up to a limit of the size."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from filters.formats.tar import ArchiveMember, is_safe_path
 from filters.reasons import Reason
 
 MAGIC = b"PK"
-# What zipfile raises on archives that lie.
+# The errors that zipfile raises on malformed archives.
 ZIP_ERRORS = (
     zipfile.BadZipFile, EOFError, IndexError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError,
     RuntimeError, UnicodeError, ValueError, struct.error, zlib.error,
@@ -19,10 +19,16 @@ ZIP_ERRORS = (
 _ENCRYPTED, _LINK = 0x1, 0o12
 
 
-def read_members(stored: Stored, limit: int, total: int, wants: Callable[[str], bool]) -> Iterator[ArchiveMember]:
-    """Yield the members of an archive in the central directory's order, as `filters.formats.tar.read_members` does.
+def read_members(stored: Stored, limit: int, total: int, is_wanted: Callable[[str], bool]) -> Iterator[ArchiveMember]:
+    """Yield the members of an archive in the order of the central directory. Never raises.
 
-    `end` counts compressed bytes, of which each member has at least one. Never raises.
+    `ArchiveMember.end` counts compressed bytes; a member of compressed size 0 counts as one byte.
+
+    Args:
+        stored: The archive.
+        limit: The size in bytes of the largest file whose data is read.
+        total: The number of decoded bytes after which the rest of the archive is not read.
+        is_wanted: Returns True for the names of files whose data is wanted.
     """
     try:
         archive = zipfile.ZipFile(io.BufferedReader(StoredFile(stored)))
@@ -38,13 +44,13 @@ def read_members(stored: Stored, limit: int, total: int, wants: Callable[[str], 
         decoded += info.file_size
         name = info.filename.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         problem, detail = _check(info, name, limit)
-        is_folder = name.endswith("/")  # ZipInfo.is_dir raises on an empty name
+        is_folder = name.endswith("/")  # ZipInfo.is_dir raises an error if the name is empty.
         if decoded > total:
             detail = f"over {total} decoded bytes: the rest of the archive is not read"
             yield ArchiveMember(name, 0, 0, end, b"", Reason.TOO_LARGE, detail)
             return
         data = b""
-        if problem is None and not is_folder and wants(name):
+        if problem is None and not is_folder and is_wanted(name):
             try:
                 with archive.open(info) as file:
                     data = file.read(info.file_size + 1)
@@ -54,6 +60,7 @@ def read_members(stored: Stored, limit: int, total: int, wants: Callable[[str], 
 
 
 def _check(info: zipfile.ZipInfo, name: str, limit: int) -> tuple[Reason | None, str]:
+    """Return the reason and detail why a member cannot be used, or (None, "")."""
     if info.flag_bits & _ENCRYPTED:
         return Reason.ENCRYPTED, name[:200]
     if info.external_attr >> 28 == _LINK:

@@ -1,1 +1,1 @@
-"""Rules of a recipe, one file each."""
+"""Filter rules that a recipe can name, and the functions that they use."""

@@ -1,13 +1,17 @@
-"""The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
+"""The rule `blocklist`: lists of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
 
-A pattern is a domain (`example.com`: it and its subdomains; `*.example.com` and `.example.com` mean the same) or a host
-with a path (`example.com/forum`: that host, with or without "www.", the path and all paths below it, segment by
-segment), optionally with a query (exactly that path and query). Hosts and paths are compared as the URL standard
-(https://url.spec.whatwg.org) normalises them: case, IDN to punycode (IDNA 2003), percent-encoding, dot segments;
-scheme, user, port and fragment do not count.
+There are three kinds of patterns:
+- a domain, such as `example.com`, blocks this domain and its subdomains. `*.example.com` and `.example.com` mean the
+  same;
+- a host with a path, such as `example.com/forum`, blocks this path and all paths below it (by whole segments) on this
+  host, with or without "www.";
+- a host with a path and a query blocks exactly this path with this query.
 
-A list is held as sorted 64-bit hashes: eight bytes a pattern, and one look-up for each parent domain, whatever the
-length of the list. With ten billion pages and five million patterns, some 0.01 pages are blocked by a hash collision.
+Hosts and paths are normalised as in the URL standard (https://url.spec.whatwg.org) before they are compared: case, IDN
+to punycode (IDNA 2003), percent-encoding, dot segments. Scheme, user, port and fragment are ignored.
+
+A list is stored as sorted 64-bit hashes, 8 bytes per pattern. A URL takes one look-up for each parent domain. With ten
+billion pages and five million patterns, about 0.01 pages are expected to be blocked by a hash collision.
 """
 
 import gzip
@@ -34,14 +38,16 @@ from filters.reasons import AnyReason, Reason
 from filters.rule import ExtractRule, Record
 
 MAX_LINE_BYTES = 4096
-MAX_HOST_CHARACTERS = 4096  # as written; 253 octets (RFC 1035, section 2.3.4) take 759, all percent-encoded
+# Characters of a host as written in a URL. A host has up to 253 octets (RFC 1035, section 2.3.4), which take 759
+# characters if all of them are percent-encoded.
+MAX_HOST_CHARACTERS = 4096
 MAX_DOMAIN_CHARACTERS = 253
-MAX_SEGMENTS = 32  # of a pattern's path, which bounds the look-ups of one URL
+MAX_SEGMENTS = 32  # Segments in the path of a pattern. It limits the number of look-ups per URL.
 
 _SCHEME = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2}")
 _END_OF_HOST = re.compile(r"[/?\\]")
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")  # full stops of IDNA (RFC 3490, section 3.1)
-_FORBIDDEN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")  # in a host (URL standard, section 3.2)
+_FORBIDDEN = re.compile(r"[\x00-\x20#/:<>?@\[\\\]^|%\x7f]")  # forbidden in a host (URL standard, section 3.2)
 _IPV6 = re.compile(r"\[[0-9a-f:.]{2,45}\]")
 _DOMAIN = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63}){0,126}")
 _KEPT = "".join(map(chr, range(128))).translate({ord(character): None for character in "%/?#\\"})
@@ -50,13 +56,13 @@ _SPACES = "".join(map(chr, range(33)))
 
 @dataclass(frozen=True, slots=True)
 class Blocklist:
-    """Patterns by hash.
+    """A set of patterns, stored as hashes.
 
     Attributes:
-        keys: distinct hashes, sorted, uint64.
+        keys: distinct hashes of the patterns, sorted, uint64.
         labels: number of labels of the longest domain.
         segments: number of segments of the longest path.
-        malformed: number of lines that were no pattern.
+        malformed: number of lines that contained no valid pattern.
     """
 
     keys: "array[int]"
@@ -68,7 +74,7 @@ class Blocklist:
         return len(self.keys)
 
     def blocks(self, url: str) -> bool:
-        """Return True if a URL is on the list; any text is valid, and a text without a host is not on it."""
+        """Return True if a pattern matches a URL. The URL may be any text; text without a host matches no pattern."""
         host, path, query = split_url(url)
         if not host:
             return False
@@ -91,15 +97,16 @@ class Blocklist:
 
 
 def parse_line(line: str) -> list[str] | None:
-    """Return the patterns of a line, normalised: HOST or HOST/PATH[?QUERY].
+    """Parse a line of a list. It contains a pattern, or is an entry of a hosts file with several hosts.
 
     Returns:
-        An empty list for a comment or a blank line; None for a line that is no pattern.
+        The normalised patterns, HOST or HOST/PATH[?QUERY]. An empty list for a comment or a blank line. None for a line
+        that is not valid.
     """
     if _DOMAIN.fullmatch(line) and len(line) <= MAX_DOMAIN_CHARACTERS:
         return [line]
     words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
-    hosts = words[1:]  # of an entry of a hosts file, which begins with an address
+    hosts = words[1:]  # An entry of a hosts file consists of an address and hosts.
     if hosts:
         try:
             ipaddress.ip_address(words[0])
@@ -112,7 +119,7 @@ def parse_line(line: str) -> list[str] | None:
 
 
 def _normalise_pattern(word: str) -> str | None:
-    """Return a pattern in normal form; None for a word that is no pattern."""
+    """Return the normal form of a pattern; None if the word is not a valid pattern."""
     below = word.removeprefix("*").removeprefix(".") if word.startswith(("*.", ".")) else word
     host, path, query = split_url(below)
     if "#" in word or not (_IPV6.fullmatch(host) or _DOMAIN.fullmatch(host)) or len(host) > MAX_DOMAIN_CHARACTERS:
@@ -126,10 +133,14 @@ def _normalise_pattern(word: str) -> str | None:
 
 
 def split_url(url: str) -> tuple[str, str, str]:
-    """Return the host, the path and the query (these two as written) of a URL.
+    """Split a URL into host, path and query.
 
-    The host is in lower case and punycode, without port and trailing dots, IPv6 in brackets; "" without one. Any text
-    is valid; a text without a scheme begins with the host.
+    Args:
+        url: any text. If it has no scheme, it is read as a URL that begins with the host.
+
+    Returns:
+        The host in lower case and punycode, without port and trailing dots, with brackets if it is an IPv6 address, and
+        "" if there is none. The path and the query as written.
     """
     url = url.strip(_SPACES)
     if "\n" in url or "\t" in url or "\r" in url:
@@ -144,7 +155,7 @@ def split_url(url: str) -> tuple[str, str, str]:
 
 
 def _normalise_host(text: str) -> str:
-    """Return a host without its port; "" for an invalid one."""
+    """Return the normal form of a host, without its port; "" for an invalid host."""
     if text.startswith("["):
         text, bracket, port = text.lower().partition("]")
         text += bracket
@@ -167,8 +178,8 @@ def _is_port(text: str) -> bool:
 
 
 def _encode_label(label: str) -> str:
-    """Return a label in punycode; an invalid one stays, so that its parent domains can still be looked up."""
-    if label.isascii() or len(label) > 63:  # punycode takes quadratic time
+    """Return a label in punycode. An invalid label is only lower-cased, so its parent domains can be looked up."""
+    if label.isascii() or len(label) > 63:  # Encoding punycode takes quadratic time.
         return label.lower()
     try:
         return idna.ToASCII(label).decode("ascii")
@@ -177,7 +188,12 @@ def _encode_label(label: str) -> str:
 
 
 def _parent_domains(host: str, most: int) -> Iterator[str]:
-    """Yield the domains above a host and itself, shortest first, of at most `most` labels; an IP address as it is."""
+    """Yield the parent domains of a host and the host itself, shortest first; only the address for an IP address.
+
+    Args:
+        host: the host, not empty.
+        most: largest number of labels of a domain.
+    """
     start = len(host)
     if host[-1] == "]" or host.rpartition(".")[2].isdigit():
         yield host
@@ -192,7 +208,10 @@ def _parent_domains(host: str, most: int) -> Iterator[str]:
 
 
 def _split_path(path: str) -> list[str]:
-    """Return the segments of a path, percent-encoding normalised, without empty ones and dots, `..` resolved."""
+    """Split a path into segments.
+
+    Percent-encoding is normalised, empty and `.` segments are removed, and `..` is resolved.
+    """
     if "\\" in path:
         path = path.replace("\\", "/")
     plain = path.isascii() and "%" not in path
@@ -211,7 +230,7 @@ def _hash_pattern(pattern: str) -> int:
 
 
 def _read_lines(path: Path) -> Iterator[str | None]:
-    """Yield the lines of a list without their ends; None for a line that is too long or not UTF-8."""
+    """Yield the lines of a list without line breaks; None for a line that is too long or not UTF-8."""
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
@@ -228,12 +247,13 @@ def _read_lines(path: Path) -> Iterator[str | None]:
 
 @keep_loaded(2, lambda paths: paths)
 def load(paths: tuple[str, ...]) -> Blocklist:
-    """Read lists, plain or gzipped, with one pattern or hosts-file entry per line and # before comments.
+    """Load lists of patterns. The result is cached, so each set of lists is read once per process.
 
-    They are loaded once per process.
+    Args:
+        paths: text files, plain or gzipped. Each line is a pattern, an entry of a hosts file, or a comment after #.
 
     Raises:
-        UserError: a list cannot be read, is binary, or has lines but no pattern.
+        UserError: a list cannot be read, is binary, or has lines but no valid pattern.
     """
     keys = array("Q")
     labels = segments = malformed = 0
@@ -261,7 +281,7 @@ def load(paths: tuple[str, ...]) -> Blocklist:
 class Blocked(ExtractRule):
     """Drop pages whose URL or domain is on a list, before the pages are decoded.
 
-    The rule of blocked domains and URLs, such as the UT1 lists of the University of Toulouse.
+    Examples of such lists are the UT1 lists of the University of Toulouse.
     """
 
     REASONS = (Reason.BLOCKED_URL,)
@@ -271,14 +291,18 @@ class Blocked(ExtractRule):
     paths: list[str] = Field(min_length=1)  # paths of lists of domains and URLs, one per line, gzipped or not
 
     def check_record(self, record: Record) -> AnyReason | None:
-        """Return the reason to drop a record, or None."""
+        """Return the reason to drop a record if its URL is blocked, or None."""
         return Reason.BLOCKED_URL if load(tuple(self.paths)).blocks(record.url) else None
 
     def check(self) -> None:
-        """Load the lists. Raises UserError."""
+        """Load the lists.
+
+        Raises:
+            UserError: a list cannot be used.
+        """
         load(tuple(self.paths))
 
     def findings(self) -> dict[str, int]:
-        """Return the number of patterns and of malformed lines."""
+        """Return the numbers of patterns and malformed lines."""
         held = load(tuple(self.paths))
         return {"patterns": len(held), "malformed": held.malformed}

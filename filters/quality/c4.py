@@ -1,9 +1,9 @@
-"""The rules of C4 (Raffel et al. 2020, section 2.2), in the form of the builder of TensorFlow Datasets.
+"""The rules of C4 (Raffel et al. 2020, section 2.2), as implemented in the C4 builder of TensorFlow Datasets.
 
-The builder counts sentences with NLTK's punkt model. Here a sentence ends at . ? or !, with closing quotes or brackets,
-before white space and a capital, a digit or an opening mark, or at the end of a line, unless an initial or one of a few
-abbreviations ends there: in linear time, and without a model. Its duplicate lines are those of
-`filters.quality.duplicate_lines`.
+The builder counts sentences with NLTK's punkt model. Here a regular expression finds the ends of sentences, in linear
+time and without a model. A sentence ends at . ? or !, optionally followed by closing quotes or brackets, if white space
+and then a capital, a digit or an opening mark follow, or at the end of the line. A full stop after an initial or one of
+a few abbreviations ends no sentence. The builder's removal of duplicate lines is in `filters.quality.duplicate_lines`.
 """
 
 import hashlib
@@ -31,13 +31,14 @@ _END = re.compile(r"[.?!][\"'”’)\]]{0,3}(?=\s+[\"'“‘(\[]?[A-Z0-9À-ÞА-
 _WORD = re.compile(r"\w+")
 _SCHEME = re.compile(r"https?://(?:www\.)?")
 _TRACKING = re.compile(r"\?(?:utm_|ref|feed).*")
-_DIGITS = 18  # of a time
+_DIGITS = 18  # digits of a time that are compared
 
 
 class C4(Rule):
     """Keep lines that are sentences; drop pages with signs of code or filler text, or with too few sentences.
 
-    The page rules of C4 (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow Datasets.
+    These are the rules of C4 for pages (Raffel et al. 2020, section 2.2), in the order of the builder of TensorFlow
+    Datasets.
     """
 
     REASONS = (
@@ -55,20 +56,20 @@ class C4(Rule):
 
     # Defaults: the reference implementation.
 
-    min_words_per_line: Count = 5  # smallest number of words of a line that stays
+    min_words_per_line: Count = 5  # smallest number of words of a line that is kept
     min_sentences: Count = 3  # smallest number of sentences of a page
     max_page_characters: Positive = 190_000  # longest page, in characters
     max_word_characters: Positive = 1_000  # a line with a longer word is removed
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return the page's sentences, or the reason to drop it."""
+        """Keep the lines of the page that are sentences, or drop the page."""
         return clean(page.text, self)
 
 
 class MaxCharacters(Rule):
     """Drop pages that are too long.
 
-    C4's builder does so before it looks for the newest page under a URL.
+    C4's builder applies this rule before it selects the newest page of each URL.
     """
 
     REASONS = (Reason.C4_PAGE_TOO_LONG,)
@@ -77,14 +78,14 @@ class MaxCharacters(Rule):
     most: Positive = 190_000  # longest page in characters; default: C4's builder (c4_utils.py)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays."""
+        """Drop the page if it is too long."""
         return Verdict(reason=Reason.C4_PAGE_TOO_LONG if len(page.text) > self.most else None)
 
 
 class MinSentences(Rule):
     """Drop pages with few sentences. Use it after `c4`.
 
-    The rule that counts sentences again: C4's builder does so after duplicate lines are gone.
+    C4's builder counts sentences again after it has removed duplicate lines.
     """
 
     REASONS = (Reason.C4_TOO_FEW_SENTENCES,)
@@ -93,17 +94,17 @@ class MinSentences(Rule):
     least: Count = 3  # smallest number of sentences; default: C4, section 2.2, and its builder
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays."""
+        """Drop the page if it has too few sentences."""
         enough = has_enough_sentences(page.text.split("\n"), self.least)
         return Verdict(reason=None if enough else Reason.C4_TOO_FEW_SENTENCES)
 
 
 class BadWordList(NamedTuple):
-    """A list of bad words, casefolded.
+    """A list of bad words and phrases, casefolded.
 
     Attributes:
         words: entries of one word.
-        phrases: the others by their first two words; under () those that have fewer.
+        phrases: all other entries, by their first two words. Entries with fewer than two words have the key ().
     """
 
     words: frozenset[str]
@@ -113,7 +114,7 @@ class BadWordList(NamedTuple):
 class BadWords(Rule):
     """Drop pages that contain a word or phrase of a list.
 
-    The rule of bad words, the last of C4's (Raffel et al. 2020, section 2.2).
+    This is the last rule of C4 (Raffel et al. 2020, section 2.2).
     """
 
     REASONS = (Reason.C4_BAD_WORD,)
@@ -123,38 +124,46 @@ class BadWords(Rule):
     words: str  # path of a list, one word or phrase per line; C4 uses the English list of LDNOOBW
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays."""
+        """Drop the page if it contains a bad word."""
         return Verdict(reason=Reason.C4_BAD_WORD if has_bad_word(page.text, read_bad_words(self.words)) else None)
 
     def check(self) -> None:
-        """Read the list. Raises UserError."""
+        """Read the list.
+
+        Raises:
+            UserError: the list cannot be read.
+        """
         read_bad_words(self.words)
 
 
 class NewestUrl(Rule):
     """Drop older copies of a page, among the documents that the earlier rules keep.
 
-    The rule of C4's builder that keeps one document under a URL: the newest; of equal times, that of the smaller id.
+    C4's builder keeps one document per URL, the newest. If two documents have the same time, the document with the
+    smaller id is kept.
     """
 
     REASONS = (Reason.OLDER_COPY,)
 
     @property
     def needs(self) -> str:
-        """The stage that compares the URLs of all documents."""
+        """The name of the stage that compares the URLs of all documents."""
         return "url_dedup"
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays. The verdict is True for an older copy."""
+        """Drop the document if it is an older copy. `found.verdict` is True for an older copy."""
         return Verdict(reason=Reason.OLDER_COPY if found.verdict else None)
 
 
 def clean(text: str, rules: C4) -> Verdict:
-    """Apply the rules to a page. For kept pages: characters in = characters out + characters removed.
+    """Apply the rules to a page.
 
     Args:
         text: lines separated by LF.
         rules: the thresholds.
+
+    Returns:
+        The verdict. For a kept page, the characters of the text are those of the new text plus the removed ones.
     """
     if len(text) > rules.max_page_characters:
         return drop(Reason.C4_PAGE_TOO_LONG)
@@ -164,7 +173,7 @@ def clean(text: str, rules: C4) -> Verdict:
     removed: dict[AnyReason, list[int]] = {}
     for line in text.split("\n"):
         verdict = _apply_to_line(line, rules, marked)
-        if not isinstance(verdict, Reason):  # asked first: a reason is a string, too
+        if not isinstance(verdict, Reason):  # `isinstance(verdict, str)` would not do: a reason is also a string.
             kept.append(verdict)
             reason, characters = Reason.C4_EDITED, len(line) - len(verdict)
         elif verdict in (Reason.C4_LOREM_IPSUM, Reason.C4_CURLY_BRACKET):
@@ -181,13 +190,13 @@ def clean(text: str, rules: C4) -> Verdict:
 
 
 def has_enough_sentences(lines: list[str], least: int) -> bool:
-    """Return True if the lines that stay of a page hold at least `least` sentences."""
+    """Return True if the kept lines of a page contain at least `least` sentences."""
     least = max(least, 1)
-    return len(lines) >= least or sum(map(count_sentences, lines)) >= least  # a line that stays holds at least one
+    return len(lines) >= least or sum(map(count_sentences, lines)) >= least  # Each kept line has at least one sentence.
 
 
 def count_sentences(line: str) -> int:
-    """Return the number of ends of sentences in a line that are no abbreviation's; at least 1 for a line with text."""
+    """Return the number of sentences in a line; at least 1 for a line with text."""
     line = line.rstrip()
     ends = 0
     for end in _END.finditer(line):
@@ -199,13 +208,17 @@ def count_sentences(line: str) -> int:
 
 
 def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
-    """Return a line as it stays, or the reason to drop it, or its page.
+    """Apply the rules to a line.
 
     Args:
         line: a line of the page.
         rules: the thresholds.
-        marked: True if the page holds a phrase or bracket for which lines are dropped; the removal of citation marks
-            may make up such a phrase, too.
+        marked: True if the page contains a phrase or bracket because of which lines or pages are dropped. If False,
+            phrases are searched only in lines from which citation marks were removed, because the removal can join the
+            parts of a phrase.
+
+    Returns:
+        The edited line, or the reason to drop the line or the whole page.
     """
     stripped = line.strip()
     if not stripped:
@@ -222,6 +235,7 @@ def _apply_to_line(line: str, rules: C4, marked: bool) -> str | Reason:
 
 
 def _find_phrase(line: str) -> Reason | None:
+    """Return the reason to drop a line, or its page, because of a phrase or a bracket; None if there is none."""
     folded = line.lower()
     if LOREM_IPSUM in folded:
         return Reason.C4_LOREM_IPSUM
@@ -234,7 +248,7 @@ def _find_phrase(line: str) -> Reason | None:
 
 @keep_loaded(8, lambda path: [path])
 def read_bad_words(path: str) -> BadWordList:
-    """Read a list in UTF-8, with one word or phrase a line.
+    """Read a list in UTF-8 with one word or phrase per line.
 
     Raises:
         UserError: the list cannot be read.
@@ -255,7 +269,7 @@ def read_bad_words(path: str) -> BadWordList:
 
 
 def has_bad_word(page: str, bad: BadWordList) -> bool:
-    """Return True if a page holds an entry of a list, without a character of a word before or after it."""
+    """Return True if a page contains an entry of a list that has no word character directly before or after it."""
     folded = page.casefold()
     words = _WORD.findall(folded)
     if not bad.words.isdisjoint(words):
@@ -269,9 +283,10 @@ def has_bad_word(page: str, bad: BadWordList) -> bool:
 
 
 def normalise_url(url: str) -> str:
-    """Return the form of a URL by which pages are grouped (the builder's `normalize_url`).
+    """Return the normal form of a URL. Pages with the same normal form are copies (the builder's `normalize_url`).
 
-    It has no scheme and no `www.`, wherever they occur, no tracking parameters if they come first, and no final slash.
+    Schemes, each with a following `www.`, are removed wherever they occur. A query that begins with a tracking
+    parameter is removed. Final slashes are removed.
     """
     return _TRACKING.sub("", _SCHEME.sub("", url)).rstrip("/")
 
@@ -282,6 +297,6 @@ def url_digest(url: str) -> bytes:
 
 
 def time_key(timestamp: str) -> int:
-    """Return a number that orders times in ISO 8601 and UTC as they follow each other, or 0 for none."""
+    """Convert a time in ISO 8601 and UTC to an integer, so that a later time is a larger integer; 0 for no time."""
     digits = "".join(character for character in timestamp if character.isascii() and character.isdigit())
     return int(digits[:_DIGITS].ljust(_DIGITS, "0"))

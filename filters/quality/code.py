@@ -1,11 +1,12 @@
-"""The rules for files of code, by their text.
+"""The rule `code`: drop files of code by their text.
 
 LLaMA, section 2.1: "we filtered low quality files with heuristics based on the line length or proportion of
-alphanumeric characters". The numbers are those of RedPajama's filter (`github_run_filter.py`).
+alphanumeric characters". The thresholds are those of RedPajama's filter (`github_run_filter.py`).
 
-RedPajama counts tokens with Pythia's tokenizer. Here a token is up to `LETTERS` letters of a run, `DIGITS` digits,
-`MARKS` punctuation marks or `BLANKS` blanks, where a single blank belongs to the word behind it: the average of
-byte-pair encodings of code, linear, and without a model. docs/sources/github.md has the comparison.
+RedPajama counts tokens with Pythia's tokenizer. Here the number of tokens is estimated in linear time and without a
+model: each run of letters, digits, punctuation marks or white space is cut into tokens of at most `LETTERS`, `DIGITS`,
+`MARKS` or `BLANKS` characters. A single white-space character counts as part of the next word. This approximates the
+average of byte-pair encodings of code. docs/sources/github.md compares both counts.
 """
 
 import re
@@ -21,33 +22,43 @@ from filters.reasons import Reason
 from filters.rule import ExtractRule, Found, Page, Verdict, drop, keep
 from filters.settings import Positive, Share
 
-LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # at most in one token
-GENERATED_LINES = 20  # lines from the top in which a mark of generated files may be
-MARK_CHARACTERS = 1_000  # of such a line that are searched
-DATA_LINES, DATA_SHARE = 100, 0.8  # lines of a table of data, and the share of them with numbers alone
+LETTERS, DIGITS, MARKS, BLANKS = 8, 3, 2, 16  # largest number of characters of each class in one token
+GENERATED_LINES = 20  # Marks of generated files are searched in this number of lines from the top.
+MARK_CHARACTERS = 1_000  # Characters of each line that are searched for such a mark.
+DATA_LINES, DATA_SHARE = 100, 0.8  # smallest number of lines of a data table, and smallest share of lines of numbers
 _COMMENT = ("#", "//", "/*", "*", "--", "<!--", ";", "%", "'", "{-", "(*", '"""', "..", "!", "::", "rem ", "<#")
 _SOURCE_MAP = re.compile(r"\s*/[/*][#@]\s?source(?:Mapping)?URL\s?=")  # the last line of compiled code (linguist)
-_WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # marks of a comment before its words
+_WORDS = re.compile(r"[^\w@$]*+(?:rem\s)?[^\w@$]*+", re.IGNORECASE)  # comment marks before the words of a comment
 _DATA = re.compile(r"[\s0-9xXA-Fa-fuUlLeE,.{}\[\]()+\-;:\"']*+")
 _BLANK, _LETTER, _DIGIT, _MARK = range(4)
 _NEWLINE = 10
 
 
 class Shape(NamedTuple):
-    """The measurements that the rules compare. LF separates lines."""
+    """Measurements of a text, which the rule compares with its thresholds. LF separates lines.
+
+    Attributes:
+        characters: number of characters.
+        lines: number of lines.
+        longest_line: number of characters in the longest line.
+        mean_line: `characters` divided by `lines`, as RedPajama counts.
+        alphanumerics: share of letters and digits among the characters.
+        letters_a_token: mean number of letters per token.
+    """
 
     characters: int
     lines: int
-    longest_line: int  # characters
-    mean_line: float  # characters by lines, as RedPajama counts
-    alphanumerics: float  # share of the characters
+    longest_line: int
+    mean_line: float
+    alphanumerics: float
     letters_a_token: float
 
 
 class Code(ExtractRule):
     """Drop generated and minified files, and files with long lines or few letters.
 
-    The rules for files of code (LLaMA, section 2.1), with the numbers of RedPajama's filter (`github_run_filter.py`).
+    This is LLaMA's filter for files of code (section 2.1), with the thresholds of RedPajama's filter
+    (`github_run_filter.py`).
     """
 
     REASONS = (
@@ -67,7 +78,7 @@ class Code(ExtractRule):
     minified_mean: Annotated[float, Field(gt=0)] = 110.0  # mean characters per line of minified JS or CSS (linguist)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Drop the file for the first reason, or keep it. Its language is that of its programs."""
+        """Drop the file for the first reason that applies, or keep it. `page.language` is its programming language."""
         if not page.text.strip():
             return drop(Reason.NO_TEXT)
         if is_marked_generated(page.text, page.language) or is_data_table(page.text):
@@ -84,7 +95,7 @@ class Code(ExtractRule):
 
 
 def measure_shape(text: str) -> Shape:
-    """Measure a text. Takes linear time, and some 16 bytes of memory per character."""
+    """Measure a text, in linear time and with about 16 bytes of memory per character."""
     if not text:
         return Shape(0, 0, 0, 0.0, 0.0, 0.0)
     codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
@@ -104,7 +115,7 @@ def measure_shape(text: str) -> Shape:
 
 
 def _classify(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
-    """Return the class of each character."""
+    """Return the class of each code point: `_BLANK`, `_LETTER`, `_DIGIT` or `_MARK`."""
     kinds = _ASCII[np.minimum(codes, 127)]
     others = np.flatnonzero(codes > 127)
     if len(others):
@@ -126,6 +137,7 @@ _ASCII = np.array([_classify_one(chr(code)) for code in range(128)], dtype=np.ui
 
 
 def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
+    """Estimate the number of tokens of a text from the class of each character (see the module's docstring)."""
     starts = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1))
     lengths = np.diff(np.concatenate((starts, [len(kinds)])))
     counts = -(-lengths // _MOST[kinds[starts]])
@@ -134,9 +146,11 @@ def _count_tokens(kinds: npt.NDArray[np.uint8]) -> int:
 
 
 def is_marked_generated(text: str, language: str) -> bool:
-    """Return True if a comment or meta element in a text's first lines, or the last line, says that a program wrote it.
+    """Return True if a text says that a program wrote it.
 
-    Lines inside a block comment at the top need no mark of their own.
+    The first `GENERATED_LINES` lines are searched: lines that begin like a comment (or like a meta element in Markdown,
+    HTML and XML), and all lines of block comments at the top. In JavaScript and CSS, a last line with the URL of a
+    source map also counts.
     """
     opening_lines = text.split("\n", GENERATED_LINES)[:GENERATED_LINES]
     top = sum(map(len, opening_lines)) + len(opening_lines)
@@ -155,7 +169,7 @@ def is_marked_generated(text: str, language: str) -> bool:
 
 
 def is_data_table(text: str) -> bool:
-    """Return True if a text is a long table of numbers, such as programs write."""
+    """Return True if a text is a long table of numbers, as programs write them."""
     if text.count("\n") < DATA_LINES:
         return False
     lines = [line for line in text.split("\n") if line.strip()]

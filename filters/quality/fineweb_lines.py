@@ -1,7 +1,8 @@
-"""The rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557), in the form of the code that made it.
+"""FineWeb's rules about lines (Penedo et al. 2024, arXiv 2406.17557), as in the code that built the data set.
 
-The paper (section 3.6) has three of them, and drops pages from a share of 0.1 of characters in repeated lines on. Its
-code (`fineweb_quality_filter.py` of datatrove) has four, and 0.01; at a bound a page stays.
+The paper (section 3.6) has three rules, with a threshold of 0.1 for the share of characters in repeated lines. The code
+(`fineweb_quality_filter.py` of datatrove) has four rules and a threshold of 0.01. A page whose value equals a threshold
+is kept.
 """
 
 from filters.quality.gopher import count_duplicates
@@ -15,7 +16,7 @@ TERMINAL_MARKS = tuple(".?!…\"'”’»。？！؟।")  # FineWeb's list has 
 class FineWebLines(Rule):
     """Drop pages of lists and menus: few lines that end a sentence, short or repeated lines, few words per line.
 
-    The rules of FineWeb about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6), in the form of its code.
+    These are FineWeb's rules about lines (Penedo et al. 2024, arXiv 2406.17557, section 3.6), as in FineWeb's code.
     """
 
     REASONS = (
@@ -36,7 +37,7 @@ class FineWebLines(Rule):
     lines_a_word: Share = 0.3  # largest number of line feeds per word
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Drop the page for the first reason, or keep it."""
+        """Drop the page for the first reason that applies, or keep it."""
         lines, feeds = [line for line in page.text.split("\n") if line.strip()], page.text.count("\n")
         if not lines:
             return keep()

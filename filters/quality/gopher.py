@@ -1,9 +1,12 @@
 """The rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1): quality, for English text, and repetition.
 
-A word is what stands between white space. The paper defines neither words nor bullets; these are our choice. A
-duplicate is a copy of something earlier in the same document, so the first occurrence is no duplicate. Shares of
-characters are shares of the characters of words. The paper leaves these open, too. Shares are divided, and bounds not
-multiplied: 0.7 * 90 is less than 63 in floats, and 63 / 90 is 0.7.
+The paper does not define the following terms, so these definitions are ours:
+- a word is a run of characters without white space; bullets are the characters in `BULLETS`;
+- a duplicate is a copy of an earlier part of the same document, so the first occurrence is no duplicate;
+- shares of characters are relative to the number of characters in words.
+
+Shares are computed by division and then compared with a threshold. Multiplying the threshold instead would give wrong
+results at the boundary: 0.7 * 90 is less than 63 in floating point, but 63 / 90 is 0.7.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -18,7 +21,8 @@ from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Positive, Share
 
 Integers: TypeAlias = npt.NDArray[np.int64]
-FIRST_TOP, FIRST_DUPLICATE = 2, 5  # words of the n-grams that the first entry of `top` and of `duplicates` is for
+# The first entry of `top` is for n-grams of 2 words, and the first entry of `duplicates` for n-grams of 5 words.
+FIRST_TOP, FIRST_DUPLICATE = 2, 5
 BULLETS = ("•", "‣", "◦", "·", "*", "-")
 ELLIPSES = ("...", "…")
 
@@ -26,7 +30,7 @@ ELLIPSES = ("...", "…")
 class GopherQuality(Rule):
     """Drop documents that do not look like prose: by words, symbols, bullets, ellipses, letters and stop words.
 
-    The quality rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1), for English text.
+    These are Gopher's quality rules (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1), for English text.
     """
 
     REASONS = (
@@ -61,7 +65,7 @@ class GopherQuality(Rule):
         return self
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Drop the document for the first reason, in the order of the paper, or keep it."""
+        """Drop the document for the first reason that applies, in the order of the paper, or keep it."""
         words = page.text.split()
         if not words or not self.min_words <= len(words) <= self.max_words:
             return drop(Reason.GOPHER_WORD_COUNT)
@@ -84,7 +88,7 @@ class GopherQuality(Rule):
 class GopherRepetition(Rule):
     """Drop documents that repeat themselves: lines, paragraphs, and n-grams of 2 to 10 words.
 
-    The repetition rules of Gopher (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
+    These are Gopher's repetition rules (Rae et al. 2021, arXiv 2112.11446, appendix A.1.1, table A1).
 
     Attributes:
         top: largest share of characters in the most frequent n-gram, if it occurs twice or more, for n = 2, 3, 4.
@@ -108,7 +112,7 @@ class GopherRepetition(Rule):
     duplicates: list[Share] = Field(default=[0.15, 0.14, 0.13, 0.12, 0.11, 0.1], max_length=6)
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Drop the document for the first reason, or keep it."""
+        """Drop the document for the first reason that applies, or keep it."""
         words = page.text.split()
         if not words:
             return keep()
@@ -131,18 +135,19 @@ class GopherRepetition(Rule):
 
 
 def count_duplicates(parts: Collection[str]) -> tuple[int, int]:
-    """Return how many parts are copies of an earlier one, and their characters."""
+    """Return the number of parts that are copies of an earlier part, and the number of their characters."""
     first = set(parts)
     return len(parts) - len(first), sum(map(len, parts)) - sum(map(len, first))
 
 
 def repeated_ngrams(words: Sequence[str], longest: int) -> Iterator[tuple[int, Integers, Integers]]:
-    """Yield, for n = 2 to `longest`, the n-grams that occur more than once.
+    """Yield, for n = 2 to `longest`, the n-grams that occur more than once. Stop at the first n without any.
 
-    Only an n-gram whose first n - 1 words occur more than once can do so, so that few places are left to compare.
+    An n-gram can occur more than once only if its first n - 1 words do. So only those places are compared.
 
     Yields:
-        n, (k,) places of first words in rising order, and (k,) numbers of the n-grams from 0 on, equal for equal ones.
+        n; (k,) the index of the first word of each occurrence, ascending; (k,) the number of the n-gram of each
+        occurrence. Numbers begin at 0, and equal n-grams have the same number.
     """
     known: dict[str, int] = {}
     ids = np.fromiter((known.setdefault(word, len(known)) for word in words), np.int64, len(words))
@@ -159,13 +164,15 @@ def repeated_ngrams(words: Sequence[str], longest: int) -> Iterator[tuple[int, I
 
 
 def top_share(places: Integers, numbers: Integers, size: int, lengths: Integers) -> float:
-    """Return the share of characters in the most frequent n-gram; of several, in the one that has the most.
+    """Return the share of characters in the most frequent n-gram.
+
+    If several n-grams are the most frequent, the longest in characters is used.
 
     Args:
-        places: (k,) of the n-grams' first words.
-        numbers: (k,) of the n-grams.
-        size: words of an n-gram.
-        lengths: (words,) characters of the words.
+        places: (k,) index of the first word of each occurrence.
+        numbers: (k,) number of the n-gram of each occurrence.
+        size: number of words in an n-gram.
+        lengths: (words,) number of characters in each word.
     """
     counts = np.bincount(numbers)
     ends = np.concatenate([[0], np.cumsum(lengths)])
@@ -174,11 +181,11 @@ def top_share(places: Integers, numbers: Integers, size: int, lengths: Integers)
 
 
 def duplicate_share(places: Integers, numbers: Integers, size: int, lengths: Integers) -> float:
-    """Return the share of characters in n-grams that have occurred before. Arguments are those of `top_share`."""
+    """Return the share of characters in repeated n-grams, without first occurrences. See `top_share` for arguments."""
     return covered_share(np.delete(places, np.unique(numbers, return_index=True)[1]), size, lengths)
 
 
 def covered_share(places: Integers, size: int, lengths: Integers) -> float:
-    """Return the share of characters in the n-grams at some places, each word counted once."""
+    """Return the share of characters in the n-grams that begin at `places`. Words in several n-grams count once."""
     changes = np.bincount(places, minlength=len(lengths) + 1) - np.bincount(places + size, minlength=len(lengths) + 1)
     return float(lengths[np.cumsum(changes[:-1]) > 0].sum() / lengths.sum())

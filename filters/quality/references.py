@@ -1,7 +1,7 @@
-"""The reference rule: pages that read like those which Wikipedia cites (LLaMA, section 2.1), by a linear classifier.
+"""The rule `references`: keep pages that are similar to the pages that Wikipedia cites (LLaMA, section 2.1).
 
-The classifier is a fastText model over words. Its labels are those of RedPajama's classifier (data_prep/cc/classifier),
-so that its models work here, too.
+The pages are classified by a linear model, a fastText model of words. It has the same labels as RedPajama's classifier
+(data_prep/cc/classifier), so RedPajama's models can also be used.
 """
 
 from collections.abc import Iterable
@@ -20,9 +20,9 @@ CITED, OTHER = "__label__wiki", "__label__cc"
 
 
 class References(Rule):
-    """Drop pages that are unlike those that Wikipedia cites, by a given or trained classifier.
+    """Drop pages that are unlike the pages that Wikipedia cites, by a given or trained classifier.
 
-    The reference rule: pages that read like those which Wikipedia cites (LLaMA, section 2.1), by a linear classifier.
+    The classifier is linear (LLaMA, section 2.1).
     """
 
     REASONS = (Reason.NOT_REFERENCE_LIKE,)
@@ -34,34 +34,39 @@ class References(Rule):
     threshold: Share = 0.5  # smallest score; the paper: "discarded pages not classified as references". RedPajama: 0.25
     model: str | None = None  # path of a fastText model with the labels __label__wiki and __label__cc
     wiki: list[str] = []  # paths of Wikipedia dumps; the pages of the crawl that they cite are positive examples
-    positives: list[str] = []  # paths of web archives of cited pages; all their pages are positive examples
+    positives: list[str] = []  # paths of web archives of cited pages; all pages in them are positive examples
     min_positives: Positive = 1_000  # with fewer positive examples the run ends with a message
-    min_characters: Count = 1_000  # smallest length of a positive example (RedPajama); negatives have the same lengths
+    # smallest length of a positive example (RedPajama); negative examples have the same distribution of lengths
+    min_characters: Count = 1_000
     max_pages: Positive = 300_000  # largest number of positive examples, selected by keyed hash
-    dimension: Positive = 100  # of the word vectors
-    epochs: Positive = 5  # of the training
-    # of the training; with RedPajama's 0.1, a few hundred pages leave all scores at 0.5
+    dimension: Positive = 100  # dimension of the word vectors
+    epochs: Positive = 5  # number of passes over the examples in training
+    # learning rate of the training; with RedPajama's 0.1 and a few hundred pages, all scores stay at 0.5
     learning_rate: Annotated[float, Field(gt=0)] = 0.5
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2  # share of pages, by domain, to evaluate the model on
 
     @property
     def needs(self) -> str:
-        """The stage that trains the classifier, where none is given."""
+        """The name of the stage that trains the classifier; empty if a classifier is given."""
         return "" if self.model else "references"
 
     @property
     def needs_verdicts(self) -> bool:
-        """False: the classifier is all that is needed."""
+        """False, since the rule needs only the classifier and no verdicts."""
         return False
 
     def apply(self, page: Page, found: Found) -> Verdict:
-        """Return whether the page stays, with its score. The run's model is the path of the classifier."""
+        """Keep or drop the page by its score, which is also a signal. `found.models` is the path of a classifier."""
         score = load(self.model or found.models).score(page.text)
         reason = None if score >= self.threshold else Reason.NOT_REFERENCE_LIKE
         return Verdict(reason=reason, signals={"reference_score": score})
 
     def check(self) -> None:
-        """Load the classifier of the settings, so that a wrong file is found before the run. Raises UserError."""
+        """Load the given classifier, if there is one.
+
+        Raises:
+            UserError: the file is not a model with the label `CITED`.
+        """
         if self.model:
             load(self.model)
 
@@ -76,20 +81,20 @@ class References(Rule):
 
 
 class ReferenceModel(fasttext.Classifier):
-    """A classifier of pages into those that Wikipedia would cite, and others."""
+    """A classifier that separates pages that Wikipedia would cite from other pages."""
 
     def score(self, text: str) -> float:
-        """Return the probability that Wikipedia would cite the page with this text, in [0, 1]; 0 for no text."""
+        """Return the probability, in [0, 1], that Wikipedia would cite the page with this text; 0 for empty text."""
         prepared = prepare(text)
         return dict(self.predict(prepared, -1)).get(CITED, 0.0) if prepared else 0.0
 
 
 @keep_loaded(2, lambda path: [path])
 def load(path: str) -> ReferenceModel:
-    """Return a model, loaded once per process.
+    """Load a model. The result is cached, so each model is read once per process.
 
     Raises:
-        UserError: the file is no fastText model, or the model has no label `CITED`.
+        UserError: the file is not a fastText model, or the model has no label `CITED`.
     """
     model = ReferenceModel(path, "reference model")
     if CITED not in model.labels:
@@ -100,7 +105,9 @@ def load(path: str) -> ReferenceModel:
 def train(
     positives: Iterable[str], negatives: Iterable[str], dimension: int, epochs: int, learning_rate: float, seed: int
 ) -> bytes:
-    """Return the file of a model that tells texts like `positives` from texts like `negatives`; see `fasttext.train`.
+    """Train a model that separates texts like `positives` from texts like `negatives`. Return the bytes of its file.
+
+    See `fasttext.train` for the arguments.
 
     Raises:
         UserError: a class has no text, or the learning rate is too high.
@@ -110,9 +117,10 @@ def train(
 
 
 def prepare(text: str) -> str:
-    """Return a text as the model reads it, in training as in use: one line, single spaces, none of fastText's tokens.
+    """Return the form of a text that is passed to the model, both in training and in prediction.
 
-    Case stays. Preparing a text twice changes nothing.
+    The text becomes one line with single spaces. fastText's special tokens are removed, and case is kept. The function
+    is idempotent.
     """
     for token in ("\0", fasttext.LABEL_PREFIX, fasttext.END_OF_LINE):
         text = text.replace(token, " ")

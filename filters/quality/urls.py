@@ -1,7 +1,8 @@
-"""The normal form of URLs, by which a cited page is found among crawled pages, and the site of a URL.
+"""The normal form of URLs and the site of a URL. The normal form is used to find cited pages among crawled pages.
 
-Unlike in a browser, URLs that in practice show the same page are equal: with and without "www.", a final slash or
-tracking parameters, with http and https, and the URL of a web archive's copy and of its original.
+URLs that usually show the same page have the same normal form, even if they are different URLs for a browser. They may
+differ in "www.", a final slash, tracking parameters, or http and https. The URL of a copy in a web archive has the same
+normal form as the URL of the original page.
 """
 
 import re
@@ -9,9 +10,10 @@ from urllib.parse import unquote
 
 import xxhash
 
-MAX_CHARACTERS = 1 << 13  # of a URL; a longer text is no URL: RFC 9110, 4.1, asks servers for 8,000 octets
-TRACKING_PREFIXES = ("utm_", "mtm_", "pk_")  # of query parameters of Google Analytics and Matomo
-TRACKING = frozenset(  # other parameters of advertisers and newsletters, and common names of a reader's origin
+# Longer text is not treated as a URL. RFC 9110, section 4.1, recommends that servers support at least 8,000 octets.
+MAX_CHARACTERS = 1 << 13
+TRACKING_PREFIXES = ("utm_", "mtm_", "pk_")  # prefixes of query parameters of Google Analytics and Matomo
+TRACKING = frozenset(  # other parameters of advertisers and newsletters, and common parameters for the referring page
     (
         "_ga cmpid dclid fbclid feature gbraid gclid gclsrc igshid mc_cid mc_eid mkt_tok msclkid ncid ref ref_src"
         " ref_url referrer s_cid smid wbraid wt.mc_id yclid"
@@ -21,7 +23,7 @@ SECOND_LEVELS = frozenset(  # labels below which country registries sell names (
     "ac asn co com edu go gob gouv gov gub gv id info ltd mil mod ne net nhs nom or org plc sch web".split()
 )
 PARTS = re.compile(r"(?:https?:)?[/\\]{2}([^/\\?#]*)([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
-WRAPPERS = {  # hosts of archived copies -> paths that hold the URL of the original
+WRAPPERS = {  # pattern of an archive's host -> pattern of paths that contain the URL of the original page
     re.compile(r"(?:(?:web|wayback)(?:-beta)?\.)?archive\.org"): re.compile(
         r"/(?:web/)?(?:[0-9]{1,14}\*?|\*)(?:[a-z]{2}_)?/(?:https?:/{0,2})?([^/.]+\..*)", re.IGNORECASE | re.DOTALL
     ),
@@ -32,7 +34,8 @@ WRAPPERS = {  # hosts of archived copies -> paths that hold the URL of the origi
 
 _NOT_IN_URLS = re.compile(r"[\t\n\r]")  # removed everywhere (WHATWG URL, section 4.4)
 _TO_ENCODE = re.compile(r"%(?:[0-9A-Fa-f]{2})?|[^\w.~!$&'()*+,;=:@/?%-]|[^\x00-\x7f]")
-# Bytes that mean the same encoded or not: unreserved (RFC 3986, section 2.3), and those that authors encode or not.
+# Bytes that are never percent-encoded in the normal form: unreserved ones (RFC 3986, section 2.3), and others that some
+# authors encode and others do not.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!'()*,:@")
 _HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 _IPV6 = re.compile(r"(\[[0-9a-f:.]{2,45}\])(?::([0-9]*))?")
@@ -42,10 +45,10 @@ _IPV4 = re.compile(r"[0-9.]+")
 def normalise(url: str) -> str:
     """Return the normal form of an http(s) URL, "//host/path?query" (RFC 3986, section 4.2); empty for any other text.
 
-    It has no scheme, user, "www.", port 80 or 443, fragment, dot segments, final slashes or tracking parameters. The
-    host is in lower case and punycode (IDNA 2003), percent-encoding is in upper case and only where needed, and the
-    rest of the query keeps its order. The URL of an archived copy becomes the original's if it holds it. The normal
-    form of a normal form is itself.
+    Scheme, user, "www.", port 80 or 443, fragment, dot segments, final slashes and tracking parameters are removed. The
+    host is in lower case and punycode (IDNA 2003). Percent-encoding is in upper case and only where it is needed. The
+    other parameters of the query keep their order. If the URL of an archived copy contains the URL of the original
+    page, the normal form of the original is returned. The function is idempotent.
     """
     while True:
         if len(url) > MAX_CHARACTERS:
@@ -62,23 +65,23 @@ def normalise(url: str) -> str:
 
 
 def url_hash(url: str) -> int:
-    """Return a 64-bit hash (XXH3) of a URL's normal form; 0 for a text that is no http(s) URL."""
+    """Return a 64-bit hash (XXH3) of the normal form of a URL; 0 for text that is not an http(s) URL."""
     normal = normalise(url)
     return xxhash.xxh3_64_intdigest(normal.encode()) if normal else 0
 
 
 def is_archived_copy(url: str) -> bool:
-    """Return True for the URL of a web archive's copy of another page."""
+    """Return True if a URL has the host of a web archive, which stores copies of other pages."""
     parts = PARTS.match(url)
     host = _normalise_host(parts.group(1)) if parts else ""
     return any(hosts.fullmatch(host) for hosts in WRAPPERS)
 
 
 def domain(url: str) -> str:
-    """Return the site of a URL, roughly its registered name; empty for a text that is no http(s) URL.
+    """Return the site of a URL, approximately its registered domain; empty for text that is not an http(s) URL.
 
-    It is the last two labels of the host, or three if the last is a country's and the one before is among
-    `SECOND_LEVELS`; an IP address whole.
+    The site is the last two labels of the host. It is the last three labels if the last label has two characters (as
+    those of countries) and the label before it is in `SECOND_LEVELS`. For an IP address it is the whole address.
     """
     host = normalise(url)[2:].partition("/")[0].partition("?")[0]
     if host.startswith("["):
@@ -92,7 +95,7 @@ def domain(url: str) -> str:
 
 
 def _normalise_host(authority: str) -> str:
-    """Return the host, with its port unless that is 80 or 443; empty for an invalid one."""
+    """Return the normal form of a host, with its port unless the port is 80 or 443; empty if the host is invalid."""
     place = authority.rpartition("@")[2]
     bracketed = _IPV6.fullmatch(place.lower())
     if bracketed:
@@ -101,7 +104,7 @@ def _normalise_host(authority: str) -> str:
         name, _, port = unquote(place).partition(":")
         try:
             name = name.encode("idna").decode("ascii").lower().removesuffix(".")
-        except UnicodeError:  # a label that is empty, too long, or of characters that no name may have
+        except UnicodeError:  # A label is empty or too long, or has characters that are not allowed in names.
             return ""
         if not _HOST.fullmatch(name):
             return ""
@@ -149,7 +152,7 @@ def _encode(found: re.Match[str]) -> str:
 
 
 def _find_original(host: str, path: str) -> str | None:
-    """Return the original's URL, without scheme, from that of an archived copy; None from any other URL."""
+    """Return the URL of the original page, without scheme, from the URL of an archived copy; None for other URLs."""
     for hosts, paths in WRAPPERS.items():
         if hosts.fullmatch(host):
             found = paths.match(path)

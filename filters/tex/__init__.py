@@ -1,1 +1,1 @@
-"""Submissions to arXiv as text."""
+"""Extract the text of arXiv submissions in TeX."""

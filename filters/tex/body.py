@@ -1,10 +1,12 @@
-r"""The body and the title of a paper's TeX, and its accented letters as Unicode.
+r"""Extract the body and the title of a TeX paper, and replace TeX's accented letters by Unicode.
 
 LLaMA "removed everything before the first section, as well as the bibliography" (section 2.1). LaTeX encloses a
-document and its bibliography in environments. Older papers, in plain TeX, AMS-TeX or with harvmac, set registers and
-fonts before their text, and type their references as items: the rules for them follow The TeXbook (chapter 24 and
-appendix B), the amsppt user's guide and harvmac's own comments. `text` is always without comments, false branches and
-definitions, its macros expanded.
+document and its bibliography in environments. Older papers in plain TeX, AMS-TeX or harvmac set registers and fonts
+before the text, and list the references as items. The rules for older papers follow The TeXbook (chapter 24 and
+appendix B), the amsppt user's guide, and the comments in harvmac's source.
+
+The parameter `text` of all functions is TeX without comments, without branches that are never taken and without
+definitions, in which macros are expanded.
 """
 
 import re
@@ -15,25 +17,27 @@ from typing import Literal
 from filters.data_files import merge_items
 from filters.tex.source import TABLES, compile_control, cut, find_all, find_first, find_group_end
 
-UNCLOSED = 100  # groups without an end after which no more are looked for: damage, or hostile input
-GROUP_CHARACTERS = 4_000  # of an argument that a preamble sets, or of one reference
-HEADING_CHARACTERS = 160  # of a line that says "References", with its fonts
-ENTRY_CHARACTERS = 800  # of a reference without a mark
-GAP_CHARACTERS = 400  # in which the next item of a list begins
-REFERENCE_ITEMS = 3  # with fewer, a list below a heading of references stays
-WORDS_PER_DEFINITION = 5  # with fewer words outside definitions, a file without a document is one of macros
-STUB_CHARACTERS = 1_000  # a shorter paper that says it was withdrawn is a notice
+# Groups without an end after which the search for group ends stops: such a file is damaged or hostile.
+UNCLOSED = 100
+GROUP_CHARACTERS = 4_000  # the longest argument in a preamble, and the longest reference
+HEADING_CHARACTERS = 160  # the longest line that is a heading "References", including font commands
+ENTRY_CHARACTERS = 800  # the longest reference that is not marked as an item
+GAP_CHARACTERS = 400  # the next item of a list begins within this distance
+REFERENCE_ITEMS = 3  # a list with fewer items below the heading "References" is kept
+WORDS_PER_DEFINITION = 5  # a file with fewer words per definition, outside definitions, is a file of macros
+STUB_CHARACTERS = 1_000  # a paper that is shorter than this and contains "withdrawn" is a withdrawal notice
 
 _BLANKS = r"[ \t\n]{0,9}"
 _OPTION = rf"(?:\[[^\]]{{0,500}}\]{_BLANKS})?"
-# A \paragraph is no section: letters have its run-in headings behind paragraphs of text, and abstracts "Keywords".
+# \paragraph is not a section: letters use it for run-in headings between paragraphs of text, and abstracts use it for
+# "Keywords".
 _SECTION = compile_control(
     r"(?:(?:chapter|part|section|subsection|subsubsection|newsec|subsec|subsubsec|sectionhead"
     rf"|subheading)(?![a-zA-Z@])\*?{_BLANKS}{_OPTION}\{{|beginsection(?![a-zA-Z@])"
     rf"|(?:head|heading|subhead|subsubhead|specialhead)(?![a-zA-Z@])(?=[^{{}}]{{0,300}}?\\end\w{{0,10}}head)"
     rf"){_BLANKS}([^{{}}\n]{{0,40}})"
 )
-# Titles of sections that end a paper: letters have these and no others.
+# Titles of sections at the end of a paper. In letters they are the only sections.
 _CLOSES = re.compile(
     r"(?:\\[a-zA-Z]+\*?[ \t]?|[^a-zA-Z\\]){0,9}(?:acknowledg|references?\b|bibliography|literature cited)",
     re.IGNORECASE,
@@ -63,9 +67,9 @@ _NO_WORDS = re.compile(
 )
 _EMPTY_LINES = re.compile(r"\n{3,}")
 
-TITLE_CHARACTERS = 500  # of a title without notes
-TITLE_SOURCE_CHARACTERS = 2_000  # of a title as typed, notes included
-TITLES = 20  # title commands examined, of which the first with text is taken
+TITLE_CHARACTERS = 500  # the longest title, without notes
+TITLE_SOURCE_CHARACTERS = 2_000  # the longest title in TeX, including notes
+TITLES = 20  # title commands that are examined; the first title with text is returned
 
 _TITLE = compile_control(r"(?:title|Title|icmltitle)(?![a-zA-Z@*])[ \t\n]{0,9}(?:\[[^\]]{0,500}\][ \t\n]{0,9})?(?=\{)")
 _TITLE_AMS = compile_control(r"title(?![a-zA-Z@])([^{}\\]{1,500})\\endtitle(?![a-zA-Z@])")
@@ -77,7 +81,7 @@ _LAYOUT = re.compile(
     r"|break|linebreak|centerline|vbox|hbox)(?![a-zA-Z@]))|~"
 )
 
-# Letters that TeX spells with commands: \'e, \"{o}, \c c, \ss (The TeXbook, chapter 9; others of LaTeX's encoding T1).
+# Letters that TeX writes as commands: \'e, \"{o}, \c c, \ss. From The TeXbook, chapter 9, and LaTeX's encoding T1.
 ACCENTS = {command: chr(int(code, 16)) for code, commands in TABLES["accent"].items() for command in commands}
 LETTERS = {command: letter for letter, commands in TABLES["letter"].items() for command in commands}
 _SPELLED = re.compile(
@@ -87,12 +91,12 @@ _SPELLED = re.compile(
     rf"|({'|'.join(LETTERS)})(?![a-zA-Z@])(?:\{{\}}|[ \t]{{1,9}})?)"
 )
 
-# --- plain TeX, AMS-TeX and harvmac: preambles, lists of references, files of macros ---
+# --- plain TeX, AMS-TeX and harvmac: preambles, reference lists, macro files ---
 
 _UNIT = r"(?:true)?[ \t]{0,9}(?:pt|in|cm|mm|pc|bp|em|ex|sp|dd|cc|fil+|mu)(?![a-zA-Z])"
 _LENGTH = rf"[-+]?[ \t]{{0,9}}(?:[0-9.,]{{1,12}}[ \t]{{0,9}}(?:{_UNIT})?|[0-9.]{{0,9}}\\[a-zA-Z@]{{1,40}}[0-9]?)"
 _VALUE = rf"{_LENGTH}(?:[ \t]{{1,9}}(?:plus|minus)[ \t]{{0,9}}{_LENGTH}){{0,2}}"
-# Commands that print nothing, alone or before a value, a name or a file.
+# Commands that print nothing. They stand alone, or before a value, a name or a file.
 _SWITCH = "|".join(TABLES["switch"]["*"])
 _REGISTER = "|".join(TABLES["register"]["*"])
 _STATEMENT = re.compile(
@@ -115,7 +119,7 @@ _STATEMENT = re.compile(
     )""",
     re.VERBOSE,
 )
-# Commands of a preamble whose argument, if it is a group, goes with them.
+# Commands of a preamble whose argument, if it is a group, is removed with them.
 _GROUPS = re.compile(
     r"\s*+\\(?:headline|footline|output|everypar|everymath|everydisplay|pageheight|pagewidth|hcorrection|vcorrection"
     r"|refstyle|leftheadtext|rightheadtext|message|immediate[ \t]{0,9}\\write[0-9-]{1,4}|write[0-9-]{1,4}|hyphenation"
@@ -127,7 +131,8 @@ _HARVMAC_DATE = compile_control(rf"Date(?![a-zA-Z@]){_BLANKS}(?=\{{)")
 
 _AMS_REFERENCE = compile_control(rf"ref{_BLANKS}\\(?:key|no|by|manyby|bysame|paper|book)(?![a-zA-Z@])")
 _END_REFERENCE = re.compile(r"\\endref")
-# harvmac and phyzzx: references typed where they are cited first; those of the second kind print no number there.
+# In harvmac and phyzzx, a reference is typed where it is cited first. `_CITED` matches commands that print a citation
+# at this position, `_UNCITED` commands that print none.
 _CITED = compile_control(rf"(?:ref|Ref)(?![a-zA-Z@])[ \t]{{0,9}}(\\[a-zA-Z@]{{1,40}}){_BLANKS}(?=\{{)")
 _UNCITED = compile_control(
     rf"(?:[nlrs]ref|REF|REFS|REFSCON|refadd)(?![a-zA-Z@])[ \t]{{0,9}}(\\[a-zA-Z@]{{1,40}}){_BLANKS}(?=\{{)"
@@ -164,13 +169,18 @@ _MESSAGE = compile_control(
 
 
 def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
-    r"""Return the body of a paper, "" without one.
+    r"""Return the body of a paper, or "" if it has no body.
 
-    It begins with the first section of the document (\chapter to \subsubsection with a title in braces, plain TeX's
-    \beginsection, AMS-TeX's \head, harvmac's \newsec), the headings of acknowledgements and references aside. A paper
-    without one, such as a letter, begins after its abstract, \maketitle or title page, whichever comes last, and the
-    keywords behind it, else with the document, which in plain TeX is behind its settings. It ends with the document;
-    bibliographies are removed wherever they are, and the text after one stays. `appendix` tells if it stays.
+    The body begins at the first section: \chapter to \subsubsection with a title in braces, plain TeX's \beginsection,
+    AMS-TeX's \head, or harvmac's \newsec. Sections of acknowledgements and references do not count. In a paper without
+    sections, such as a letter, the body begins after the last of abstract, \maketitle and title page, and after the
+    keywords that follow. Without these, it begins with the document; in plain TeX, after the settings at its start.
+
+    The body ends with the document. Bibliographies are removed at any position, and the text after them is kept.
+
+    Args:
+        text: The paper's TeX, see the module's docstring.
+        appendix: "drop" ends the body before the appendix.
     """
     begin, stop = _find_document(text)
     if appendix == "drop" and (mark := find_first(_APPENDIX, text, begin, stop)):
@@ -192,18 +202,18 @@ def extract_body(text: str, appendix: Literal["keep", "drop"]) -> str:
 
 
 def is_document(text: str) -> bool:
-    """Return True if a text has a mark of a document: its start, end, title page or a section."""
+    """Return True if a text contains a document's start, end, title page or a section."""
     marks = (_BEGIN, _END, _PLAIN_END, _FRONT, _SECTION)
     return any(find_first(mark, text) for mark in marks)
 
 
 def is_notice(paper: str) -> bool:
-    """Return True if all that is left of a paper is a notice that it was withdrawn."""
+    """Return True if the text of a paper is only a notice that the paper was withdrawn."""
     return len(paper) < STUB_CHARACTERS and "withdrawn" in paper.lower()
 
 
 def _find_document(text: str) -> tuple[int, int]:
-    """Return the document's start and end: LaTeX's, AMS-TeX's, or plain TeX's, which does not mark its start."""
+    """Return (start, end) of the document in LaTeX, AMS-TeX or plain TeX. Plain TeX has no mark at the start."""
     begin = find_first(_BEGIN, text)
     start = begin.end() if begin else 0
     end = find_first(_END, text, start)
@@ -213,7 +223,10 @@ def _find_document(text: str) -> tuple[int, int]:
 
 
 def _strip_bibliographies(text: str) -> str:
-    """Remove lists of references and the commands that print or style one. A list without an end extends to the end."""
+    """Remove bibliographies, and commands that print or style them.
+
+    A bibliography without an end mark extends to the end of the text.
+    """
 
     def measure(mark: re.Match[str]) -> int:
         ending = f"\\end{{{mark[1]}}}" if mark[1] else f"\\end{mark[2]}"
@@ -225,9 +238,9 @@ def _strip_bibliographies(text: str) -> str:
 
 
 def extract_title(text: str) -> str:
-    """Return a paper's title on one line, as TeX, without notes and font changes; "" without one or if it is too long.
+    """Return a paper's title in TeX on one line, without notes and font commands.
 
-    `text` is as `extract_body` takes it.
+    Return "" if there is no title, or if it is too long. `text` is the same as for `extract_body`.
     """
     if title := _clean_title(find_harvmac_title(text)):
         return title
@@ -253,9 +266,10 @@ def _clean_title(found: str) -> str:
 
 
 def replace_accents(text: str) -> str:
-    """Replace commands for accented letters by the letters. Blanks that end a command's name go with it.
+    """Replace commands for accented letters by Unicode letters. Blanks that end a command's name are removed with it.
 
-    Commands without a letter in Unicode stay unchanged; so do the marks of tabbing, which no letter follows.
+    Commands without a corresponding Unicode letter are unchanged. So are tabbing commands that look like accents,
+    because no letter follows them.
     """
     return _SPELLED.sub(_compose_letter, text)
 
@@ -271,7 +285,7 @@ def _compose_letter(spelled: re.Match[str]) -> str:
 
 
 def skip_preamble(text: str, position: int) -> int:
-    r"""Return the position behind the settings of registers, fonts and pages that a plain TeX document begins with."""
+    r"""Return the position behind the settings of registers, fonts and pages at the start of a plain TeX document."""
     while True:
         if statement := _STATEMENT.match(text, position):
             position = statement.end()
@@ -285,7 +299,10 @@ def skip_preamble(text: str, position: int) -> int:
 
 
 def find_title_page(text: str, start: int, stop: int) -> int:
-    r"""Return the end of harvmac's title page, -1 without one: \Title{number}{title} …, or up to \Date{…}."""
+    r"""Return the end of harvmac's title page, or -1 if there is none.
+
+    The title page begins with \Title{number}{title} and ends behind \Date{…} or, without a date, behind the title.
+    """
     found = -1
     for mark in islice(find_all(_HARVMAC_TITLE, text, start, stop), TITLES):
         found = max(found, _skip_groups(text, mark.end(), 2))
@@ -295,7 +312,7 @@ def find_title_page(text: str, start: int, stop: int) -> int:
 
 
 def find_harvmac_title(text: str) -> str:
-    r"""Return the second argument of harvmac's \Title{number}{title}, "" without one."""
+    r"""Return the second argument of harvmac's \Title{number}{title}, or "" if there is none."""
     for mark in islice(find_all(_HARVMAC_TITLE, text), TITLES):
         first = _skip_groups(text, mark.end(), 1)
         both = _skip_groups(text, mark.end(), 2)
@@ -305,7 +322,7 @@ def find_harvmac_title(text: str) -> str:
 
 
 def _skip_groups(text: str, position: int, number: int) -> int:
-    """Return the position behind some groups that follow one another, -1 without as many."""
+    """Return the position behind `number` consecutive groups, or -1 if there are fewer."""
     for _ in range(number):
         while text[position : position + 1] in (" ", "\t", "\n"):
             position += 1
@@ -318,9 +335,9 @@ def _skip_groups(text: str, position: int, number: int) -> int:
 
 
 def strip_references(text: str) -> str:
-    r"""Remove references that no environment encloses: amsppt's, harvmac's, and items below a heading of references.
+    r"""Remove references outside of environments: of amsppt, of harvmac, and items below a heading "References".
 
-    A citation that holds its reference (\ref\name{…}) keeps its name.
+    Of a citation that contains its reference (\ref\name{…}), the name (\name) is kept.
     """
 
     def find_end(reference: re.Match[str]) -> int:
@@ -334,7 +351,7 @@ def strip_references(text: str) -> str:
 
 
 def _strip_groups(pattern: re.Pattern[str], text: str, replacement: str) -> str:
-    """Remove commands of references with the group behind them; `replacement` is a template of the match."""
+    """Replace commands of references, with the group behind them, by `replacement`, a template for `Match.expand`."""
     unclosed = 0
 
     def measure(mark: re.Match[str]) -> int:
@@ -347,7 +364,7 @@ def _strip_groups(pattern: re.Pattern[str], text: str, replacement: str) -> str:
 
 
 def _strip_listed(text: str) -> str:
-    """Remove lists of references below their heading, and lists of items with numbers in brackets and years."""
+    """Remove reference lists below a heading, and lists of items that have bracketed labels and years."""
     out: list[str] = []
     start = position = 0
     while position < len(text):
@@ -372,16 +389,20 @@ def _strip_listed(text: str) -> str:
 
 
 def _is_heading(line: str) -> bool:
-    """Return True for a line that says "References" or the like, whatever its fonts."""
+    """Return True if a line is a heading such as "References", in any font."""
     if len(line) > HEADING_CHARACTERS or not line.strip():
         return False
     return _DECORATION.sub("", line).lower() in _WORDS
 
 
 def _measure_list(text: str, start: int, item: re.Pattern[str], years: bool) -> tuple[int, bool]:
-    """Return the end of a list of items, and True if they are references.
+    """Return (end of a list of items, True if the items are references).
 
-    With `years`, half of the items must have a year: other lists have the same marks.
+    Args:
+        text: TeX.
+        start: The position where the list begins.
+        item: A pattern for the start of an item.
+        years: True if half of the items must contain a year, because other lists use the same labels.
     """
     number = dated = 0
     stop = start
@@ -396,7 +417,7 @@ def _measure_list(text: str, start: int, item: re.Pattern[str], years: bool) -> 
 
 
 def _measure_entries(text: str, start: int) -> tuple[int, bool]:
-    """Return the end of paragraphs of which each has a year, and True if there are enough of them for references."""
+    """Return (end of consecutive paragraphs that contain a year, True if they are enough for a reference list)."""
     number = 0
     stop = position = start
     while mark := _ENTRY_END.search(text, position, position + ENTRY_CHARACTERS):
@@ -410,7 +431,7 @@ def _measure_entries(text: str, start: int) -> tuple[int, bool]:
 
 
 def _find_item_end(text: str, position: int) -> int:
-    """Return the end of an item: the next item's line, an empty line, or a command that ends lists."""
+    """Return the end of an item: the start of the next item, an empty line, or a command that ends lists."""
     limit = min(position + GROUP_CHARACTERS, len(text))
     end = _ENDS_LIST.search(text, position, limit)
     stop = end.start() if end else limit
@@ -419,16 +440,16 @@ def _find_item_end(text: str, position: int) -> int:
 
 
 def is_macro_file(source: str, expanded: str) -> bool:
-    """Return True for a file of definitions alone, which is no document.
+    """Return True if a file consists of definitions and is not a document.
 
     Args:
         source: The file without comments.
-        expanded: The same without definitions.
+        expanded: The file without comments and definitions.
     """
     number = len(_DEFINITION.findall(source))
     return number > 0 and count_prose(expanded) < WORDS_PER_DEFINITION * number
 
 
 def count_prose(text: str) -> int:
-    """Return the number of words outside commands, messages and values."""
+    """Count the words outside commands, messages and values."""
     return len(_PROSE_WORD.findall(_CODE.sub(" ", _strip_groups(_MESSAGE, text, "")) + " "))

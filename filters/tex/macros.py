@@ -1,16 +1,17 @@
-r"""Macros that authors define, expanded in place.
+r"""Expand the macros that authors define in a TeX document.
 
 LLaMA: "inline-expanded definitions and macros written by users" (section 2.1).
 
-A macro is expanded if its replacement is a template: text, commands and arguments. It is left as it is called if it is
-a program (conditions, \csname, names with @, definitions within), calls itself, or redefines a standard command of a
-document's structure. Definitions are removed from the text either way. Groups are ignored: a definition holds from its
-position to the end.
+A macro is expanded if its replacement is a template, which consists of text, commands and arguments. Its calls remain
+unchanged if the replacement is a program (conditions, \csname, names with @, inner definitions), if the macro calls
+itself, or if it redefines a standard command of a document's structure. The definition is removed from the text in all
+cases. Groups are ignored: a definition is valid from its position to the end of the text.
 
-Definitions are \newcommand and its like, \NewDocumentCommand and its like, \def with its parameters, \let,
-\DeclareMathOperator, \DeclarePairedDelimiter (LaTeX's source2e, section ltdefns; usrguide, section 2; The TeXbook,
-chapter 20; amsopn; mathtools, section 3.6).
-Arguments are read as TeX reads them (The TeXbook, chapter 20): one token or group, or the text before a delimiter.
+These commands are definitions: \newcommand and \NewDocumentCommand with their variants, \def with parameters, \let,
+\DeclareMathOperator, and \DeclarePairedDelimiter. Sources: LaTeX's source2e, section ltdefns; usrguide, section 2; The
+TeXbook, chapter 20; amsopn; mathtools, section 3.6.
+
+Arguments are read as in TeX (The TeXbook, chapter 20): one token or group, or the text before a delimiter.
 """
 
 import io
@@ -24,15 +25,15 @@ from filters.data_files import merge_items
 from filters.reasons import Reason
 from filters.tex.source import CLOSE, OPEN, TABLES, ends_in_word
 
-# Commands that keep their own name even where an author redefines them: their purpose stays the same.
+# Commands that are not expanded even if an author redefines them, because their purpose stays the same.
 PROTECTED = merge_items(TABLES["protected command"])
-CALL_CHARACTERS = 16  # counted for each call, besides its replacement
-# Characters that \xspace sets apart from its word, besides letters and digits (package xspace, list of exceptions).
+CALL_CHARACTERS = 16  # cost of a call in characters, in addition to the length of its replacement
+# Characters before which \xspace adds a space, besides letters and digits (package xspace, list of exceptions).
 SPACED = "$([`\u2018\u201c"
 
 _SEQUENCE = re.compile(r"\\([a-zA-Z@]+|.)", re.DOTALL)
 _AT_END = re.compile(r"\s*+\Z")
-ARGUMENT_CHARACTERS = 20_000  # of an optional or delimited argument
+ARGUMENT_CHARACTERS = 20_000  # the longest optional or delimited argument
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(r"[ \t]*+(?:\n(?![ \t]*+\n)[ \t]*+)?")
@@ -40,7 +41,8 @@ _TOKEN = re.compile(rf"\\(?:[a-zA-Z@]+|.)|{OPEN}[0-9]{{1,9}}{CLOSE}|[^{{}}\n]", 
 # Control words that begin a definition.
 DEFINERS = merge_items(TABLES["definer"])
 _PREFIXES = {"long", "global", "outer", "protected"}
-_ALIASED = {f"\\{name}": name for name in DEFINERS - _PREFIXES}  # as in \newcommand{\nc}{\newcommand}
+# Commands that an author may give another name, as in \newcommand{\nc}{\newcommand}.
+_ALIASED = {f"\\{name}": name for name in DEFINERS - _PREFIXES}
 
 _PREFIXED = re.compile(r"\\(?:(?:long|global|outer|protected)(?![a-zA-Z@])\s{0,9}\\){1,9}([egx]?def|let)(?![a-zA-Z@])")
 _NAME = re.compile(r"\s{0,9}(?:\{\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}\}|\\([a-zA-Z@]+|[^a-zA-Z@\s]))")
@@ -55,16 +57,23 @@ _PROGRAM = re.compile(
     |number|begingroup|endgroup|bgroup|egroup|write|read|immediate|uppercase|lowercase)(?![a-zA-Z]))|\#\#""",
     re.VERBOSE,
 )
-# Arguments of \NewDocumentCommand that a template can have: mandatory ones, behind an optional one with a default.
+# Argument specifications of \NewDocumentCommand that are supported: an optional argument with a default value, and
+# mandatory arguments behind it.
 _DOCUMENT_ARGUMENTS = re.compile(r"\s*(?:O\s*\{([^{}]*)\}\s*)?((?:\+?m\s*)*)\Z")
 _HOLE = re.compile(r"\\.|#([1-9])", re.DOTALL)
 
 
 class _Frame:
-    """Text being read, `depth` expansions deep.
+    """A text that is being read: the document, or the replacement of a call.
 
-    It is emitted up to `done` and examined up to `seen`. No delimiter is searched before `blocked`, since an earlier
-    search failed.
+    Attributes:
+        text: The text.
+        depth: The number of nested expansions that produced it.
+        done: The text before this position is written.
+        seen: The text before this position is examined.
+        blocked: No delimiter is searched before this position, because an earlier search failed.
+        openers: The positions of all opening braces; None before the first use.
+        closers: For each opening brace, the position of its closing brace or -1.
     """
 
     __slots__ = ("blocked", "closers", "depth", "done", "openers", "seen", "text")
@@ -75,10 +84,10 @@ class _Frame:
         self.openers: array[int] | None = None
         self.closers = array("q")
 
-    def closing(self, position: int) -> int:
-        """Return the position of the brace that closes the one at `position`, -1 without one.
+    def find_closing_brace(self, position: int) -> int:
+        """Return the position of the brace that closes the opening brace at `position`, or -1 if there is none.
 
-        All braces are paired at once, so that a text of nothing but open ones costs no more than any other.
+        The first call pairs all braces, so that the time stays linear even if many braces are never closed.
         """
         if self.openers is None:
             self.openers, stack = array("q"), array("q")
@@ -95,13 +104,13 @@ class _Frame:
 
 
 class _Output:
-    """Text as it is written: a control word is kept apart from letters that follow."""
+    """A text writer that puts a blank between a control word and a letter that is written after it."""
 
     def __init__(self) -> None:
         self.text, self.in_word = io.StringIO(), False
 
     def write(self, text: str) -> None:
-        """Add text."""
+        """Append text."""
         if text:
             if self.in_word and text[0].isascii() and text[0].isalpha():
                 self.text.write(" ")
@@ -109,18 +118,18 @@ class _Output:
             self.in_word = ends_in_word(text)
 
 
-Argument = tuple[str, int] | None  # an argument and its end
+Argument = tuple[str, int] | None  # (an argument, its end position), or None if there is none
 
 
 class Macro(NamedTuple):
-    """A macro that is a template.
+    """A macro whose replacement is a template.
 
     Attributes:
-        parts: The replacement, text and numbers of arguments in turns.
-        delimiters: The text before the first argument and after each one ("" after an undelimited one).
-        default: The default of an optional first argument.
+        parts: The replacement: text and argument numbers alternate.
+        delimiters: The text before the first argument, and the text after each argument ("" if undelimited).
+        default: The default value of an optional first argument; None if the first argument is mandatory.
         uses: The control sequences in the replacement.
-        starred: The macro that a star behind the name calls.
+        starred: The macro that is called if a star follows the name.
     """
 
     parts: tuple[str | int, ...]
@@ -130,7 +139,7 @@ class Macro(NamedTuple):
     starred: "Macro | None" = None
 
     def fill(self, arguments: list[str]) -> str:
-        """Return the replacement with its arguments."""
+        """Return the replacement with the arguments inserted."""
         out = _Output()
         for part in self.parts:
             out.write(part if isinstance(part, str) else arguments[part - 1])
@@ -138,7 +147,13 @@ class Macro(NamedTuple):
 
 
 class Definition(NamedTuple):
-    """A name, its macro (None if it is not a template), and the definition's end. An environment has no name."""
+    """A parsed definition.
+
+    Attributes:
+        name: The defined name; "" for an environment.
+        macro: The macro; None if its replacement is not a template.
+        stop: The position behind the definition.
+    """
 
     name: str
     macro: Macro | None
@@ -146,7 +161,14 @@ class Definition(NamedTuple):
 
 
 class Expanded(NamedTuple):
-    """Text with its macros expanded, `expansions` of them; a `problem` if they come to too much."""
+    """The result of an expansion.
+
+    Attributes:
+        text: The text with macros expanded.
+        expansions: The number of expanded calls.
+        problem: Why there is no text: the expansions exceed the limit.
+        detail: A sentence about the problem.
+    """
 
     text: str
     expansions: int = 0
@@ -159,9 +181,9 @@ def expand_macros(text: str, depth: int, characters: int) -> Expanded:
 
     Args:
         text: TeX without comments.
-        depth: The most expansions inside one another; deeper calls are left unexpanded.
-        characters: The most that all expansions may come to, each counted with `CALL_CHARACTERS` more than it has; more
-            is a problem (TOO_LARGE).
+        depth: The maximum number of nested expansions. Calls at a greater depth are not expanded.
+        characters: The maximum total length of all expansions, each counted with `CALL_CHARACTERS` in addition. If it
+            is exceeded, the result has the problem TOO_LARGE.
     """
     reader = _Expander(text, depth, characters)
     while reader.frames:
@@ -175,9 +197,9 @@ class _Expander:
     """The state of an expansion.
 
     Attributes:
-        frames: The text, and above it the replacements of calls.
-        spent: The characters that these come to.
-        circular: True for macros found to lead to themselves.
+        frames: A stack: the text, and the replacements of the calls that are being expanded.
+        spent: The cost of all expansions in characters.
+        circular: A cache from macro name to True if the macro calls itself, directly or through other macros.
     """
 
     def __init__(self, text: str, depth: int, characters: int) -> None:
@@ -189,7 +211,7 @@ class _Expander:
         self.spent = self.expansions = 0
 
     def step(self) -> None:
-        """Read on to the next replacement, or to the end of this text."""
+        """Read the top frame until a call is replaced, or until the frame ends."""
         frame = self.frames[-1]
         while mark := _SEQUENCE.search(frame.text, frame.seen):
             name = mark[1]
@@ -204,18 +226,18 @@ class _Expander:
             elif name == "xspace" and frame.depth:
                 self.out.write(frame.text[frame.done : mark.start()])
                 frame.done = mark.end()
-                self.out.write(" " if self._wants_space() else "")
+                self.out.write(" " if self._needs_space() else "")
         self.out.write(frame.text[frame.done :])
         self.frames.pop()
 
-    def _wants_space(self) -> bool:
-        r"""Return True if \xspace sets apart the next character."""
+    def _needs_space(self) -> bool:
+        r"""Return True if \xspace adds a space before the next character."""
         rest = (frame.text[frame.seen] for frame in reversed(self.frames) if frame.seen < len(frame.text))
         following = next(rest, "}")
         return following.isalnum() or following in SPACED
 
     def _call(self, name: str, frame: _Frame, begin: int) -> bool:
-        """Replace a macro's call; return False to leave the call unchanged."""
+        """Replace a macro's call, or return False and leave the call unchanged."""
         macro = self.macros[name]
         if macro is None or frame.depth >= self.depth or self._is_circular(name):
             return False
@@ -226,7 +248,7 @@ class _Expander:
         frame.done = begin
         around = frame
         if len(macro.delimiters) > 1 and len(self.frames) > 1 and _AT_END.match(frame.text, frame.seen):
-            around = self.frames[-2]  # the arguments follow outside
+            around = self.frames[-2]  # the call ends a replacement, and its arguments follow in the outer text
         found = _read_arguments(around, macro)
         if found is None:
             return False
@@ -235,7 +257,7 @@ class _Expander:
         arguments, around.seen = found
         around.done = around.seen
         if around.seen == len(around.text) and len(self.frames) > 1:
-            self.frames.pop()  # so that the replacement finds its arguments outside, too
+            self.frames.pop()  # so that a call at the end of the new replacement also finds its arguments outside
         replacement = macro.fill(arguments)
         self.expansions += 1
         self.spent += len(replacement) + CALL_CHARACTERS
@@ -244,7 +266,7 @@ class _Expander:
         return True
 
     def _is_circular(self, name: str) -> bool:
-        """Return True if a macro's replacement leads to the macro again."""
+        """Return True if a macro calls itself, directly or through other macros."""
         if name not in self.circular:
             found: set[str] = set()
             waiting = [name]
@@ -259,7 +281,7 @@ class _Expander:
         return self.circular[name]
 
     def _define(self, command: str, frame: _Frame, begin: int) -> None:
-        """Remove a definition from the text and keep it; one that is not understood stays."""
+        """Remove a definition from the text and store its macro. A definition that cannot be parsed remains."""
         found = _parse_definition(command, frame, begin, self.macros)
         if found is None:
             return
@@ -273,7 +295,7 @@ class _Expander:
 
 
 def _read_arguments(frame: _Frame, macro: Macro) -> tuple[list[str], int] | None:
-    """Read the arguments of a call after `frame.seen`, and return them with their end."""
+    """Read the arguments of a call from `frame.seen` on. Return (arguments, their end), or None if one is missing."""
     before, *behind = macro.delimiters
     position = _skip_blanks(frame.text, frame.seen) if behind else frame.seen
     if not frame.text.startswith(before, position):
@@ -287,17 +309,17 @@ def _read_arguments(frame: _Frame, macro: Macro) -> tuple[list[str], int] | None
         else:
             found = _read_delimited(frame, position, delimiter) if delimiter else _read_undelimited(frame, position)
         if found is None:
-            frame.blocked = max(frame.blocked, position)  # or every call up to here would search again
+            frame.blocked = max(frame.blocked, position)  # otherwise, all calls before it would search again
             return None
         arguments.append(found[0])
         position = found[1]
     if not behind and frame.text.startswith("{}", position):
-        position += 2  # it only ends the name
+        position += 2  # an empty group behind a macro without arguments only ends its name
     return arguments, position
 
 
 def _skip_blanks(text: str, position: int) -> int:
-    """Skip blanks with one line end among them: an empty line ends a paragraph and is not a blank."""
+    """Skip blanks, including one line end. An empty line is not skipped, because it ends a paragraph."""
     blank = _BLANK.match(text, position)
     return blank.end() if blank else position
 
@@ -305,7 +327,7 @@ def _skip_blanks(text: str, position: int) -> int:
 def _read_group(frame: _Frame, position: int) -> Argument:
     """Read the group that begins at `position`, after blanks."""
     begin = _skip_blanks(frame.text, position)
-    close = frame.closing(begin) if frame.text[begin : begin + 1] == "{" else -1
+    close = frame.find_closing_brace(begin) if frame.text[begin : begin + 1] == "{" else -1
     return None if close < 0 else (frame.text[begin + 1 : close], close + 1)
 
 
@@ -319,13 +341,13 @@ def _read_undelimited(frame: _Frame, position: int) -> Argument:
 
 
 def _read_bracketed(frame: _Frame, position: int) -> Argument:
-    """Read the text in brackets that begin at `position`, after blanks."""
+    """Read the text in square brackets that begin at `position`, after blanks."""
     begin = _skip_blanks(frame.text, position)
     return _read_delimited(frame, begin + 1, "]") if frame.text[begin : begin + 1] == "[" else None
 
 
 def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
-    """Read the text from `position` to a delimiter outside of groups, without braces around all of it."""
+    """Read the text from `position` to a delimiter outside of groups. Braces around the whole text are removed."""
     if position < frame.blocked:
         return None
     text, seen = frame.text, position
@@ -334,11 +356,11 @@ def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
     while mark := pattern.search(text, seen, limit):
         if mark["here"] is not None:
             inner = text[position : mark.start()]
-            whole = inner[:1] == "{" and frame.closing(position) == mark.start() - 1
+            whole = inner[:1] == "{" and frame.find_closing_brace(position) == mark.start() - 1
             return (inner[1:-1] if whole else inner), mark.end()
         seen = mark.end()
         if mark[0] == "{":
-            close = frame.closing(mark.start())
+            close = frame.find_closing_brace(mark.start())
             if close < 0:
                 break
             seen = close + 1
@@ -347,13 +369,13 @@ def _read_delimited(frame: _Frame, position: int, delimiter: str) -> Argument:
 
 
 def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[str, Macro | None]) -> Definition | None:
-    """Parse a definition; return None if it is not understood.
+    """Parse a definition, or return None if it cannot be parsed.
 
     Args:
-        command: One of `DEFINERS`; the text may have another name for it.
-        frame: The text, in which `seen` is the end of the command.
-        begin: Where the command begins.
-        macros: Those defined before.
+        command: The defining command, one of `DEFINERS`; the text may use an alias of it.
+        frame: The text; `frame.seen` is the end of the command.
+        begin: The position where the command begins.
+        macros: The macros that are already defined.
     """
     position = frame.seen
     prefixed = _PREFIXED.match(frame.text, begin)
@@ -392,7 +414,7 @@ def _parse_definition(command: str, frame: _Frame, begin: int, macros: Mapping[s
 
 
 def _parse_let(text: str, position: int, macros: Mapping[str, Macro | None]) -> Definition | None:
-    """Parse another name for the current meaning of a name."""
+    r"""Parse the part of \let behind the command: it gives the current meaning of one name to another name."""
     let = _LET.match(text, position)
     if let is None:
         return None
@@ -402,7 +424,7 @@ def _parse_let(text: str, position: int, macros: Mapping[str, Macro | None]) -> 
 
 
 def _parse_environment(frame: _Frame, position: int) -> Definition | None:
-    """Parse an environment: its definition is removed, its uses stay unchanged."""
+    """Parse the definition of an environment. The definition is removed, and uses of the environment are unchanged."""
     found: Argument = _read_group(frame, position)
     for _ in range(2):
         found = found and (_read_bracketed(frame, found[1]) or found)
@@ -426,7 +448,10 @@ def _parse_newcommand(
 
 
 def _split_parameters(parameters: str) -> tuple[str, ...] | None:
-    r"""Return the text before, between and after the parameters of \def; None if they are not #1, #2, … in order."""
+    r"""Return the text before, between and after the parameters of \def.
+
+    Return None if the parameters are not #1, #2, … in order.
+    """
     first, *rest = parameters.replace("\n", " ").split("#")
     if any(piece[:1] != str(number) for number, piece in enumerate(rest, 1)):
         return None
@@ -434,7 +459,10 @@ def _split_parameters(parameters: str) -> tuple[str, ...] | None:
 
 
 def _create_document_command(arguments: str, body: str) -> Macro | None:
-    r"""Return the macro that \NewDocumentCommand defines; None if an argument is a star, a token or may be missing."""
+    r"""Return the macro that \NewDocumentCommand defines.
+
+    Return None if an argument is a star or another optional token, or is optional without a default value.
+    """
     found = _DOCUMENT_ARGUMENTS.match(arguments)
     if found is None:
         return None
@@ -443,14 +471,17 @@ def _create_document_command(arguments: str, body: str) -> Macro | None:
 
 
 def _create_paired_delimiter(left: str, right: str) -> Macro | None:
-    r"""Return the macro of \abs{x}, \abs[\big]{x} and \abs*{x}, with delimiters of plain, given and fitting size."""
+    r"""Return the macro that \DeclarePairedDelimiter defines, for example \abs.
+
+    \abs{x} has delimiters of normal size, \abs[\big]{x} of the given size, and \abs*{x} of the size of their content.
+    """
     starred = _create_macro(f"\\left{left}#1\\right{right}", ("", ""), None)
     plain = _create_macro(f"#1{left.strip('.')}#2#1{right.strip('.')}", ("", "", ""), "")
     return plain._replace(starred=starred, uses=plain.uses | starred.uses) if plain and starred else None
 
 
 def _create_macro(body: str, delimiters: tuple[str, ...] | None, default: str | None) -> Macro | None:
-    """Return the macro of a replacement; None for a program."""
+    """Return the macro for a replacement, or None if the replacement is a program."""
     if body.strip() in _ALIASED and delimiters == ("",):
         return Macro((body.strip(),), delimiters, None, frozenset())
     if delimiters is None or _PROGRAM.search(body):

@@ -1,8 +1,8 @@
-"""TeX as an author typed it, prepared for reading: encoding detected, comments removed, literal text set aside.
+"""Prepare TeX source for parsing: decode it, remove comments, and replace literal text by placeholders.
 
-TeX decides what a character means only by running, and a stranger's file is not to be run. This module has its rules
-under plain TeX's and LaTeX's own category codes (The TeXbook, chapters 7 and 8). Each pass takes linear time. The table
-names.tsv lists names of environments, control words, encodings and files.
+TeX determines the meaning of a character only while it runs, and files from unknown authors must not be run. This
+module implements TeX's rules for the default category codes of plain TeX and LaTeX (The TeXbook, chapters 7 and 8).
+Each pass takes linear time. The table names.tsv lists names of environments, control words, encodings and files.
 """
 
 import codecs
@@ -16,29 +16,30 @@ from filters.data_files import merge_items, read_lists
 DATA_FILES = ("names.tsv",)  # part of the code version of a step
 TABLES = read_lists("filters.tex", "names.tsv")
 
-WORD_CHARACTERS = 64  # of the longest control word, where its start is searched backwards
-LITERAL = merge_items(TABLES["literal environment"])  # whose content is not TeX
-UNPRINTED = merge_items(TABLES["unprinted environment"])  # of the packages comment and html; LaTeX's filecontents
-VERB_CHARACTERS = 1_000  # of \verb|…| and the like, on one line
-URL_CHARACTERS = 2_000  # of an argument in which % is an ordinary character
-# Marks around the number of a literal that was set aside: noncharacters (Unicode, section 23.7), which no text holds.
+WORD_CHARACTERS = 64  # the longest control word that is found by a backward search
+LITERAL = merge_items(TABLES["literal environment"])  # environments whose content is not TeX
+# Environments whose content is not printed: of the packages comment and html, and LaTeX's filecontents.
+UNPRINTED = merge_items(TABLES["unprinted environment"])
+VERB_CHARACTERS = 1_000  # the longest literal argument, such as \verb|…|, on one line
+URL_CHARACTERS = 2_000  # the longest argument in which % is an ordinary character
+# Marks around the index of a literal text. They are noncharacters (Unicode, section 23.7), which do not occur in text.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-_UTF16 = {  # by the first bytes of a file
+_UTF16 = {  # from possible first bytes of a file to its encoding
     (codecs.BOM_UTF16_LE, b"\\\0", b"%\0"): "utf-16-le",
     (codecs.BOM_UTF16_BE, b"\0\\", b"\0%"): "utf-16-be",
 }
-DECLARED_BYTES = 1 << 16  # in which a file names its encoding
+DECLARED_BYTES = 1 << 16  # bytes at the start of a file in which its encoding is declared
 
-# Names of encodings in \usepackage[…]{inputenc} and \begin{CJK}{…}, and Python's for them.
+# From names of encodings in \usepackage[…]{inputenc} and \begin{CJK}{…} to Python's names.
 ENCODINGS = {name: codec for codec, names in TABLES["encoding"].items() for name in names}
 
 CYRILLIC = ("cp1251", "koi8-u", "cp866", "iso8859-5", "mac-cyrillic")  # encodings that are detected
 CYRILLIC_WORDS = 8  # with fewer words, no encoding is detected
-CYRILLIC_SHARE = 0.6  # of the words that must be Cyrillic; the others are names, or broken by commands
-DETECTED_BYTES = 1 << 18  # of a file, that are looked at
+CYRILLIC_SHARE = 0.6  # required share of Cyrillic words; the other words are names, or are interrupted by commands
+DETECTED_BYTES = 1 << 18  # bytes at the start of a file that are examined
 _HIGH_WORD = re.compile(rb"(?<![\\a-zA-Z\x80-\xff])[\x80-\xff]{3,40}(?![a-zA-Z\x80-\xff])")
 _CYRILLIC = re.compile(r"[а-яёіїєґђѓјљњћќџў]+\Z", re.IGNORECASE)
-_FREQUENT = frozenset("оеаинтсрвлкмдупі")  # nine tenths of Russian letters, and as many of its neighbours'
+_FREQUENT = frozenset("оеаинтсрвлкмдупі")  # about 90% of the letters in Russian texts, and in related languages
 _DECLARATION = re.compile(
     rb"^[^%\n]{0,200}?(?:\\usepackage[ \t]{0,9}\[([\w-]{1,20})\][ \t]{0,9}\{inputenc\}|\\inputencoding\{([\w-]{1,20})\}"
     rb"|\\begin\{CJK\*?\}(?:\[[^\]\n]{0,40}\])?\{([\w-]{1,20})\})",
@@ -51,26 +52,30 @@ _MARK = re.compile(
 )
 _COMMENT_LINES = re.compile(r"(?:[ \t]*+%[^\n]*+\n)*[ \t]*+")
 _HIDDEN = re.compile(f"{OPEN}([0-9]{{1,9}}){CLOSE}")
-_NO_USE = (  # of a condition: its name alone
+_NO_USE = (  # commands in which the name of a condition occurs, but is not executed
     r"let[ \t]{0,9}\\[a-zA-Z@]{1,99}[ \t]{0,9}=?[ \t]{0,9}\\[a-zA-Z@]{1,99}|newif[ \t]{0,9}\\[a-zA-Z@]{1,99}"
 )
 _CONDITION = re.compile(rf"\\(?:\\|{_NO_USE}|(if[a-zA-Z@]*+|else|fi)(?![a-zA-Z@]))")
 _NEW_SWITCH = re.compile(r"\\newif[ \t]{0,9}\\if([a-zA-Z@]{1,99})")
-# What sets the conditions that \newif makes, and the groups and conditions in which it may do so.
+# Commands that set the conditions of \newif, and the starts and ends of groups and conditions around these commands.
 _SETTING = re.compile(
     rf"\\(?:[\\{{}}]|{_NO_USE}|(if[a-zA-Z@]*+|fi)(?![a-zA-Z@])|([a-zA-Z@]{{1,99}}?)(true|false)(?![a-zA-Z@]))|[{{}}]"
 )
 _LINE_END = re.compile(r"(?:[ \t]*+\n)?")
-# Control words that begin as TeX's conditions do, but are macros with arguments.
+# Control words that begin with "if", but are macros with arguments and not conditions of TeX.
 _NO_CONDITION = merge_items(TABLES["not a condition"])
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def decode(data: bytes, declared: str = "") -> str:
-    """Decode a TeX file, with LF between lines. Never raises.
+    """Decode a TeX file, with LF as line end. Never raises.
 
-    UTF-8 if its bytes are, else the encoding declared (by the file, or `declared`, Python's name of one), else one that
-    is detected by its Cyrillic words, else windows-1252, whose letters are those of latin-1.
+    The encoding is the first of these with which the bytes can be decoded: UTF-8; the encoding that the file declares,
+    or `declared`, or an encoding that is detected by Cyrillic words; windows-1252; latin-1.
+
+    Args:
+        data: The bytes of the file.
+        declared: Python's name of the encoding for a file that declares none, or "".
     """
     text = _decode(transcode_utf16(data).removeprefix(codecs.BOM_UTF8), declared)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
@@ -80,7 +85,10 @@ def decode(data: bytes, declared: str = "") -> str:
 
 
 def transcode_utf16(data: bytes) -> bytes:
-    r"""Return a file in UTF-16, by its byte order mark or a first \ or %, in UTF-8; any other file unchanged."""
+    r"""Convert a file in UTF-16 to UTF-8, and return any other file unchanged.
+
+    UTF-16 is detected by a byte order mark, or by \ or % as the first character.
+    """
     encoding = next((name for marks, name in _UTF16.items() if data.startswith(marks)), "")
     return data.decode(encoding, "replace").removeprefix("\ufeff").encode() if encoding else data
 
@@ -96,7 +104,7 @@ def _decode(data: bytes, declared: str) -> str:
 
 
 def declared_encoding(data: bytes) -> str:
-    """Return Python's name for the encoding that a file declares outside its comments, "" without a known one."""
+    """Return Python's name for the encoding that a file declares outside comments, or "" if there is none."""
     for found in _DECLARATION.finditer(data[:DECLARED_BYTES].replace(b"\r", b"\n")):
         name = ENCODINGS.get((found[1] or found[2] or found[3]).decode("ascii", "replace").lower(), "")
         if name:
@@ -105,10 +113,11 @@ def declared_encoding(data: bytes) -> str:
 
 
 def detect_cyrillic(data: bytes) -> str:
-    """Return Python's name for the encoding in which the bytes beyond ASCII are Cyrillic words, "" without one.
+    """Return Python's name for the encoding in which the non-ASCII bytes are Cyrillic words, or "" if there is none.
 
-    Words are in lower case but for their first letter, and lower-case letters are the most frequent ones of Russian,
-    Ukrainian, Bulgarian and Serbian more often than not; in the wrong encoding neither holds.
+    In the right encoding, words are in lower case except for their first letter, and at least half of their letters are
+    among the most frequent letters of Russian, Ukrainian, Bulgarian and Serbian. In a wrong encoding, most words do not
+    fulfil these conditions.
     """
     words = [word for word in _HIGH_WORD.findall(data[:DETECTED_BYTES]) if not word.isascii()]
     if len(words) < CYRILLIC_WORDS:
@@ -119,7 +128,7 @@ def detect_cyrillic(data: bytes) -> str:
 
 
 def _is_cyrillic(word: str) -> bool:
-    """Return True for a word that is spelled like one of a language in Cyrillic letters."""
+    """Return True if a word looks like a word of a language with Cyrillic letters."""
     rest = word[1:]
     common = sum(letter in _FREQUENT for letter in word.lower())
     is_spelled = bool(_CYRILLIC.match(word)) and len(set(word)) > 1  # lines of DOS boxes repeat one character
@@ -127,13 +136,14 @@ def _is_cyrillic(word: str) -> bool:
 
 
 def strip_comments(text: str, literals: list[str]) -> str:
-    r"""Remove comments, and set literal text aside.
+    r"""Remove comments, and replace literal text by placeholders.
 
-    Literal text (verbatim environments, \verb, arguments of \url with a % in them) is replaced by a mark and added to
-    `literals`: nothing in it is taken for TeX from here on; `restore_literals` puts it back.
+    Literal text (verbatim environments, \verb, arguments of \url that contain a %) is appended to `literals`, so that
+    no later step parses it as TeX. `restore_literals` puts it back.
 
-    A comment goes with its line end and the blanks that begin the next line, as TeX skips them, but an empty line after
-    it stays, and a control word is kept apart from a letter. A line that is all comment is removed whole.
+    A comment is removed with its line end and the blanks at the start of the next line, as in TeX. An empty line after
+    a comment is kept. A blank is inserted if a control word would otherwise be joined with a letter. A line that
+    consists of a comment is removed completely.
     """
     out = io.StringIO()
     endless: set[str] = set()
@@ -166,7 +176,10 @@ def strip_comments(text: str, literals: list[str]) -> str:
 
 
 def restore_literals(text: str, literals: list[str], limit: int) -> str | None:
-    """Put literal text back; return None if there are over `limit` characters (marks can be repeated)."""
+    """Replace the placeholders by literal text. Return None if the result has over `limit` characters.
+
+    The result can be much longer than the source, because macros can repeat placeholders.
+    """
     marks = [int(mark) for mark in _HIDDEN.findall(text)]
     if len(text) + sum(len(literals[mark]) for mark in marks if mark < len(literals)) > limit:
         return None
@@ -174,14 +187,16 @@ def restore_literals(text: str, literals: list[str], limit: int) -> str | None:
 
 
 def strip_false_branches(text: str) -> str:
-    r"""Return text without the branches that TeX skips, which is how authors comment out pages and keep two versions.
+    r"""Return text without the branches of conditions that TeX skips.
 
-    Decided are \iffalse, \if0, \iftrue, and the conditions that \newif makes (`_find_switches`). Their own commands go
-    with the skipped branch. Other conditions, and those without \fi, are left unchanged. `text` has no comments.
+    Authors use such branches to comment out pages, and to keep two versions of a text. The value is known for \iffalse,
+    \if0, \iftrue, and for conditions that \newif defines (`_find_switches`). Their commands (\if…, \else, \fi) are
+    removed together with the skipped branch. Other conditions, and conditions without \fi, are unchanged. `text` must
+    be without comments.
     """
     switches = {"false": False, "true": True, **_find_switches(text)}
     stack: list[tuple[re.Match[str], bool | None]] = []  # the command that opens a condition, and its value
-    gaps: dict[int, int] = {}  # the end of what is removed, by its start
+    gaps: dict[int, int] = {}  # from start to end of each removed stretch
     branches: dict[int, re.Match[str]] = {}
     for mark in _CONDITION.finditer(text):
         word = mark[1]
@@ -211,9 +226,10 @@ def strip_false_branches(text: str) -> str:
 
 
 def _find_switches(text: str) -> dict[str, bool]:
-    r"""Return the value of each condition that \newif makes, false unless a line of the preamble sets it.
+    r"""Return a dict from the name of a condition that \newif defines to its value.
 
-    One that is set in the document, in a group (such as a macro's replacement) or under a condition has no known value.
+    The value is False unless the preamble sets it. A condition is left out, because its value is not known, if it is
+    set in the document, in a group (such as a macro's replacement), or inside another condition.
     """
     values = dict.fromkeys(_NEW_SWITCH.findall(text), False)
     document = text.find("\\begin{document}") if values else 0
@@ -231,9 +247,14 @@ def _find_switches(text: str) -> dict[str, bool]:
 
 
 def _measure_comment(text: str, percent: int, start: int) -> tuple[int, int, str]:
-    """Return the start and end of the text that a comment removes, and its replacement.
+    """Return (start, end, replacement) of the text to remove for a comment.
 
-    That is the comment's own line, or from `%` to the next visible character. Text before `start` is ignored.
+    It is the whole line if the line consists of the comment, else the text from `%` to the next visible character.
+
+    Args:
+        text: TeX.
+        percent: The position of the `%`.
+        start: Text before this position is ignored.
     """
     line = max(text.rfind("\n", start, percent) + 1, start)
     end = text.find("\n", percent)
@@ -245,7 +266,7 @@ def _measure_comment(text: str, percent: int, start: int) -> tuple[int, int, str
         return percent, end, ""
     stop = following.end()
     if stop == len(text) or text[stop] == "\n":
-        return percent, end, ""  # an empty line ends a paragraph, and a text ends with its line
+        return percent, end, ""  # keep the line end before an empty line and at the end of the text
     return percent, stop, " " if text[stop].isalpha() and ends_in_word(text[max(start, percent - 64) : percent]) else ""
 
 
@@ -255,11 +276,11 @@ def _set_aside(literal: str, literals: list[str]) -> str:
 
 
 def _find_literal(text: str, position: int, command: str) -> tuple[int, int, str, int]:
-    r"""Find the literal argument of \verb and the like that follows at `position`.
+    r"""Find the literal argument, at `position`, of \verb or another `command` with a literal argument.
 
     Returns:
-        Its start and end, its text ("" if there is nothing to set aside), and the position up to which no other needs
-        to be searched, since this one does not end.
+        (start, end, literal, unclosed). `literal` is "" if there is no literal text. `unclosed` is a position before
+        which no further literal needs to be searched, because this literal has no end.
     """
     nothing = (position, position, "", 0)
     mark = text[position : position + 1]
@@ -287,35 +308,37 @@ def _find_literal(text: str, position: int, command: str) -> tuple[int, int, str
 
 
 def compile_control(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern for a control sequence from the part after its backslash.
+    r"""Compile a pattern for a control sequence from the part after its backslash.
 
-    It also matches two backslashes, of which the second begins no command; `find_all` skips these.
+    The compiled pattern also matches two backslashes (\\), because the second backslash does not begin a command.
+    `find_all` skips these matches.
     """
     return re.compile(rf"\\(?:\\|(?:{pattern})(?P<found>))")
 
 
 def find_all(pattern: re.Pattern[str], text: str, start: int = 0, stop: int | None = None) -> Iterator[re.Match[str]]:
-    """Yield the matches of a pattern made by `compile_control`."""
+    """Yield the matches of a pattern that `compile_control` returned."""
     for mark in pattern.finditer(text, start, len(text) if stop is None else stop):
         if mark["found"] is not None:
             yield mark
 
 
 def find_first(pattern: re.Pattern[str], text: str, start: int = 0, stop: int | None = None) -> re.Match[str] | None:
-    """Return the first match of a pattern made by `compile_control`, None without one."""
+    """Return the first match of a pattern that `compile_control` returned, or None."""
     return next(find_all(pattern, text, start, stop), None)
 
 
 def cut(
     text: str, marks: Iterable[re.Match[str]], measure: Callable[[re.Match[str]], int], replacement: str = ""
 ) -> str:
-    """Return a text without some commands and what belongs to them.
+    """Remove commands and the text that belongs to them.
 
     Args:
         text: TeX.
-        marks: The commands, in order. One within what was cut is passed over, so that the time stays linear.
-        measure: Returns where the text to cut ends that begins with a command; -1 if the command stays.
-        replacement: A template of the command's match.
+        marks: The matches of the commands, in order. A command inside a removed stretch is ignored, so that the time
+            stays linear.
+        measure: Returns the end of the stretch to remove, which begins with the command, or -1 to keep the command.
+        replacement: A template for `Match.expand`, whose result replaces the stretch.
     """
     out: list[str] = []
     start = 0
@@ -328,7 +351,7 @@ def cut(
 
 
 def find_group_end(text: str, position: int, limit: int) -> int:
-    """Return the position after the group whose brace opens at `position`; -1 if not within `limit` characters."""
+    """Return the position behind the group that opens at `position`, or -1 if it is longer than `limit` characters."""
     depth = 0
     for brace in _BRACE.finditer(text, position, position + limit):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -338,7 +361,7 @@ def find_group_end(text: str, position: int, limit: int) -> int:
 
 
 def ends_in_word(text: str) -> bool:
-    """Return True if text ends in a control word: another letter would become part of it."""
+    """Return True if text ends in a control word, so that a letter behind it would become part of the word."""
     tail = text[-WORD_CHARACTERS:]
     if not tail or not (tail[-1].isascii() and (tail[-1].isalpha() or tail[-1] == "@")):
         return False

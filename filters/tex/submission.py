@@ -1,9 +1,10 @@
-"""A submission to arXiv: its files that may be TeX, and the one text that they make.
+r"""Read the TeX files of an arXiv submission, and assemble the text of the paper.
 
-A submission is a gzipped tar, a tar, a gzipped file, or a file. Nothing is written to disk, figures are decompressed
-and dropped, and links are not followed: every file consists of bytes of that submission. The text is the root file with
-the files that it includes in place. Drafts, old versions and notes beside a paper are not part of it unless the paper
-includes them.
+A submission is a gzipped tar, a tar, a gzipped file, or a plain file. Nothing is written to disk. Figures are
+decompressed and discarded. Links are not followed, so that all text comes from the submission's own bytes.
+
+The text is the root file, in which commands such as \input are replaced by the included files. Drafts, old versions and
+notes are left out unless the root file includes them.
 """
 
 import json
@@ -32,12 +33,12 @@ from filters.tex.source import (
     transcode_utf16,
 )
 
-MAX_MEMBERS = 20_000  # of a submission's tar; real ones have a few hundred at most
-OPENING = 1 << 12  # bytes in which a file shows that it is not text
+MAX_MEMBERS = 20_000  # members of a submission's tar; real submissions have a few hundred at most
+OPENING = 1 << 12  # bytes at the start of a file that are examined to find out if it is text
 
-# Extensions of figures, styles, bibliographies and data: such files are never read as a part of a paper.
+# Extensions of figures, styles, bibliographies and data. Such files are never read as a part of a paper.
 NOT_TEX = merge_items(TABLES["not TeX"])
-# How PDF, PostScript, zip (and docx), compress, HTML, images and RTF begin.
+# The first bytes of PDF, PostScript, zip (and docx), compress, HTML, images and RTF.
 _NOT_TEXT = (
     b"%PDF",
     b"%!PS",
@@ -51,9 +52,9 @@ _NOT_TEXT = (
 )
 _UNREAD = {b"PK\x03\x04": "zip", b"\x1f\x9d": "compress", b"7z\xbc\xaf": "7z", b"\xfd7zXZ": "xz"}
 
-MAX_ROOTS = 64  # the largest files, which are compared as roots
+MAX_ROOTS = 64  # candidates that are compared to find the root file: the largest files
 MAX_INCLUSIONS = 10_000
-GROUP_CHARACTERS = 2_000  # of an argument of \InputIfFileExists
+GROUP_CHARACTERS = 2_000  # the longest argument of \InputIfFileExists
 
 _NAME = r"[ \t\n]{0,9}\{[ \t]{0,9}([^{}\n]{1,200})\}"
 _INCLUDE = compile_control(
@@ -67,7 +68,7 @@ _ONLY = compile_control(r"includeonly[ \t\n]{0,9}\{([^{}]{0,10000})\}")
 _CLASS = compile_control(
     r"(?:documentclass|documentstyle)(?![a-zA-Z@])[ \t\n]{0,9}(?:\[[^\]]{0,2000}\][ \t\n]{0,9})?(?:\{([^{}]{0,99})\})?"
 )
-_PARTS = frozenset({"standalone", "subfiles"})  # classes of files that can be papers, and are parts of another
+_PARTS = frozenset({"standalone", "subfiles"})  # document classes of files that are usually parts of another file
 _PLAIN = compile_control(
     r"(?:bye|end|enddocument|magnification)(?![a-zA-Z@{*])(?![ \t]{0,9}\{)"
     r"|input[ \t]{1,9}(?:amstex|amsppt|harvmac|phyzzx|jytex|lanlmac)"
@@ -78,13 +79,13 @@ _IGNORED = re.compile(rb"\s{0,99}%[ \t]{0,9}auto-ignore")
 
 
 class Submission(NamedTuple):
-    """A submission's text.
+    """The text files of a submission.
 
     Attributes:
-        files: Bytes by path; a single file has the path "".
-        decoded: Bytes after decompression, figures included.
-        unsafe: Members left out since their paths lead outside, or they are links.
-        problem: Why there is no paper.
+        files: A dict from path to bytes. A submission that is a single file has the path "".
+        decoded: The number of bytes after decompression, including figures.
+        unsafe: The names of members that are left out because they are links, or because their paths lead outside.
+        problem: Why there is no paper, or None.
         detail: A sentence about the problem.
     """
 
@@ -99,9 +100,9 @@ def read_submission(stored: StoredView, text_bytes: int, archive_bytes: int) -> 
     """Read a submission. Never raises.
 
     Args:
-        stored: Its stored bytes.
-        text_bytes: The most bytes of text that are taken.
-        archive_bytes: The most bytes that are decompressed.
+        stored: The stored bytes of the submission.
+        text_bytes: The maximum number of bytes of all text files.
+        archive_bytes: The maximum number of bytes after decompression.
     """
     opening = bytes(stored[:OPENING])
     name = read_gzip_name(opening)
@@ -120,7 +121,7 @@ def read_submission(stored: StoredView, text_bytes: int, archive_bytes: int) -> 
 
 
 def read_gzip_name(opening: bytes) -> str:
-    """Return the file name in a gzip header, or "" (RFC 1952, section 2.3: FEXTRA, then FNAME)."""
+    """Return the file name in a gzip header, or "" if there is none (RFC 1952, section 2.3: FEXTRA, then FNAME)."""
     if not opening.startswith(b"\x1f\x8b\x08") or len(opening) < 12 or not opening[3] & 8:
         return ""
     extra = 2 + int.from_bytes(opening[10:12], "little") if opening[3] & 4 else 0
@@ -134,7 +135,7 @@ def is_text(data: bytes) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Return True for a file that no author wrote: AppleDouble (`._name`), `__MACOSX`, other hidden files."""
+    """Return True for a hidden file, which no author wrote: AppleDouble (`._name`), `__MACOSX`, other dot files."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
@@ -166,7 +167,7 @@ def _read_tar(source: ChunkReader, text_bytes: int) -> Submission:
                 return Submission({}, 0, tuple(unsafe), Reason.TOO_LARGE, f"over {text_bytes} bytes of text")
             data = transcode_utf16(source.take(entry.size))
             if is_text(data):
-                files[path] = data  # of two members of one name the later one counts
+                files[path] = data  # if two members have the same name, the later member is used
                 left -= len(data)
         encrypted = encrypted or (entry.name if entry.name.endswith(".cry") else "")
     if encrypted and not any(path.lower().endswith(".tex") for path in files):
@@ -183,16 +184,16 @@ def _is_wanted(entry: TarEntry, path: str) -> bool:
 
 
 class Project(NamedTuple):
-    """A paper's text.
+    """The assembled text of a paper.
 
     Attributes:
-        text: The root with all files that it includes, without comments; empty with a problem.
-        literals: The literal text that `strip_comments` set aside.
-        root: The root's path.
-        included: The number of files included.
-        missing: The number of inclusions that name no file of the submission.
-        others: The number of other roots, which are left out.
-        problem: Why there is no text.
+        text: The root file with all files that it includes, without comments. Empty if there is a problem.
+        literals: The literal texts that `strip_comments` replaced by placeholders.
+        root: The path of the root file.
+        included: The number of included files.
+        missing: The number of inclusions whose file is not in the submission.
+        others: The number of other candidates for the root file. They are left out.
+        problem: Why there is no text, or None.
         detail: A sentence about the problem.
     """
 
@@ -207,7 +208,14 @@ class Project(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    """An inclusion of a file: `raw` as typed, `kind` the command, `paths` where the file may be."""
+    """A command that includes a file.
+
+    Attributes:
+        raw: The command as typed, with its arguments.
+        kind: The name of the command.
+        paths: The paths that the file may have, in order of preference.
+        otherwise: The text that replaces the command if the file is missing.
+    """
 
     raw: str
     kind: str
@@ -221,12 +229,12 @@ class _File(NamedTuple):
 
 
 def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project:
-    """Assemble the text of a paper. Never raises; takes time linear in all files and the result.
+    """Assemble the text of a paper. Never raises; takes time linear in the size of all files and of the result.
 
     Args:
-        files: Bytes by path.
-        depth: The most inclusions inside one another; deeper ones are left out.
-        characters: The most that the whole may have.
+        files: A dict from path to bytes.
+        depth: The maximum depth of nested inclusions. Deeper inclusions are left out.
+        characters: The maximum length of the assembled text.
     """
     kept, hinted = _apply_readme(files)
     library = _Library({path: data for path, data in kept.items() if not _IGNORED.match(data)})
@@ -239,29 +247,33 @@ def assemble(files: Mapping[str, bytes], depth: int, characters: int) -> Project
 
 
 class _Library:
-    """The files of a submission, each read once, on demand."""
+    """The files of a submission. Each file is decoded and parsed once, at its first use."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.read = files, dict[str, _File]()
         self.literals: list[str] = []
         self.declared = ""
 
-    def file(self, path: str) -> _File:
-        """Return a file without its comments, cut where it includes others."""
+    def load(self, path: str) -> _File:
+        """Return a file without comments, split at the commands that include other files."""
         if path not in self.read:
             text = strip_comments(decode(self.files[path], self.declared), self.literals)
             self.read[path] = _File(text, list(_split_inclusions(text, path)))
         return self.read[path]
 
     def find(self, reference: _Reference) -> str | None:
-        """Return the path of the included file, None if the submission does not have it."""
+        """Return the path of the included file, or None if the submission does not contain it."""
         return next((path for path in reference.paths if path in self.files), None)
 
 
 def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[str]]:
-    """Return the files that the submission's 00README does not tell arXiv to ignore, and the roots that it names.
+    """Apply the file 00README of a submission, by which authors configure arXiv's TeX runs.
 
-    See https://info.arxiv.org/help/00README.html: `NAME KEYWORD` per line, or YAML or JSON with `sources`.
+    It has `NAME KEYWORD` on each line, or it is YAML or JSON with `sources`. See
+    https://info.arxiv.org/help/00README.html.
+
+    Returns:
+        (the files that are not ignored, the paths of the root files that 00README names).
     """
     uses: list[tuple[str, str]] = []
     for path, data in files.items():
@@ -282,7 +294,7 @@ def _apply_readme(files: Mapping[str, bytes]) -> tuple[dict[str, bytes], list[st
 
 
 def _parse_sources(text: str, load: Callable[[str], Any]) -> list[tuple[str, str]]:
-    """Return the names and uses of the files that a 00README lists; none if it is broken."""
+    """Return (name, usage) of each file that a 00README lists, or an empty list if it cannot be parsed."""
     try:
         pairs = [(item["filename"], item["usage"]) for item in load(text)["sources"] if "usage" in item]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, yaml.YAMLError):
@@ -291,20 +303,21 @@ def _parse_sources(text: str, load: Callable[[str], Any]) -> list[tuple[str, str
 
 
 def _find_root(library: _Library, hinted: list[str]) -> tuple[str | None, int]:
-    """Return the root file, and the number of other candidates.
+    """Return (path of the root file or None, number of other candidates).
 
-    Of the files that 00README names, else of those with a document class, else of plain TeX's, else of all `.tex`
-    files, it is the one that reaches the most text; of equal ones the least deep, then the first by name. A file whose
-    class makes it a part of another comes after all others.
+    The candidates are the files that 00README names. If there are none, they are the files with a document class, or
+    else the files with commands of plain TeX, or else all `.tex` files. The root is the candidate that includes the
+    most text, directly or indirectly. Equal candidates are ordered by depth of their folder, then by name. Files whose
+    document class marks them as a part of another file are considered last.
     """
     files = library.files
     single = [""] if "" in files else []
     candidates = hinted or single
     if not candidates:
         typed = [path for path, data in files.items() if b"\\documentclass" in data or b"\\documentstyle" in data]
-        candidates = [path for path in _list_largest(files, typed) if find_first(_CLASS, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, typed) if find_first(_CLASS, library.load(path).text)]
     if not candidates:
-        candidates = [path for path in _list_largest(files, files) if find_first(_PLAIN, library.file(path).text)]
+        candidates = [path for path in _list_largest(files, files) if find_first(_PLAIN, library.load(path).text)]
     if not candidates:
         candidates = _list_largest(files, [path for path in files if path.lower().endswith((".tex", ".ltx", ".latex"))])
     if len(candidates) < 2:
@@ -319,10 +332,10 @@ def _list_largest(files: Mapping[str, bytes], paths: Iterable[str]) -> list[str]
 
 
 def _find_reachable(library: _Library, root: str) -> set[str]:
-    """Return a file and all that it includes, directly or not."""
+    """Return the paths of a file and of all files that it includes, directly or indirectly."""
     found, waiting = {root}, [root]
     while waiting:
-        for piece in library.file(waiting.pop()).pieces:
+        for piece in library.load(waiting.pop()).pieces:
             path = library.find(piece) if isinstance(piece, _Reference) else None
             if path is not None and path not in found:
                 found.add(path)
@@ -331,16 +344,16 @@ def _find_reachable(library: _Library, root: str) -> set[str]:
 
 
 def _rank(library: _Library, root: str) -> tuple[bool, int, int, str]:
-    """Return a sort key that is smallest for the best root: parts of others and files of macros come last."""
-    text = library.file(root).text
+    """Return a sort key that is smallest for the best root. Parts of other files, and macro files, are sorted last."""
+    text = library.load(root).text
     stated = find_first(_CLASS, text)
     last = is_macro_file(text, text) if stated is None else stated[1] in _PARTS
-    reach = sum(len(library.file(path).text) for path in _find_reachable(library, root))
+    reach = sum(len(library.load(path).text) for path in _find_reachable(library, root))
     return last, -reach, root.count("/"), root
 
 
 def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
-    r"""Yield a file's text, cut where it includes another, up to \endinput."""
+    r"""Yield the pieces of a file up to \endinput: text, and the commands that include other files."""
     start = 0
     for mark in find_all(_INCLUDE, text):
         if mark.start() < start or (mark[5] and mark[2] not in ("input", "@input")):
@@ -367,9 +380,15 @@ def _split_inclusions(text: str, path: str) -> Iterator[str | _Reference]:
 
 
 def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
-    """Yield the paths that a name may mean, in order of preference; none of them leads outside.
+    """Yield the paths that an included file may have, in order of preference. Paths that lead outside are left out.
 
-    They begin at the top (where arXiv runs TeX), then at the folder of the file that includes it, with .tex first.
+    Names are relative to the top folder, where arXiv runs TeX, or else to the folder of the including file. In each
+    folder, the name with the extension .tex is tried first.
+
+    Args:
+        name: The name in the command.
+        folder: The folder in the command, or "".
+        within: The path of the including file.
     """
     for base in dict.fromkeys(("", posixpath.dirname(within))):
         path = posixpath.normpath(posixpath.join(base, folder, name))
@@ -378,8 +397,8 @@ def _list_paths(name: str, folder: str, within: str) -> Iterator[str]:
 
 
 def _include(library: _Library, root: str, others: int, depth: int, characters: int) -> Project:
-    """Return the text of the root with everything it includes."""
-    whole = library.file(root)
+    """Return the text of the root file with all included files."""
+    whole = library.load(root)
     only = find_first(_ONLY, whole.text)
     wanted = {name.strip().removesuffix(".tex") for name in only[1].split(",")} if only else None
     out: list[str] = []
@@ -402,7 +421,7 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
                     return _too_large(root, f"over {MAX_INCLUSIONS} inclusions")
                 open_files.add(path)
                 used.add(path)
-                stack.append((path, iter(_extract_inner(library.file(path)))))
+                stack.append((path, iter(_extract_inner(library.load(path)))))
                 continue
             missing += 1
             piece = piece.otherwise or ("" if piece.paths and piece.paths[-1].endswith(".bbl") else piece.raw)
@@ -414,7 +433,11 @@ def _include(library: _Library, root: str, others: int, depth: int, characters: 
 
 
 def _extract_inner(file: _File) -> list[str | _Reference]:
-    """Return the text that an included file adds: of one that can stand alone (subfiles, standalone), its body."""
+    r"""Return the pieces of a file to include.
+
+    For a file that is a complete document (packages subfiles and standalone), these are the pieces between
+    \begin{document} and \end{document}.
+    """
     if find_first(_BEGIN, file.text) is None:
         return file.pieces
     inner: list[str | _Reference] = []

@@ -1,7 +1,8 @@
-"""Compute the text of templates that show more than their arguments: quantities, dates, money, coordinates.
+"""Compute the text of templates that format their arguments, such as quantities, dates, money and coordinates.
 
-Each function is named, behind an `@`, in the table templates.tsv; functions.tsv has what they put in place of what they
-find. Sources: the documentation of each template in the wikis that have it.
+The table templates.tsv assigns a function to a template by the function's key in `FUNCTIONS` behind an `@`. The table
+functions.tsv lists the words and signs that the functions output: month names, date forms, units, currency signs.
+Sources: the documentation of each template in the wikis that have it.
 """
 
 import html
@@ -15,7 +16,13 @@ from filters.wikitext.names import LANGUAGES
 
 
 class Call(NamedTuple):
-    """A template in a page: its name in lower case, the wiki's language, and the arguments that are not empty."""
+    """A use of a template in a page.
+
+    Attributes:
+        name: The template's name in lower case.
+        language: The language code of the wiki.
+        arguments: The arguments that are not empty, by name; positional arguments have the names "1", "2", ...
+    """
 
     name: str
     language: str
@@ -31,29 +38,31 @@ def _load_table(name: str) -> dict[str, str]:
 
 
 _MONTHS = {language: names.split(", ") for language, names in _load_table("month").items()}
-# The forms of dates: what is before each of D (day), M (month) and Y (year), the letter, and what is behind it.
+# The date form of each language: a list of [text before, letter, text behind], where the letter is D (day), M (month)
+# or Y (year).
 _DATES = {
     language: [re.split("([DMY])", part) for part in form.split("|")] for language, form in _load_table("date").items()
 }
-# The words for "to", "and", "or" between two quantities; MediaWiki's {{convert}} translates the English ones.
+# The words for "to", "and", "or" between two quantities. {{convert}} translates the English words.
 _WORDS = {language: words.split() for language, words in _load_table("range word").items()}
 _SIGNS = _load_table("range sign")
-_UNITS = _load_table("unit")  # {{convert}} spells these otherwise when it shows them
+_UNITS = _load_table("unit")  # the spelling that {{convert}} shows, by the spelling in its argument
 _CURRENCIES = _load_table("currency")
 _ACCIDENTALS = _load_table("accidental")
 _TO, _AND, _OR = ("to", "to(-)", "to about"), ("and", "&", "and(-)", ", and"), ("or", ", or")
-# Units that a second quantity in a smaller one may follow: 6 ft 2 in.
+# Units that may be followed by a second quantity in a smaller unit, as in 6 ft 2 in.
 _COMPOUND = frozenset("mi yd ft foot feet st lb lbs chain furlong LT ST t h min".split())
 _DIGITS = r"\d½⅓⅔¼¾⅛"
 _EXPONENT = r"(?:[eE][-−+]?\d{1,3}|[×·]10<sup>[-−+]?\d{1,3}</sup>)?"
 _NUMBER = re.compile(rf"[-−+±~]?[{_DIGITS}.,/+⁄ \u00a0\u2009]{{0,40}}[{_DIGITS}][{_DIGITS}.,/+⁄-]{{0,40}}{_EXPONENT}\Z")
 _POWER = re.compile(r"[eE]([-−+]?\d{1,3})\Z")
 _MIXED = re.compile(r"(?<=\d)[-+](?=\d{1,9}[/⁄])")
-_SCALED = re.compile(r"e(\d{1,2})(?=[a-zA-Z])")  # a unit of {{convert}} with a power of ten: e6acre
+_SCALED = re.compile(r"e(\d{1,2})(?=[a-zA-Z])")  # {{convert}} writes a unit with a power of ten as e6acre
 _CODE = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,8})?\Z")
 _DEGREES = ("°", "′", "″")
-MOST_DAYS = 31  # a larger number at the place of a day is a year
-# The names of countries by their codes (ISO 3166, those of the Olympic Committee, and of some former countries).
+MOST_DAYS = 31  # a larger number in the position of a day is a year
+# The names of each country by language. Keys are codes of ISO 3166, of the Olympic Committee, and of some former
+# countries.
 COUNTRIES = {
     code: dict(zip(LANGUAGES, names, strict=True))
     for codes, *names in read_rows("filters.wikitext", "countries.tsv")
@@ -66,7 +75,10 @@ def _list_positional(arguments: Mapping[str, str], most: int = 16) -> list[str]:
 
 
 def _render_convert(call: Call) -> str:
-    """Return the quantity of {{convert|5|km|mi}} before its conversion; a number that is not understood is a gap."""
+    """Return the unconverted quantity of {{convert|5|km|mi}}, here "5 km".
+
+    Return the mark of an unknown template if the arguments have a form that is not supported.
+    """
     values = _list_positional(call.arguments)
     text, place = "", 0
     while place < len(values) and _NUMBER.match(values[place]):
@@ -76,30 +88,30 @@ def _render_convert(call: Call) -> str:
         if second and (between := _format_range(following, call.language)):
             text, place = text + between, place + 2
             continue
-        if call.arguments.get("adj") == "pre" and place + 2 < len(values):  # 5 narrow miles
+        if call.arguments.get("adj") == "pre" and place + 2 < len(values):  # {{convert|5|narrow|mi|adj=pre}}
             text, following = f"{text} {following}", values[place + 2]
             second = False
         unit = values[place + 3] if second and place + 3 < len(values) else ""
-        goes_on = bool(unit) and not _NUMBER.match(unit)  # a second quantity with its unit
-        if _NUMBER.match(following) or (goes_on and following not in _COMPOUND):
-            return mark_unknown()  # 5 until 6 km
+        has_second_quantity = bool(unit) and not _NUMBER.match(unit)
+        if _NUMBER.match(following) or (has_second_quantity and following not in _COMPOUND):
+            return mark_unknown()  # such as {{convert|5|until|6|km}}, where "until" is not a known range word
         if scale := _SCALED.match(following):
             text, following = f"{text}×10<sup>{scale[1]}</sup>", following[scale.end() :]
         text += f" {_UNITS.get(following, following)}"
-        if not goes_on:
+        if not has_second_quantity:
             break
         text, place = text + " ", place + 2
     return text.strip() or mark_unknown()
 
 
 def _format_number(value: str) -> str:
-    """Return a number with its exponent as a power, and with a blank before its fraction."""
+    """Return a number with its exponent written as a power of ten, and with a blank before its fraction."""
     value = _MIXED.sub(" ", value.replace("//", "/"))
     return _POWER.sub(r"×10<sup>\1</sup>", value)
 
 
 def _format_range(word: str, language: str) -> str:
-    """Return what stands between the two quantities of a range, or "" for what is not a word of ranges."""
+    """Return the text between the two quantities of a range, or "" if `word` is not a range word."""
     word = html.unescape(word).strip().lower()
     for english, shown in zip((_TO, _AND, _OR), _WORDS.get(language, _WORDS["en"]), strict=True):
         if word in english or word == shown:
@@ -108,18 +120,18 @@ def _format_range(word: str, language: str) -> str:
 
 
 def _render_as_of(call: Call) -> str:
-    """Return the date of {{as of|2015|3}} behind "As of"."""
+    """Return {{as of|2015|3}} as "As of March 2015"."""
     shown = call.arguments.get("alt")
     return shown or f"{'as' if call.arguments.get('lc') else 'As'} of {_render_iso_date(call)}"
 
 
 def _render_iso_date(call: Call) -> str:
-    """Return the date of {{start date|1990|5|3}}; another first argument is shown as it is."""
+    """Return the date of {{start date|1990|5|3}}. A first argument that is not a year is shown unchanged."""
     return _format_date(call.language, *_read_date(call.arguments, 1))
 
 
 def _render_date(call: Call) -> str:
-    """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, and its like in other languages."""
+    """Return the date of French {{date|3|mai|1990}} or {{date|29 9 2019}}, or of a similar template elsewhere."""
     year, month, day = _read_date(call.arguments, 1)
     parts = [] if month or day else year.split()
     if len(parts) in (2, 3) and all(map(str.isdecimal, parts)):
@@ -130,7 +142,10 @@ def _render_date(call: Call) -> str:
 
 
 def _render_age(call: Call) -> str:
-    """Return the years between the dates of {{age|1989|7|23|2003|7|14}}; up to today they are not known."""
+    """Return the full years between the two dates of {{age|1989|7|23|2003|7|14}}.
+
+    With only one date, the template shows the age today, which is unknown.
+    """
     values = _read_date(call.arguments, 1) + _read_date(call.arguments, 4)
     if not all(value.isdecimal() and len(value) <= 4 for value in values):
         return mark_unknown()
@@ -140,7 +155,10 @@ def _render_age(call: Call) -> str:
 
 
 def _read_date(arguments: Mapping[str, str], first: int) -> tuple[str, str, str]:
-    """Return year, month and day of the arguments from the number `first` on; a year may be the third of them."""
+    """Return (year, month, day) of the three positional arguments from number `first` on.
+
+    The arguments may also be in the order day, month, year.
+    """
     year, month, day = (arguments.get(str(number), "") for number in range(first, first + 3))
     return (day, month, year) if _is_year(day) else (year, month, day)
 
@@ -156,7 +174,7 @@ def _render_old_style_date(call: Call) -> str:
 
 
 def _format_date(language: str, year: str, month: str, day: str) -> str:
-    """Return a date in the form of a language, with the month by its name."""
+    """Return a date in the form of a language, with the name of the month instead of its number."""
     if month.isdecimal() and len(month) <= 2 and 1 <= int(month) <= 12:
         month = _MONTHS.get(language, _MONTHS["en"])[int(month) - 1]
     parts, text = {"Y": year, "M": month, "D": day.lstrip("0") if day.isdecimal() else day}, ""
@@ -167,19 +185,25 @@ def _format_date(language: str, year: str, month: str, day: str) -> str:
 
 
 def _render_country(call: Call) -> str:
-    """Return the country of {{flag|FRA}} by its name in the wiki's language; what is no code is shown as it is."""
+    """Return the country name for {{flag|FRA}} in the wiki's language. An argument that is no code is unchanged."""
     shown = call.arguments.get("name") or call.arguments.get("1", "")
     return COUNTRIES.get(shown, {}).get(call.language, shown)
 
 
 def render_country_code(call: Call) -> str:
-    """Return the country of a template that is named by its code, {{FRA}}; with a "#" it shows a flag alone."""
+    """Return the country name for a template whose name is a country code, such as {{FRA}}.
+
+    {{FRA|#}} shows a flag without a name, so the result is `GONE`.
+    """
     unknown = mark_unknown()
     return GONE if call.arguments.get("1") == "#" else COUNTRIES[call.name.upper()].get(call.language, unknown)
 
 
 def _render_fraction(call: Call) -> str:
-    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2; behind a digit it is set apart."""
+    """Return {{frac|1|2}} as 1/2, {{frac|3|1|2}} as 3 1/2, and {{frac|2}} as 1/2.
+
+    The result begins with `GONE`, so that a blank separates it from a digit before it.
+    """
     parts = _list_positional(call.arguments, 3)
     whole = f"{parts[0]} " if len(parts) == 3 else ""
     return f"{GONE}{whole}{parts[-2] if len(parts) > 1 else 1}/{parts[-1]}" if parts else ""
@@ -192,7 +216,7 @@ def _render_dash_year(call: Call) -> str:
 
 
 def _render_currency(call: Call) -> str:
-    """Return {{currency|1,000|JPY}} as ¥1,000, and a code without a sign before its amount."""
+    """Return {{currency|1,000|JPY}} as ¥1,000. If a currency has no sign, its code is put before the amount."""
     arguments = call.arguments
     amount = arguments.get("1") or arguments.get("amount") or arguments.get("value")
     if not amount:
@@ -203,7 +227,10 @@ def _render_currency(call: Call) -> str:
 
 
 def _render_coordinates(call: Call) -> str:
-    """Return {{coord|13|19|N|169|9|W}} as 13°19′N 169°9′W; coordinates above the page only are not in the text."""
+    """Return {{coord|13|19|N|169|9|W}} as 13°19′N 169°9′W.
+
+    Return `GONE` for coordinates that are shown above the page only, and not in the text.
+    """
     display = call.arguments.get("display", "inline").split(",")
     if not {"inline", "i", "it"} & {word.strip() for word in display}:
         return GONE
@@ -247,7 +274,7 @@ def _render_harvard(call: Call) -> str:
 
 
 def _render_ship(call: Call) -> str:
-    """Return {{USS|Nimitz}} as USS Nimitz, the prefix of which is the template's name."""
+    """Return {{USS|Nimitz}} as USS Nimitz: the template's name is the prefix of the ship's name."""
     return f"{call.name.upper()} {call.arguments['1']}" if "1" in call.arguments else GONE
 
 
@@ -266,7 +293,7 @@ def _render_spoken(call: Call) -> str:
 
 
 def _render_unspoken(call: Call) -> str:
-    """Return the mark of a pronunciation whose text is not shown, such as {{respell|ASS|kee}}."""
+    """Return the mark of a pronunciation without its text, as for {{respell|ASS|kee}}."""
     return mark_spoken("")
 
 

@@ -1,17 +1,23 @@
-"""Close the gaps that templates, notes and pictures leave in a paragraph, without harm to its sentences and numbers.
+"""Close the gaps that removed templates, notes and pictures leave in a paragraph, and keep its sentences intact.
 
-Markup leaves one of three marks. `GONE`: nothing was to be read there (a note, a picture). Unknown: a template that no
-table names. Spoken: a pronunciation. Whether an unknown template stood for text is told by what is around it: a note
-follows a word or a full stop without a blank, while text has a blank or an opening bracket before it, or a letter or
-digit right behind it. Where it stood for text, its only argument is shown if that can be a phrase; else the sentence,
-or the brackets around it, are removed. The digits of a page are never joined, and a number never loses a part.
+The renderer replaces removed markup by one of three marks:
+
+- `GONE`: the markup showed no text (a note, a picture).
+- Unknown (`mark_unknown`): a template that no table lists, so that its text is not known.
+- Spoken (`mark_spoken`): a pronunciation.
+
+The characters around an unknown template decide whether it represented text. A note follows a word or a full stop
+without a blank. Text has a blank or an opening bracket before it, or a letter or digit directly behind it. If the
+template represented text, its only argument is shown if the argument can be a phrase. Otherwise the whole sentence, or
+the brackets around the template, are removed. Digits on both sides of a gap are never joined, and a number never loses
+a part.
 """
 
 import re
 from typing import NamedTuple
 
 GONE = "\x04"
-UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark, which END ends
+UNKNOWN, SPOKEN, END = "\x07", "\x08", "\x0e"  # UNKNOWN and SPOKEN begin a mark, and END ends it
 
 _TOKEN = re.compile(
     r"(?P<marks>[\x07\x08](?:[^\x07\x08\x0e\n]*\x0e)(?:[ \u00a0]{0,4}(?:\x04|[\x07\x08][^\x07\x08\x0e\n]*\x0e))*)"
@@ -23,48 +29,56 @@ _MARKS = re.compile(r"[ \t\u00a0\x04]*+(?:[\x07\x08][^\x07\x08\x0e\n]*\x0e[ \t\u
 _STRAY = re.compile(r"[\x07\x08\x0e]")
 _PHRASE = re.compile(r"(?![a-z]{2,3}\Z)(?=.*[^\W\d_]{2})[^\n=\x03-\x0e]{2,200}\Z")
 _HOLLOW = re.compile(r"[(（][ ,;:/–-]*+\x04[ ,;:/–\x04-]*+[)）]")
-TAIL = 8  # characters before a mark that are looked at, notes that are gone included
+TAIL = 8  # characters before a mark that are examined, including `GONE` marks
 _AFTER_GAP = frozenset(" ,.;:!?\u00a0")
-_SEPARATORS = frozenset("([（,;:/")  # before a note in brackets; a dash has text on both sides
+# Characters before a note in brackets. Dashes are not listed, because a dash has text on both sides.
+_SEPARATORS = frozenset("([（,;:/")
 _OPENERS = frozenset('([（«„“‘"–—/=')
 _NUMBER_START = re.compile(r"[.,]?\d")
 _NUMBER_END = re.compile(r"\d[.,]?\Z")
 
 
 def mark_unknown(phrase: str = "") -> str:
-    """Return the mark of a template that no table names, with the text that it may show."""
+    """Return the mark of a template that no table lists. It contains `phrase` if `phrase` can be text."""
     return f"{UNKNOWN}{phrase if _PHRASE.match(phrase) else ''}{END}"
 
 
 def mark_spoken(text: str) -> str:
-    """Return the mark of a pronunciation, which is shown outside brackets only."""
+    """Return the mark of a pronunciation. `resolve_marks` shows its text only outside brackets."""
     return f"{SPOKEN}{_STRAY.sub('', ' '.join(text.split()))}{END}"
 
 
 def is_hollow(line: str) -> bool:
-    """Return True if a line holds nothing but marks, so that it is no part of a sentence."""
+    """Return True if a line consists of marks only, so that it is not part of a sentence."""
     return bool(_MARKS.match(line))
 
 
 def drop_marks(text: str) -> str:
-    """Return a heading with unknown templates shown, if they can be, or marked as gone."""
+    """Return a heading with each mark replaced by the text in it, or by `GONE` if there is no text."""
     return _MARK.sub(lambda mark: mark[2] or GONE, text)
 
 
 class _Part(NamedTuple):
-    """The start of a sentence or of a pair of brackets among the pieces of text."""
+    """An open sentence or pair of brackets.
+
+    Attributes:
+        start: The index of its first piece in the list of output pieces.
+        lost: True if an unknown template in it represented text that cannot be shown.
+    """
 
     start: int
     lost: bool
 
 
 def resolve_marks(text: str, whole_line: bool = True) -> str:
-    """Return a paragraph with each mark of an unknown or spoken template shown, or `GONE`, or its sentence removed.
+    """Return a paragraph without marks of unknown and spoken templates.
+
+    Each mark is replaced by its text or by `GONE`, or the sentence or the brackets that contain it are removed.
 
     Args:
         text: The paragraph.
-        whole_line: False for headings and items of lists, which are not sentences: they lose the template alone, except
-            if it stood between words.
+        whole_line: False for headings and list items, which are not sentences. There, a template at the end of the line
+            counts as a note, so that only the template is removed.
     """
     out: list[str] = []
     sentence, brackets = _Part(0, lost=False), list[_Part]()
@@ -88,7 +102,7 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
             if not brackets and (found in ("\x03", "") or follows.isupper() or follows.isdigit()):
                 sentence = _end_sentence(out, sentence)
             out.append(found)
-        elif _stands_for_text(tail, text[position : position + 8].lstrip(GONE), whole_line):
+        elif _represents_text(tail, text[position : position + 8].lstrip(GONE), whole_line):
             shown = _show_marks(found, in_brackets=bool(brackets), tail=tail)
             if shown is not None:
                 out.append(shown)
@@ -100,7 +114,7 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
         else:
             out.append(GONE)
             found = ""
-            if _last_read(tail) in (".", "!", "?") and text[position : position + 1].isspace() and not brackets:
+            if _get_last_visible(tail) in (".", "!", "?") and text[position : position + 1].isspace() and not brackets:
                 sentence = _end_sentence(out, sentence)
         tail = (tail + found)[-TAIL:]
     out.append(text[position:])
@@ -110,24 +124,24 @@ def resolve_marks(text: str, whole_line: bool = True) -> str:
 
 
 def _end_sentence(out: list[str], sentence: _Part) -> _Part:
-    """Remove a sentence that lost text, and return the start of the next."""
+    """Remove a sentence that lost text, and return the start of the next sentence."""
     if sentence.lost:
         del out[sentence.start :]
     return _Part(len(out), lost=False)
 
 
-def _last_read(tail: str) -> str:
-    """Return the last character that a reader sees: notes that are gone, and blanks, stand behind it."""
+def _get_last_visible(tail: str) -> str:
+    """Return the last character before trailing blanks and `GONE` marks, or "" if there is none."""
     return tail.rstrip(" \t\n\u00a0\x04")[-1:]
 
 
-def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
-    """Return True if what is around an unknown template says that it stood for text.
+def _represents_text(left: str, right: str, whole_line: bool) -> bool:
+    """Return True if the characters around an unknown template show that it represented text.
 
     Args:
-        left: The last characters before it.
-        right: The first characters behind it.
-        whole_line: False in items of lists and headings.
+        left: The last characters before the template.
+        right: The first characters behind the template.
+        whole_line: False in list items and headings.
     """
     last, first = left[-1:], right[:1]
     following = right.lstrip()[:1]
@@ -137,7 +151,7 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
         return True
     if not (last.isspace() or last in _OPENERS):
         return False
-    before = _last_read(left)
+    before = _get_last_visible(left)
     if not following:
         return whole_line and before not in '.!?:;)”»"'
     if before in ".!?…":
@@ -146,9 +160,15 @@ def _stands_for_text(left: str, right: str, whole_line: bool) -> bool:
 
 
 def _show_marks(marks: str, *, in_brackets: bool, tail: str) -> str | None:
-    """Return the text of consecutive marks, `GONE` for pronunciations that are not shown, None if text is missing.
+    """Return the text to show for consecutive marks.
 
-    Text that would stick to a word or number is not shown.
+    Args:
+        marks: The marks, with blanks between them.
+        in_brackets: True if the marks are in brackets, where pronunciations are not shown.
+        tail: The last characters before the marks. If they end in a letter or digit, no text is shown.
+
+    Returns:
+        The text, `GONE` for pronunciations that are not shown, or None if text is missing.
     """
     found = _MARK.findall(marks)
     sticks = tail[-1:].isalnum()
@@ -160,9 +180,9 @@ def _show_marks(marks: str, *, in_brackets: bool, tail: str) -> str | None:
 
 
 def close_gaps(text: str) -> str:
-    """Return text without the blanks, commas, semicolons and brackets that removed markup leaves.
+    """Return text without `GONE` marks, and without blanks, commas, semicolons and brackets that they make superfluous.
 
-    Digits on both sides of a gap stay apart.
+    A blank is put between the digits on both sides of a gap.
     """
     kept = [""]
     for number, part in enumerate(_HOLLOW.sub(GONE, text).split(GONE)):

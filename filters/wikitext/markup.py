@@ -1,7 +1,7 @@
 """Replace the templates, links and tables of wikitext by the text that they show.
 
-A row of a table is a line, and a cell of prose is a line of its own. Rows without a word are left out: figures alone
-are no text.
+Each row of a table becomes a line. A cell of prose (`PROSE_CHARACTERS`) becomes a separate line. Rows without a word
+are left out, because figures alone are not text.
 """
 
 import re
@@ -10,12 +10,15 @@ from filters.wikitext.gaps import GONE, is_hollow, mark_unknown
 from filters.wikitext.names import CATEGORIES, FILES, LANGUAGES, OTHER_LANGUAGES
 from filters.wikitext.templates import BAR, EQUALS, render_template
 
-MAX_DEPTH = 64  # nested constructs; MediaWiki allows 100 ($wgMaxTemplateDepth). Deeper brackets are ignored
-MAX_BRACES = 6  # opening braces of one run that count: two parameters, or three templates, that begin at one place
-PROSE_CHARACTERS = 120  # a cell from this length on is a paragraph, not an entry of a row
+# Depth of nested constructs. MediaWiki allows 100 ($wgMaxTemplateDepth). Deeper brackets are ignored.
+MAX_DEPTH = 64
+# Opening braces in a row that are counted: enough for two parameters, or three templates, that begin at one position.
+MAX_BRACES = 6
+PROSE_CHARACTERS = 120  # a table cell of at least this length is a paragraph
 MAX_INDENT = 40  # characters before a table on its line
 
-# Most links and templates hold no others. They are matched whole, in a third of the time that the stack takes.
+# Most links and templates contain no others. The first two alternatives match such a link or template as a whole, in a
+# third of the time that the stack takes.
 _MARK = re.compile(
     r"\[\[([^][{}<]*+)\]\]|\{\{([^][{}<]*+)\}\}(?!\})|"
     r"\{\{+|\{\|(?!\})|\}\}+|\|\}|\[\[|\]\]?|\[(?=(?:https?:|ftp:)?//|mailto:)|<table(?![\w-])[^<>]*+>|</table\s{0,16}>",
@@ -35,7 +38,7 @@ _CODES = frozenset(LANGUAGES) | OTHER_LANGUAGES
 
 
 class _Construct:
-    """An open construct: its kind, the text in it so far, and the number of its opening braces."""
+    """An open construct: its kind, the text read inside it, and the number of its opening braces."""
 
     __slots__ = ("braces", "kind", "parts")
 
@@ -47,13 +50,13 @@ class _Construct:
 def resolve_markup(text: str, language: str = "", title: str = "", tables: bool = False) -> str:
     """Return the text with every template, table and link replaced by the text that it shows.
 
-    A bracket without its partner vanishes and the text behind it stays. Takes linear time.
+    A bracket without a matching bracket is removed, and the text behind it is kept. Takes linear time.
 
     Args:
-        text: Wikitext without elements that are not parsed.
-        language: The code of the wiki, for the names of its templates.
+        text: Wikitext without elements whose content is not parsed, such as `<nowiki>`.
+        language: The language code of the wiki, which selects the names of its templates.
         title: The page's title, for {{PAGENAME}}.
-        tables: True renders the rows of tables; else tables vanish.
+        tables: True renders the rows of tables; False removes tables.
     """
     stack = [_Construct("")]
     position = 0
@@ -64,7 +67,7 @@ def resolve_markup(text: str, language: str = "", title: str = "", tables: bool 
         first = brackets[:2]
         if mark.lastindex and len(stack) <= MAX_DEPTH:
             parts.append(_render_link(mark[1]) if first == _LINK else render_template(mark[2], language, title))
-        elif mark.lastindex:  # too deep: its brackets mean nothing
+        elif mark.lastindex:  # nested too deeply: its brackets are ignored
             position = mark.start() + 2
         elif first in _OPENERS:
             _open(stack, first, min(len(brackets), MAX_BRACES))
@@ -78,7 +81,7 @@ def resolve_markup(text: str, language: str = "", title: str = "", tables: bool 
         elif first == "</":
             _close(stack, _ELEMENT, tables)
         elif first == "|}" and text[position : position + 1] == "}" and any(item.kind == _BRACES for item in stack):
-            parts.append("|")  # {{a|b|}}: an empty argument
+            parts.append("|")  # in {{a|b|}}, the bar begins an empty argument, and "|}" does not end a table
             position -= 1
         elif first in ("{|", "|}") and _begins_line(text, mark.start()):
             if first == "{|":
@@ -95,7 +98,7 @@ def resolve_markup(text: str, language: str = "", title: str = "", tables: bool 
 
 
 def _begins_line(text: str, place: int) -> bool:
-    """Return True if only blanks and marks of indentation come before a place on its line."""
+    """Return True if only blanks and indentation marks (colons) precede a position on its line."""
     before = text[max(place - MAX_INDENT, 0) : place].rpartition("\n")
     return not before[2].strip(" \t:") and (bool(before[1]) or place < MAX_INDENT)
 
@@ -106,7 +109,10 @@ def _open(stack: list[_Construct], kind: str, braces: int = 0) -> None:
 
 
 def _dissolve(stack: list[_Construct]) -> None:
-    """Keep the text of a construct without an end, except rows of tables and template arguments on their own lines."""
+    """Remove the innermost construct, which has no end, from the stack and keep its text.
+
+    Lines that begin with a bar, which are table cells or template arguments, are not kept.
+    """
     item = stack.pop()
     if item.kind != _TABLE:
         stack[-1].parts.append(GONE)
@@ -142,14 +148,17 @@ def _close(stack: list[_Construct], kind: str, tables: bool = False) -> None:
 
 
 def _close_braces(stack: list[_Construct], count: int, language: str, title: str) -> None:
-    """End templates (two braces) and parameters (three) with `count` closing braces (MediaWiki, Preprocessor)."""
+    """Close templates (two braces) and parameters (three braces) for a run of `count` closing braces.
+
+    See the class Preprocessor of MediaWiki.
+    """
     while count > 1 and _dissolve_down_to(stack, _BRACES):
         item = stack[-1]
         used = 3 if min(item.braces, count) > 2 else 2
         content = "".join(item.parts)
         if used == 2:
             text = render_template(content, language, title)
-        else:  # a parameter shows its default in a page, without one its own name, which is no text
+        else:  # In a page, a parameter shows its default value, or its own name, which is not text.
             text = (content.partition("|")[2] or GONE) if "|" in content else mark_unknown()
         item.braces, count = item.braces - used, count - used
         if item.braces > 1:
@@ -165,7 +174,7 @@ def _render_link(content: str) -> str:
     target, bar, label = content.partition("|")
     target = target.strip()
     if "\n" in target:
-        return content  # not a link: its bracket did not end where it should
+        return content  # not a link: a target is on one line
     if ":" in target:
         prefix = target.partition(":")[0].strip().lower()
         if prefix in FILES or prefix in CATEGORIES or prefix in _CODES:
@@ -180,9 +189,10 @@ def _render_link(content: str) -> str:
 
 
 def render_table(content: str) -> str:
-    """Return the lines of a table in wikitext's own markup, without its braces, as items of a list.
+    """Return the rows of a wikitext table as list items.
 
-    The templates, links and tables in it are rendered already.
+    Args:
+        content: The table without its braces. Templates, links and tables inside it are already rendered.
     """
     rows: list[list[str]] = [[]]
     lines = iter(content.split("\n"))
@@ -202,7 +212,7 @@ def render_table(content: str) -> str:
 
 
 def render_html_table(content: str) -> str:
-    """Return the lines of a table in HTML, without its own tags, as items of a list."""
+    """Return the rows of an HTML table as list items. `content` is the inner HTML of the table."""
     rows = [_HTML_CELL.split(row)[1:] for row in _HTML_ROW.split(content)]
     return _join_rows([[_HTML_END.sub("", cell) for cell in row] for row in rows])
 
@@ -227,7 +237,7 @@ def _join_rows(rows: list[list[str]]) -> str:
 
 
 def _join_lines(cell: str) -> str:
-    """Return a cell as one line, the items of a list in it separated by commas."""
+    """Return a cell as one line. The items of lists in it are separated by commas."""
     text = ""
     for line in _BLOCK.sub("\n", cell).split("\n"):
         bare = line.strip(" \t\r\x04")

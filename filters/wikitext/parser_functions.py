@@ -1,7 +1,8 @@
-"""Evaluate MediaWiki's parser functions whose value the page itself determines: conditions, sums and changes of case.
+"""Evaluate MediaWiki parser functions that depend on the page only: conditions, expressions and changes of case.
 
-Sources: https://www.mediawiki.org/wiki/Help:Extension:ParserFunctions, and `ExprParser` of that extension. A function
-with an argument that is not known, such as the day of reading, has an unknown value (`filters.wikitext.gaps`).
+Sources: https://www.mediawiki.org/wiki/Help:Extension:ParserFunctions, and `ExprParser` of that extension. If an
+argument is not known, such as the current date, the result is the mark of an unknown template
+(`filters.wikitext.gaps`).
 """
 
 import math
@@ -12,11 +13,12 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from filters.wikitext.gaps import GONE, mark_unknown
 
-EXPRESSION_CHARACTERS = 1_000  # of a sum; longer ones are unknown
-MOST_DECIMALS = 14  # to which a sum can be rounded: PHP shows as many significant digits
+EXPRESSION_CHARACTERS = 1_000  # a longer expression is not evaluated
+MOST_DECIMALS = 14  # decimals to which a number can be rounded: PHP shows 14 significant digits
 
-_NOT_KNOWN = re.compile(r"[\x00-\x04\x07\x08\x0e-\x12]")  # marks of what `render_text` set aside, or does not know
-_MARK = re.compile(r"[\x07\x08][^\x07\x08\x0e]*\x0e")  # of unknown templates and pronunciations
+# Control characters by which `render_text` marks text that it removed, or does not know.
+_NOT_KNOWN = re.compile(r"[\x00-\x04\x07\x08\x0e-\x12]")
+_MARK = re.compile(r"[\x07\x08][^\x07\x08\x0e]*\x0e")  # a mark of an unknown template or a pronunciation
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\Z", re.ASCII)
 _TOKEN = re.compile(
     r"\s*(?:((?:\d+\.?\d*|\.\d+)(?:e[-+]?\d{1,3})?)|([a-z]+|<=|>=|<>|!=|[-−+*/^()=<>]))", re.ASCII | re.IGNORECASE
@@ -24,14 +26,14 @@ _TOKEN = re.compile(
 
 
 def _round(value: float, decimals: float) -> float:
-    """Return a number rounded as PHP does: halves away from zero."""
+    """Round a number as PHP does: halves are rounded away from zero."""
     if abs(decimals) > MOST_DECIMALS:
         raise ArithmeticError("too many decimals")
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-int(decimals)), ROUND_HALF_UP))
 
 
-_Sign = tuple[int, Callable[..., float]]  # how tightly an operator binds, and the operator
-_BEFORE: dict[str, _Sign] = {  # operators before their only operand
+_Operator = tuple[int, Callable[..., float]]  # precedence (a higher number binds more tightly), and function
+_PREFIX_OPERATORS: dict[str, _Operator] = {
     "-": (10, operator.neg),
     "−": (10, operator.neg),
     "+": (10, operator.pos),
@@ -41,7 +43,7 @@ _BEFORE: dict[str, _Sign] = {  # operators before their only operand
     "not": (9, operator.not_),
     "trunc": (9, math.trunc),
 }
-_BETWEEN: dict[str, _Sign] = {
+_INFIX_OPERATORS: dict[str, _Operator] = {
     "^": (8, math.pow),
     "*": (7, operator.mul),
     "/": (7, operator.truediv),
@@ -61,23 +63,23 @@ _BETWEEN: dict[str, _Sign] = {
     "and": (3, lambda left, right: bool(left and right)),
     "or": (2, lambda left, right: bool(left or right)),
 }
-_OPENING: _Sign = (0, abs)  # a parenthesis among waiting operators: no operator of lower rank passes it
+_OPENING: _Operator = (0, abs)  # an opening parenthesis on the operator stack; its function is never called
 
 
 def compute(expression: str) -> float | None:
-    """Return the value of a sum such as `(1990 - 1950) / 3 round 1`; None if it is not one. Never raises."""
+    """Return the value of an expression such as `(1990 - 1950) / 3 round 1`, or None if it is invalid. Never raises."""
     text = expression.strip()
     if not text or len(text) > EXPRESSION_CHARACTERS:
         return None
-    values, waiting = list[float](), list[_Sign]()
+    values, waiting = list[float](), list[_Operator]()
     position, expects_value = 0, True
 
-    def apply(rank: int) -> None:
-        """Apply the waiting operators that bind as tightly as `rank`, or more tightly."""
-        while waiting and waiting[-1] is not _OPENING and waiting[-1][0] >= rank:
-            of_rank, function = waiting.pop()
+    def apply(least_precedence: int) -> None:
+        """Apply the operators on top of the stack that have at least this precedence."""
+        while waiting and waiting[-1] is not _OPENING and waiting[-1][0] >= least_precedence:
+            precedence, function = waiting.pop()
             right = values.pop()
-            values.append(float(function(right) if of_rank >= 9 else function(values.pop(), right)))
+            values.append(float(function(right) if precedence >= 9 else function(values.pop(), right)))
 
     try:
         while position < len(text):
@@ -95,11 +97,11 @@ def compute(expression: str) -> float | None:
                 if not waiting:
                     return None
                 waiting.pop()
-            elif expects_value and sign in _BEFORE:
-                waiting.append(_BEFORE[sign])
-            elif not expects_value and sign in _BETWEEN:
-                apply(_BETWEEN[sign][0])
-                waiting.append(_BETWEEN[sign])
+            elif expects_value and sign in _PREFIX_OPERATORS:
+                waiting.append(_PREFIX_OPERATORS[sign])
+            elif not expects_value and sign in _INFIX_OPERATORS:
+                apply(_INFIX_OPERATORS[sign][0])
+                waiting.append(_INFIX_OPERATORS[sign])
                 expects_value = True
             else:
                 return None
@@ -112,7 +114,7 @@ def compute(expression: str) -> float | None:
 
 
 def format_number(value: float) -> str | None:
-    """Return a number as PHP shows it, with 14 significant digits; None for one that takes an exponent."""
+    """Return a number as PHP shows it, with 14 significant digits, or None if it needs an exponent."""
     text = f"{value:.{MOST_DECIMALS}G}"
     return None if "E" in text else "0" if text == "-0" else text
 
@@ -124,18 +126,18 @@ def _render_sum(arguments: list[str]) -> str:
 
 
 def _choose(condition: bool, arguments: list[str]) -> str:
-    """Return the first argument if a condition holds, else the second."""
+    """Return the first argument if the condition is true, else the second."""
     return "".join(arguments[0:1] if condition else arguments[1:2]).strip()
 
 
 def _render_if(arguments: list[str]) -> str:
-    """Return {{#if: test | text if the test is not empty | text if it is}}."""
+    """Evaluate {{#if: test | text if the test is not empty | text if it is empty}}."""
     test = arguments[0].replace(GONE, "").strip()
     return mark_unknown() if test and not _MARK.sub("", test).strip() else _choose(bool(test), arguments[1:])
 
 
 def _render_if_equal(arguments: list[str]) -> str:
-    """Return {{#ifeq: a | b | text if they are equal | text if not}}."""
+    """Evaluate {{#ifeq: a | b | text if a equals b | text if not}}."""
     left, right, *texts = (*arguments, "")[: max(len(arguments), 2)]
     if _NOT_KNOWN.search(left + right):
         return mark_unknown()
@@ -143,13 +145,16 @@ def _render_if_equal(arguments: list[str]) -> str:
 
 
 def _render_if_sum(arguments: list[str]) -> str:
-    """Return {{#ifexpr: sum | text if it is not 0 | text if it is}}."""
+    """Evaluate {{#ifexpr: expression | text if it is not 0 | text if it is 0}}."""
     value = compute(arguments[0]) if arguments[0].strip() else 0
     return mark_unknown() if value is None else _choose(bool(value), arguments[1:])
 
 
 def _render_switch(arguments: list[str]) -> str:
-    """Return {{#switch: value | case = text | case | case = text | #default = text}}; a last case is a default, too."""
+    """Evaluate {{#switch: value | case = text | case | case = text | #default = text}}.
+
+    A last argument without "=" is the default text.
+    """
     value, default, cases = arguments[0].strip(), "", arguments[1:]
     is_found = is_default = False
     for number, argument in enumerate(cases, 1):
@@ -169,7 +174,7 @@ def _render_switch(arguments: list[str]) -> str:
 
 
 def _are_equal(left: str, right: str) -> bool:
-    """Return True for equal texts, and equal numbers however they are written."""
+    """Return True if two texts are equal, or are numbers of equal value."""
     return left == right or bool(_NUMBER.match(left) and _NUMBER.match(right) and float(left) == float(right))
 
 
@@ -188,11 +193,11 @@ PARSER_FUNCTIONS: dict[str, Callable[[list[str]], str]] = {
 
 
 def render_parser_function(name: str, listed: str) -> str | None:
-    """Return the text of a parser function, `GONE` for none; None if `name` is not a known one.
+    """Return the text of a parser function, `GONE` if it is empty, or None if the function is not supported.
 
     Args:
-        name: What is before the colon, in lower case.
-        listed: The arguments behind it, with bars between them.
+        name: The text before the colon, in lower case.
+        listed: The text behind the colon: the arguments, separated by bars.
     """
     function = PARSER_FUNCTIONS.get(name)
     return function and (function(listed.split("|")) or GONE)

@@ -1,29 +1,29 @@
-"""Mark raised and lowered text where it would change the number or variable that it stands behind.
+"""Mark superscripts and subscripts by "^" and "_" where plain text would otherwise change its meaning.
 
-A plain text shows 10<sup>6</sup> as 10^6, ''x''<sup>''n''+1</sup> as x^(n+1) and 101<sub>2</sub> as 101_2. Ordinals
-(5<sup>th</sup>, XX<sup>e</sup>) and the numbers of a chemical formula (H<sub>2</sub>O) read well as they are.
+10<sup>6</sup> becomes 10^6, ''x''<sup>''n''+1</sup> becomes x^(n+1), and 101<sub>2</sub> becomes 101_2. Ordinals
+(5<sup>th</sup>, XX<sup>e</sup>) and chemical formulas (H<sub>2</sub>O) are readable without marks.
 """
 
 import re
 
 from filters.formats.charset import unescape
 
-CONTENT_CHARACTERS = 80  # of raised text that can be an exponent
+CONTENT_CHARACTERS = 80  # the longest superscript or subscript that is examined
 
 _PAIR = re.compile(
     rf"<(sup|sub)(?![\w-])[^<>]{{0,80}}>([^<>\n]{{0,{CONTENT_CHARACTERS}}})</\1\s{{0,9}}>", re.IGNORECASE | re.ASCII
 )
-_BEFORE_CHARACTERS = 24  # in which the character before raised text is looked for, behind its mark-up
+_BEFORE_CHARACTERS = 24  # characters before a superscript in which the last one that is not markup is searched
 _MARKUP = re.compile(r"(?:''+|</[a-z]{1,8}>)+\Z", re.IGNORECASE)
-_NUMBER = re.compile(r"\d|[-−–+]\w")  # how an exponent begins that is no ordinal, as in filters.html.blocks
+_NUMBER = re.compile(r"\d|[-−–+]\w")  # the start of an exponent that is not an ordinal, as in filters.html.blocks
 _EXPRESSION = re.compile(r"[-−–+]?\(?\w[\w.,]{0,20}\)?(?:\s?[-−–+*/·⋅×]\s?\(?\w[\w.,]{0,20}\)?){0,9}")
 _SIMPLE = re.compile(r"[-−–+]?[\w.,]+|[-−–+]|\([^()]*\)|\d+[-−–+]")
-_EXPONENTS = frozenset("ijkmnpqtxyz")  # letters that raise a number where no mark-up says that they are variables
+_EXPONENTS = frozenset("ijkmnpqtxyz")  # letters that are exponents behind a number, even without italics
 _ORDINALS = frozenset(["a", "e", "o", "r"])
 
 
 def mark_raised(text: str) -> str:
-    """Return wikitext in which raised and lowered text is marked by "^" and "_", and has no tags, where it must be."""
+    """Return wikitext in which "^" and "_" replace the tags of superscripts and subscripts that need a mark."""
     return _PAIR.sub(_mark, text) if "<su" in text or "<SU" in text else text
 
 

@@ -1,10 +1,14 @@
 """Render wikitext as plain text, as MediaWiki would show it, without the parts that are not running text.
 
-Links become their text. Pictures, footnotes, categories and links to other languages vanish, as do tables unless their
-rows are asked for, and templates except those that represent text (`filters.wikitext.templates`). Where a template is
-unknown and stood for text, its sentence goes (`filters.wikitext.gaps`). Formulas stay TeX; listings keep every blank.
-Brackets are matched by a stack of limited depth, and the text of each construct is joined once per level, so the time
-is linear; a construct without an end is text.
+- Links are replaced by their text.
+- Pictures, footnotes, categories and links to other languages are removed. So are tables, unless the caller requests
+  their rows.
+- Templates are removed, except those that represent text (`filters.wikitext.templates`). If an unknown template
+  represented text, its sentence is removed (`filters.wikitext.gaps`).
+- Formulas remain TeX. Listings keep every blank.
+
+Brackets are matched by a stack of limited depth. The text of each construct is joined once per level, so the time is
+linear. A construct without an end is text.
 """
 
 import re
@@ -18,14 +22,14 @@ from filters.wikitext.markup import resolve_markup
 from filters.wikitext.names import APPARATUS, ASIDE, CODE, FORMULAS, LINES, LISTINGS, LITERAL, TAGS
 from filters.wikitext.raised import mark_raised
 
-KEPT = "\x00"  # encloses the number of a text that no later step may change
+KEPT = "\x00"  # encloses the index of a text in `kept`, which no later step may change
 VARIANT, VARIANT_END = "\x01", "\x02"  # represent the braces around text in several scripts, -{ and }-
 BREAK = "\x03"  # represents a line break within a block
-JOINT = "\x12"  # represents a tag between apostrophes, which it separates
-# Wikis that show a page in several scripts (MediaWiki, LanguageConverter); "" is an unknown one.
+JOINT = "\x12"  # represents a tag between two runs of apostrophes, so that they are not read as one run
+# Codes of wikis that show a page in several scripts (MediaWiki, LanguageConverter); "" is an unknown wiki.
 CONVERTED = frozenset(["", "crh", "gan", "iu", "kk", "ku", "sh", "shi", "sr", "tg", "uz", "wuu", "zh"])
 TEXT, ITEM, VERBATIM = 0, -1, -2  # kinds of blocks; the kind of a heading is its level, 1 to 6
-APPARATUS_LEVEL = 2  # the lowest heading of a section of notes or links, see filters.wikitext.names.APPARATUS
+APPARATUS_LEVEL = 2  # the largest level of a heading in filters.wikitext.names.APPARATUS
 
 _UNPARSED = LITERAL | CODE | ASIDE
 _RESERVED = re.compile(r"[\x00-\x08\x0e-\x12]")
@@ -37,7 +41,7 @@ _LEFT_OVER = re.compile(r"\{\{|\}\}|\[\[|\]\]")
 _POEM = re.compile(r"<poem(?![\w-])[^<>]*+>([^<]*(?:<(?!/?poem)[^<]*)*)</poem\s{0,16}>", re.IGNORECASE)
 _VARIANT_START = re.compile(r"-\{(?=\{\{[^{])|-\{(?!\{)")
 _VARIANT = re.compile(r"\x01(?:([^\x01\x02|]{0,40})\|)?([^\x01\x02]*+)\x02")
-_UNSEEN_VARIANTS = frozenset("HT-")  # flags of rules for the rest of the page: add one, set the title, remove one
+_UNSEEN_VARIANTS = frozenset("HT-")  # flags of conversion rules that show no text: add a rule, set title, remove a rule
 _CYRILLIC = re.compile(r"(?:^|;)\s{0,16}sr(?:-ec|-cyrl)?\s{0,16}:([^;]*+)")
 _FIRST_VARIANT = re.compile(r"\s{0,16}[a-z-]{2,10}\s{0,16}:([^;]*+)")
 _QUOTES = re.compile(r"''++")
@@ -55,17 +59,17 @@ class Block(NamedTuple):
 def render_text(
     wikitext: str, language: str = "", title: str = "", apparatus: bool = True, tables: bool = False
 ) -> str:
-    """Return the text of a page, one paragraph, heading or list item per line.
+    """Return the text of a page, with one paragraph, heading or list item per line.
 
     Empty lines separate paragraphs and headings. Markup, surrounding space and headings of empty sections are left out.
     Never raises; takes linear time.
 
     Args:
         wikitext: The page.
-        language: The code of the wiki, for the names of its templates.
+        language: The language code of the wiki, which selects the names of its templates.
         title: The page's title, for {{PAGENAME}}.
         apparatus: False leaves out the sections of notes, links and literature.
-        tables: True renders the rows of tables as lines (`filters.wikitext.markup`); else tables vanish.
+        tables: True renders the rows of tables as lines (`filters.wikitext.markup`); False removes tables.
     """
     kept: list[str] = []
 
@@ -77,7 +81,8 @@ def render_text(
     text = _POEM.sub(_break_verses, text) if "<poem" in text else text
     text = _replace_elements(text, _UNPARSED, lambda tag, attributes, content: _render(tag, attributes, content, keep))
     if language in CONVERTED and "-{" in text:
-        marked = _VARIANT_START.sub(VARIANT, text).replace("}-", VARIANT_END)  # not mixed up with templates' braces
+        # Other characters replace -{ and }-, so that the braces are not mistaken for the braces of templates.
+        marked = _VARIANT_START.sub(VARIANT, text).replace("}-", VARIANT_END)
         text = _select_script(resolve_markup(marked, language, title, tables))
     else:
         text = resolve_markup(text, language, title, tables)
@@ -87,14 +92,15 @@ def render_text(
 
 
 def strip_elements(wikitext: str, tags: frozenset[str]) -> str:
-    """Return wikitext without comments and without these elements, whose content is not parsed."""
+    """Return wikitext without comments and without the elements named by `tags`. Their content is not parsed."""
     return _replace_elements(wikitext, tags, lambda tag, attributes, content: "")
 
 
 def _replace_elements(wikitext: str, tags: frozenset[str], render: Callable[[str, str, str], str]) -> str:
-    """Return wikitext without comments and with each of these elements replaced by `render(tag, attributes, content)`.
+    """Return wikitext without comments, and with elements replaced by `render(tag, attributes, content)`.
 
-    The content is not parsed: it ends at the first end tag. An element without an end loses its start tag only.
+    The content of an element is not parsed: it ends at the first end tag. Of an element without an end tag, only the
+    start tag is removed.
     """
     kept: list[str] = []
     endless: set[str] = set()
@@ -122,7 +128,14 @@ def _replace_elements(wikitext: str, tags: frozenset[str], render: Callable[[str
 
 
 def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str]) -> str:
-    """Return the text that an element shows whose content is not wikitext."""
+    """Return the text of an element whose content is not wikitext.
+
+    Args:
+        tag: The element's name in lower case.
+        attributes: The text of its attributes.
+        content: The text between its tags.
+        keep: Protects a text from later steps, and returns its placeholder.
+    """
     if tag in LITERAL:
         return keep(unescape(content))
     if tag in FORMULAS:
@@ -146,13 +159,16 @@ def _break_line(tag: re.Match[str]) -> str:
 
 
 def _break_verses(poem: re.Match[str]) -> str:
-    """Return a poem with a break at the end of each verse. Its indentation has no meaning for the text."""
+    """Return a poem with `<br>` at the end of each verse, and without indentation."""
     verses = [line.strip(" \t:") for line in poem[1].strip("\n").split("\n")]
     return "<poem>" + "".join(verse + ("<br>\n" if verse else "\n") for verse in verses) + "</poem>"
 
 
 def _select_script(text: str) -> str:
-    """Return text in several scripts in Cyrillic, or in the first script (MediaWiki, LanguageConverter)."""
+    """Replace text that is given in several scripts by its Cyrillic variant, or else by its first variant.
+
+    See the class LanguageConverter of MediaWiki.
+    """
 
     def select(variants: re.Match[str]) -> str:
         if not _UNSEEN_VARIANTS.isdisjoint((variants[1] or "").replace(" ", "").upper().split(";")):
@@ -160,7 +176,7 @@ def _select_script(text: str) -> str:
         variant = _CYRILLIC.search(variants[2]) or _FIRST_VARIANT.match(variants[2])
         return variant[1].strip() if variant else variants[2]
 
-    for _ in range(3):  # nested levels
+    for _ in range(3):  # levels of nesting
         text, count = _VARIANT.subn(select, text)
         if not count:
             break
@@ -196,14 +212,14 @@ def _split_blocks(text: str) -> Iterator[Block]:
 
 
 def _parse_heading(line: str) -> tuple[int, str] | None:
-    """Return (level, title) of a line between equals signs, of which the smaller number counts, or None."""
+    """Return (level, title) of a heading, or None. The level is the smaller of the numbers of "=" at both ends."""
     left, right = len(line) - len(line.lstrip("=")), len(line) - len(line.rstrip("="))
     level = min(left, right, 6)
     return (level, line[level : len(line) - level]) if level and left < len(line) else None
 
 
 def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
-    """Yield the block of some lines, if any text is left in it."""
+    """Yield the block that consists of these lines, if it contains text after cleaning."""
     text = " ".join(lines)
     if "''" in text:
         text = " ".join(map(_strip_quotes, lines)).replace(JOINT, "")
@@ -225,8 +241,12 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
 def _strip_quotes(line: str) -> str:
     """Return a line without the apostrophes that mean bold and italics (MediaWiki, Parser::doQuotes).
 
-    Apostrophes that belong to the text stay: one of a run of four; those beyond five; and one of a run of three where
-    bold and italics would both stay open otherwise, preferably behind a single letter, then behind a longer word.
+    These apostrophes belong to the text and are kept:
+
+    - One of a run of four.
+    - All beyond the fifth of a longer run.
+    - One of a run of three, if bold and italics would otherwise both stay open. A run behind a word of one letter is
+      preferred, then a run behind a longer word.
     """
     runs = list(_QUOTES.finditer(line))
     sizes = [len(run.group()) for run in runs]
@@ -244,7 +264,7 @@ def _strip_quotes(line: str) -> str:
 
 
 def _apostrophe_rank(line: str, run: re.Match[str]) -> int:
-    """Return 0 for a run of apostrophes behind a word of one letter, 1 behind a longer word, 2 elsewhere."""
+    """Return 0 for a run of apostrophes behind a word of one letter, 1 behind a longer word, else 2."""
     before = line[max(run.start() - 2, 0) : run.start()] + "'" * (len(run.group()) == 4)
     if before[-1:] in ("", " "):
         return 2
@@ -252,12 +272,13 @@ def _apostrophe_rank(line: str, run: re.Match[str]) -> int:
 
 
 def _join_blocks(blocks: Iterable[Block], apparatus: frozenset[str]) -> str:
-    """Return the text of blocks without sections that `apparatus` names and without headings of empty sections.
+    """Return the text of blocks, without sections whose heading is in `apparatus`, and headings of empty sections.
 
-    Items of a list are on consecutive lines; an empty line separates all other blocks.
+    Consecutive list items, and consecutive verbatim lines, are on consecutive lines. An empty line separates all other
+    blocks.
     """
     kept: list[Block] = []
-    skipped = 0  # the level of the heading whose section is left out
+    skipped = 0  # level of the heading of the section that is left out, or 0
     for block in blocks:
         if block.kind > 0:
             if skipped and block.kind > skipped:
@@ -272,7 +293,8 @@ def _join_blocks(blocks: Iterable[Block], apparatus: frozenset[str]) -> str:
 
 def _drop_empty_sections(blocks: list[Block]) -> list[Block]:
     kept: list[Block] = []
-    filled_below = 0  # headings of a lower number than this have content below them
+    filled_below = 0  # a heading of a level smaller than this has content in its section
+
     for block in reversed(blocks):
         if block.kind <= 0:
             filled_below = 7

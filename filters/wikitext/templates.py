@@ -1,14 +1,21 @@
 r"""Render the templates that represent text in an article.
 
-The table templates.tsv has, by language (`*`: all), the names of templates in lower case and the text that they show.
-In a text, `{1}` is an argument by position, `{text}` by name, `{text|1}` the first of several that is given, `{2|=e}`
-the argument or else "e", `{*, }` all arguments by position with ", " between them. `[...]` is left out if an argument
-in it is missing; if one outside is missing, the template shows nothing. `\n` breaks a line, `\_` is a blank, `\|` and
-`\=` are characters that do not separate arguments, `\[` and `\]` are brackets. `@name` is a function of
-`filters.wikitext.functions`.
+The table templates.tsv lists the names of templates in lower case, and the text that they show, by language (`*`: all
+languages). The text is a rule with these placeholders:
 
-The table silent_templates.tsv has the names of templates that show nothing in running text: notes, boxes, marks for
-editors; `*` stands for any characters. Templates in neither table are unknown, see `filters.wikitext.gaps`.
+- `{1}` is a positional argument, `{text}` a named argument.
+- `{text|1}` is the first of several arguments that is given.
+- `{2|=e}` is the argument 2, or "e" if it is missing.
+- `{*, }` is a list of all positional arguments with ", " between them.
+- `[...]` is left out if an argument in it is missing. If an argument outside of brackets is missing, the template shows
+  nothing.
+- `\n` is a line break, `\_` a blank, `\[` and `\]` are brackets. `\|` and `\=` are characters that do not separate
+  arguments.
+- `@name` calls a function of `filters.wikitext.functions`.
+
+The table silent_templates.tsv lists the names of templates that show nothing in running text, such as notes, boxes and
+marks for editors. A `*` in a name matches any characters. A template in neither table is unknown, see
+`filters.wikitext.gaps`.
 """
 
 import re
@@ -24,13 +31,18 @@ from filters.wikitext.parser_functions import render_parser_function
 
 DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
-ANY = r"\*"  # stands for any characters in a name, once escaped
-NAME_CHARACTERS = 120  # of the longest name of a template that is looked up among beginnings and ends of names
-MAX_ARGUMENTS = 64  # of a template; those behind are read as part of the last
+ANY = r"\*"  # matches any characters in a template name; this is its form after `re.escape`
+NAME_CHARACTERS = 120  # a longer template name is not compared with the names of silent templates
+MAX_ARGUMENTS = 64  # arguments per template; all further arguments are read as part of the last one
 
 
 class Slot(NamedTuple):
-    """A place for the first given argument of `names`; with `between`, for all arguments by position."""
+    """A placeholder in a rule.
+
+    Attributes:
+        names: Names of arguments, of which the first given one is shown.
+        between: If not None, all positional arguments are shown with this text between them.
+    """
 
     names: tuple[str, ...]
     between: str | None = None
@@ -47,7 +59,7 @@ Rule = list[Part] | Callable[[Call], str]
 
 _ROWS = read_rows("filters.wikitext", "templates.tsv")
 _SILENT_ROWS = read_rows("filters.wikitext", "silent_templates.tsv")
-_OPENING, _CLOSING = "\x10", "\x11"  # represent brackets of the text in a rule
+_OPENING, _CLOSING = "\x10", "\x11"  # represent the escaped brackets in a rule
 _ESCAPES = {r"\n": "\n", r"\|": BAR, r"\=": EQUALS, r"\u0301": "\u0301", r"\[": _OPENING, r"\]": _CLOSING}
 _TOKEN = re.compile(r"\[|\]|\{(?:\*([^{}]*)|([^{}]+))\}")
 _LANGUAGE_TEMPLATE = re.compile(r"(?:lang|jez|jezik|јез|мова|ny)-\w{2,4}(?:-\w{2,8})?\Z")
@@ -65,17 +77,18 @@ _TRIMMED = " \n\t" + GONE
 
 
 def render_template(content: str, language: str = "", title: str = "") -> str:
-    """Return the text that a template shows, `GONE` if it shows none, or the mark of an unknown one.
+    """Return the text that a template shows, `GONE` if it shows none, or the mark of an unknown template.
 
     Args:
-        content: Everything between the template's braces.
-        language: The code of the wiki, whose names of templates apply.
+        content: The text between the template's braces.
+        language: The language code of the wiki, which selects the rules.
         title: The page's title, for {{PAGENAME}}.
     """
     raw, bar, rest = content.partition("|")
     raw = raw.strip(_TRIMMED)
     name = raw.lower().replace("_", " ")
-    rule = render_country_code if raw in COUNTRIES else load_rules(language).get(name)  # {{ESP}} is not {{esp}}
+    # Country codes are compared in upper case only: {{ESP}} is not the template {{esp}}.
+    rule = render_country_code if raw in COUNTRIES else load_rules(language).get(name)
     if rule is None:
         if _LANGUAGE_TEMPLATE.match(name) or (language == "de" and bar and _GERMAN_LANGUAGE_TEMPLATE.match(name)):
             rule = [Slot(("1",))]
@@ -94,14 +107,17 @@ def render_template(content: str, language: str = "", title: str = "") -> str:
         return mark_spoken("" if name.startswith("ipac") else rest.partition("|")[0].strip(_TRIMMED))
     if _is_silent(name, raw, content, language):
         return GONE
-    return mark_unknown("" if "|" in rest else rest.strip(_TRIMMED))  # it may show its argument if that is the only one
+    return mark_unknown("" if "|" in rest else rest.strip(_TRIMMED))  # a template with one argument may show it
 
 
 def _is_silent(name: str, raw: str, content: str, language: str) -> bool:
-    """Return True for a template that shows nothing in running text, by its name or form.
+    """Return True if a template shows nothing in running text.
 
-    By form: a variable that describes the page ({{DEFAULTSORT:…}}), a box with an argument on each line, and a mark
-    for editors, all arguments of which are dates and reasons.
+    Its name is listed as silent, or it has one of these forms:
+
+    - A variable that describes the page ({{DEFAULTSORT:…}}).
+    - A box with one argument per line.
+    - A mark for editors: all arguments are dates or reasons.
     """
     if _is_listed_silent(name, language) or _PAGE_VARIABLE.match(raw) or _BOX.search(content):
         return True
@@ -116,10 +132,10 @@ def _is_listed_silent(name: str, language: str) -> bool:
 
 @cache
 def load_rules(language: str) -> dict[str, Rule]:
-    """Return the rules for a language by template name, or those common to all languages if it is unknown."""
+    """Return a dict from template name to rule: the rules of a language, and the rules for all languages."""
     rules: dict[str, Rule] = {}
-    for of_language, names, text in _ROWS:
-        if of_language in ("*", language):
+    for code, names, text in _ROWS:
+        if code in ("*", language):
             for escape, character in _ESCAPES.items():
                 text = text.replace(escape, character)
             rule = FUNCTIONS[text[1:]] if text.startswith("@") else _parse_rule(text)
@@ -129,13 +145,13 @@ def load_rules(language: str) -> dict[str, Rule]:
 
 @cache
 def load_silent(language: str) -> re.Pattern[str]:
-    """Return the pattern of the names of templates that show nothing in running text in a language."""
+    """Return a pattern that matches the names of silent templates in a language."""
     names = [name for code, listed in _SILENT_ROWS if code in ("*", language) for name in listed.split(", ")]
     return re.compile(f"(?:{'|'.join(re.escape(name).replace(ANY, '.*') for name in names)})\\Z", re.DOTALL)
 
 
 def _parse_arguments(listed: str) -> dict[str, str]:
-    """Return the arguments that are not empty, by name or number."""
+    """Return a dict from name or number to value, for all arguments that are not empty."""
     arguments: dict[str, str] = {}
     number = 0
     for part in listed.split("|", MAX_ARGUMENTS):
@@ -166,7 +182,7 @@ def _parse_rule(text: str) -> list[Part]:
 
 
 def _fill(parts: list[Part], arguments: Mapping[str, str]) -> str | None:
-    """Return the text of a rule, or None if an argument is missing."""
+    """Return the text of a rule with its placeholders replaced, or None if an argument is missing."""
     out = []
     for part in parts:
         if isinstance(part, str):

@@ -60,7 +60,7 @@ def _read_matching(corpus: Path, task: Task) -> Receipt | None:
     """
     receipt = _read_local(corpus, task)
     if receipt is None and (mirror := mirror_of(corpus)) is not None:
-        mirror.fetch_anew(receipt_name(task.step, task.name))
+        mirror.download(receipt_name(task.step, task.name))
         receipt = _read_local(corpus, task)
     return receipt
 

@@ -19,7 +19,7 @@ from filters.errors import UserError
 from manifests.files import canonical_json, sha256_file, sync_path, version_of, write_atomic
 from manifests.ledger import total
 from manifests.mirror import CHANGED, Mirror, fetch_url, is_url, open_mirror, trim_if_due
-from manifests.recipe import find_user_code
+from manifests.recipe import add_user_code_path
 from manifests.storage import Storage, StorageError, retry_storage
 from pipeline.beam import counters
 from pipeline.beam.marks import mark_running, start_mark_path
@@ -77,7 +77,7 @@ class Job:
         """Find the user's modules in the corpus, and then unpickle the other values."""
         if state[1]:
             open_mirror(Path(state[0]), state[1])
-        find_user_code(Path(state[0]))
+        add_user_code_path(Path(state[0]))
         values = (*state[:2], *pickle.loads(state[2]))
         for one, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, one.name, value)

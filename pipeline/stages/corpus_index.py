@@ -1,7 +1,8 @@
-"""corpus_index: shards -> `index/`, the place of each document and URL, sorted by hash and cut by key range.
+"""corpus_index: write `index/`, which maps the hash of a document id or URL to its shard and row.
 
-A mapper reads two columns of a shard and sends fixed-width entries by range; a reducer sorts one range and writes one
-file. No text and no URL crosses, and nothing grows with the corpus but the number of files.
+A mapper reads the columns `document` and `url` of a shard, and sends entries of fixed width by key range. A reducer
+sorts the entries of one range and writes one file. No text and no URL is shuffled. The size of a file is bounded; only
+the number of files grows with the corpus.
 """
 
 from collections.abc import Iterator
@@ -28,13 +29,18 @@ from pipeline.beam.step import Awaited, Receipts, Result, Step, Unit
 
 STAGE = "corpus_index"
 KEYS, FILES = f"{STAGE}/keys", f"{STAGE}/files"
-BATCH_ROWS = 1 << 16  # URLs that are Python strings at a time
+BATCH_ROWS = 1 << 16  # Number of URLs that are converted to Python strings at a time, to bound the memory.
 
 
 def index_steps(shards: Step, documents: int, generation: int) -> tuple[Step, Step]:
-    """Return the steps that write the index: a mapper per shard, a reducer per file.
+    """Return the two steps that write the index: one with a mapper per shard, one with a reducer per file.
 
-    The number of files of each kind follows from that of documents, of which each has at most one URL.
+    The number of files per kind (ids and URLs) is computed from `documents`, since a document has at most one URL.
+
+    Args:
+        shards: Step that writes the shards.
+        documents: Number of documents in all shards.
+        generation: Number of the generation, which is part of the names of the files.
     """
     parts = count_parts(documents)
     found = {unit.name: f"{unit.name}.arrow" for unit in sorted(shards.units, key=lambda unit: unit.name)}
@@ -50,7 +56,15 @@ def index_steps(shards: Step, documents: int, generation: int) -> tuple[Step, St
 
 
 def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: int) -> Mapped:
-    """Send the entries of one shard, by file of the index."""
+    """Send the index entries of one shard, by the number of their index file.
+
+    Args:
+        corpus: Folder of the corpus.
+        shard: Name of the shard.
+        path: Path of the shard, relative to the corpus.
+        number: Number of the shard, which the entries contain.
+        parts: Number of files per kind.
+    """
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         batch = open_shard(corpus / path).batch
@@ -67,7 +81,7 @@ def send_entries(corpus: Path, shard: str, *, path: str, number: int, parts: int
 
 
 def write_entries(corpus: Path, file: str, blocks: list[bytes], *, paths: list[str]) -> Result:
-    """Write one file of the index: all entries of its range."""
+    """Write one index file with all entries of its key range, sorted. `paths` are the paths of all shards."""
     name = parse_name(file)
     assert name is not None, "units are named after their files"
     packed = join_blocks(blocks, ENTRY)
@@ -76,7 +90,7 @@ def write_entries(corpus: Path, file: str, blocks: list[bytes], *, paths: list[s
 
 
 def index_entries(files: Receipts) -> list[IndexEntry]:
-    """Return the files of the index, for the manifest."""
+    """Return the manifest entries of the index files."""
     return [
         IndexEntry(path=name, sha256=output.sha256, bytes=output.bytes, rows=receipt.facts["rows"])
         for name, receipt in sorted(files.items())

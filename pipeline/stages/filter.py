@@ -1,8 +1,10 @@
-"""filter: documents -> those that their source's rules keep, with signals, and signatures for `neardup`.
+"""filter: apply the rules of each source to its documents, and write the kept documents to `clean/`.
 
-A rule that needs another stage sees there exactly what the rules before it leave. So each such stage reads the
-documents again and applies those rules (`filter_pages`). What it finds about each document is a verdict. A small file
-per split holds the verdicts.
+The step also writes the documents' signals, and MinHash signatures for the stage `neardup`.
+
+Some rules need a result that another stage computes from all documents (`Rule.needs`). That stage must see each
+document exactly as the rules before that rule edit it. Therefore the stage reads the documents again and applies these
+earlier rules (`filter_pages`). Its result for a document is a verdict. The verdicts of a split are one small file.
 """
 
 import itertools
@@ -35,22 +37,22 @@ from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
 DROPPED_SCHEMA = pa.schema([("reason", pa.string()), *DOCUMENT_SCHEMA])
-SEEN = ("id", "text", "url", "timestamp", "metadata")  # columns of a document that rules may look at
-PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # stages that rules may need, in their usual order
-COMPARING = ("url_dedup", "line_dedup")  # those of them that compare documents with each other
+SEEN = ("id", "text", "url", "timestamp", "metadata")  # Columns of a document that rules can read.
+PASSES = ("url_dedup", "line_dedup", "perplexity", "references")  # Stages that rules may need, in their usual order.
+COMPARING = ("url_dedup", "line_dedup")  # Stages in `PASSES` that compare documents with each other.
 
-Verdicts = Mapping[str, Receipts]  # receipts by stage and split, of the stages that have run
+Verdicts = Mapping[str, Receipts]  # Stage -> split -> receipt, for the stages in `PASSES` that have run.
 
 
 @dataclass(frozen=True)
 class SourceRules:
-    """Rules, and what is needed to apply them to the documents of a source.
+    """The rules of a source, with everything that is needed to apply them.
 
     Attributes:
-        source: its name.
-        rules: in order.
-        models: from `models_of`.
-        language_known: True if the source's reader tells each document's language.
+        source: Name of the source.
+        rules: Rules in the order in which they are applied.
+        models: Models that the run computes, by stage, from `models_of`.
+        language_known: True if the reader of the source sets the language of each document.
     """
 
     source: str
@@ -66,14 +68,16 @@ def arguments_of(
     trained: Mapping[str, list[Receipt]],
     stage: str = "",
 ) -> dict[str, dict[str, Any]]:
-    """Return, by source, the argument `applied` of all functions that apply its rules: its `SourceRules`.
+    """Return a dict from source name to `{"applied": SourceRules}`, the argument of functions that apply rules.
+
+    The cache key of the argument covers the settings of the rules, and the models and lists that they use.
 
     Args:
-        recipe: the run's.
-        models: from `models_of`, by source.
-        given: hashes of the models and lists that the recipe gives by path, by source and use.
-        trained: receipts of what the run has trained, by source.
-        stage: only the rules before the one that needs this stage; all by default.
+        recipe: Recipe of the run.
+        models: Models of each source, from `models_of`.
+        given: Hashes of the models and lists that the recipe gives by path, by `SOURCE.RULE.USE`.
+        trained: For each source, receipts of the models that the run has trained.
+        stage: Name of a stage. Only the rules before the rule that needs it are used. If empty, all rules are used.
     """
     found = {}
     for name, source in recipe.sources.items():
@@ -86,24 +90,25 @@ def arguments_of(
 
 
 def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
-    """Return the prefixes of the names of models and lists that some of a source's rules use."""
+    """Return the prefixes `SOURCE.RULE.` of the names of models and lists that `rules` use."""
     labels = zip(source.filters, rule_labels(source.filters), strict=True)
     return [f"{name}.{label}." for rule, label in labels if any(rule is one for one in rules)]
 
 
 def calls_of(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
-    """Return the classes of rules, which are part of the code of the step that applies them."""
+    """Return the distinct classes of rules. Their code is part of the cache key of a step that applies them."""
     return tuple(dict.fromkeys(type(rule) for rule in rules))
 
 
 def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdicts) -> list[Unit]:
-    """Return a unit per split that is to be read with the rules before a stage, of the sources that need it.
+    """Return the units of a stage that applies rules: one unit per split of the sources that need the stage.
 
     Args:
-        recipe: the run's.
-        stage: its name; empty for all rules, and the splits of all sources.
-        extracted: receipts of documents by split.
-        verdicts: of the stages that rules need.
+        recipe: Recipe of the run.
+        stage: Name of the stage, whose units apply the rules before the rule that needs it. If empty, the units apply
+            all rules, and there is a unit per split of every source.
+        extracted: Receipts of `extract`, by split.
+        verdicts: Receipts of the stages that rules need.
     """
     found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
     calls = {name: calls_of([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
@@ -127,14 +132,14 @@ def filter_step(
     verdicts: Verdicts,
     keep_dropped: int,
 ) -> Step:
-    """Return the step with a unit per split of `extract`.
+    """Return the step that filters documents, with a unit per split of `extract`.
 
     Args:
-        recipe: the run's.
-        extracted: receipts of documents by split.
-        by_source: from `arguments_of`.
-        verdicts: of the stages that rules need.
-        keep_dropped: dropped documents per reason and split whose text is kept for people to look at.
+        recipe: Recipe of the run.
+        extracted: Receipts of `extract`, by split.
+        by_source: Arguments of each source, from `arguments_of`.
+        verdicts: Receipts of the stages that rules need.
+        keep_dropped: Number of dropped documents per reason and split whose text is stored as examples.
     """
     units = units_for(recipe, "", extracted, verdicts)
     arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
@@ -144,7 +149,11 @@ def filter_step(
 def filter_documents(
     corpus: Path, split: str, *, applied: SourceRules, minhash: MinHash | None, keep_dropped: int
 ) -> Result:
-    """Filter one split."""
+    """Filter the documents of one split.
+
+    It writes the kept documents, their signatures, and the dropped documents with reasons. Text is stored for the first
+    `keep_dropped` dropped documents per reason. `minhash` is None if the source is not searched for near-duplicates.
+    """
     kept, dropped = f"clean/{split}.parquet", f"dropped/{split}.parquet"
     tally, signatures = Tally(), SignatureRows(minhash)
     gone: list[dict[str, Any]] = []
@@ -184,13 +193,13 @@ def filter_documents(
 def filter_pages(
     corpus: Path, split: str, applied: SourceRules, columns: Sequence[str] | None = SEEN
 ) -> Iterator[tuple[dict[str, Any], Filtered]]:
-    """Yield each document of a split in order, as a row, with what rules make of it.
+    """Apply rules to the documents of a split in order. Yield each document as a row, with the result of the rules.
 
     Args:
-        corpus: the corpus.
-        split: of `extract`.
-        applied: the rules; the verdicts that they need are there.
-        columns: of the rows: at least `SEEN`; None for all.
+        corpus: Folder of the corpus.
+        split: Name of the split.
+        applied: Rules to apply. The verdicts that they need must have been written.
+        columns: Columns of the rows, which must include `SEEN`; None for all columns.
     """
     rules, found = applied.rules, list[Iterator[Any]]()
     for rule in rules:
@@ -211,13 +220,13 @@ def filter_pages(
 
 
 def read_older(corpus: Path, split: str) -> Iterable[bool]:
-    """Return for each document of a split, in order, whether `url_dedup` found a newer one under its URL."""
+    """Read the verdicts of `url_dedup`: for each document, True if there is a newer document with the same URL."""
     older: list[bool] = np.fromfile(corpus / verdict_path("url_dedup", split), np.bool_).tolist()
     return older
 
 
 def read_masks(corpus: Path, split: str) -> Iterator[Any]:
-    """Yield for each document of a split, in order, a mask of its lines: True for those that are duplicates."""
+    """Yield the verdicts of `line_dedup`: for each document, a boolean mask (lines,) of the duplicate lines."""
     column = read_ipc(corpus / verdict_path("line_dedup", split)).column("removed")
     offsets, values = column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)
     for start, end in itertools.pairwise(offsets.tolist()):
@@ -225,12 +234,12 @@ def read_masks(corpus: Path, split: str) -> Iterator[Any]:
 
 
 def read_scores(corpus: Path, split: str) -> Iterable[float | None]:
-    """Return the perplexity of each document of a split, in order; None where it has none."""
+    """Read the perplexity of each document of a split. It is None if the document was not scored."""
     scores: list[float | None] = read_ipc(corpus / verdict_path("perplexity", split)).column("perplexity").to_pylist()
     return scores
 
 
-# By stage: the file of a split's verdicts, and the function that reads them.
+# Stage -> (path of the verdict file of a split, function that reads it in the order of the documents).
 VERDICTS: dict[str, tuple[str, Callable[[Path, str], Iterable[Any]]]] = {
     "url_dedup": ("verdicts/url_dedup/{}.bin", read_older),
     "line_dedup": ("verdicts/line_dedup/{}.arrow", read_masks),
@@ -239,22 +248,24 @@ VERDICTS: dict[str, tuple[str, Callable[[Path, str], Iterable[Any]]]] = {
 
 
 def verdict_path(stage: str, split: str) -> str:
-    """Return the path of a split's verdicts, below the corpus."""
+    """Return the path of the verdicts of a stage about a split, relative to the corpus."""
     return VERDICTS[stage][0].format(split)
 
 
 def compare_turns(
     stage: str, collect: Step, found: tuple[Step, Step], bits: int, reduce_verdicts: Callable[..., Result]
 ) -> Turns:
-    """Return the turns of a job that compares documents; without a split to read, the first alone.
+    """Return the turns of a job that compares documents: collect keys, find duplicates, send verdicts.
+
+    If `collect` has no units, the job has only this step.
 
     Args:
-        stage: its name.
-        collect: writes what is compared of each split.
-        found: the steps that find duplicates: a mapper per split, in the order of the splits' numbers, and a reducer
-            per range, which writes the places of duplicates: split number << bits | row.
-        bits: of a place that number the row.
-        reduce_verdicts: writes the verdicts of a split from the rows of its duplicates.
+        stage: Name of the stage.
+        collect: Step that writes the keys of each split.
+        found: Two steps that find duplicates. The first has a mapper per split, in the order of the split numbers. The
+            second has a reducer per range, which writes the places of duplicates: (split number << bits) | row.
+        bits: Number of bits for the row in a place.
+        reduce_verdicts: Function that writes the verdicts of a split from the rows of its duplicates.
     """
     if not collect.units:
         return [[(collect,)]]
@@ -264,9 +275,9 @@ def compare_turns(
 def send_verdicts(
     stage: str, keys: Step, duplicates: Step, bits: int, reduce_verdicts: Callable[..., Result]
 ) -> tuple[Step, Step]:
-    """Return the steps that send the places of duplicates back: a mapper per range, a reducer per split.
+    """Return the two steps that send the places of duplicates to their splits: a mapper per range, a reducer per split.
 
-    `keys`: its units await what `collect` writes of their splits, as the reducers do.
+    Each reducer also reads the keys of its split. So it awaits the same tasks as the unit of that split in `keys`.
     """
     maps = [Unit(unit.name, awaits=(Awaited(duplicates.name, unit.name),)) for unit in duplicates.units]
     reduces = [Unit(unit.name, awaits=unit.awaits) for unit in keys.units]
@@ -275,12 +286,12 @@ def send_verdicts(
 
 
 def map_verdicts(corpus: Path, part: str, *, folder: str, bits: int) -> Mapped:
-    """Send the rows of a range's duplicates, by split."""
+    """Send the rows of the duplicates of one hash range, by split number."""
     return Mapped(by_split(np.fromfile(corpus / folder / part, np.int64), bits))
 
 
 def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
-    """Return the mask of one document's lines, by its id; None if no verdict file of the splits holds it."""
+    """Return the mask of the duplicate lines of one document; None if no verdict file of the splits has its id."""
     for split in splits:
         path = fetch(corpus, verdict_path("line_dedup", split))
         if path.exists():
@@ -292,13 +303,13 @@ def find_mask(corpus: Path, splits: Iterable[str], document: bytes) -> Any:
 
 
 def custom_reasons(recipe: Recipe) -> dict[str, str]:
-    """Return the descriptions of the reasons of a user's own rules, for the manifest."""
+    """Return a dict from reason to description for the reasons of users' own rules. The manifest records it."""
     rules = [rule for source in recipe.sources.values() for rule in source.filters]
     return {reason.value: reason.description for rule in rules for reason in rule.REASONS if reason not in set(Reason)}
 
 
 def count_lists(recipe: Recipe) -> dict[str, dict[str, int]]:
-    """Return the rules' counts about the lists that they are given, by `SOURCE.RULE`, for the manifest."""
+    """Return the counts that rules report about their lists, by `SOURCE.RULE`. The manifest records them."""
     found = {}
     for name, source in recipe.sources.items():
         for rule, label in zip(source.filters, rule_labels(source.filters), strict=True):
@@ -308,10 +319,10 @@ def count_lists(recipe: Recipe) -> dict[str, dict[str, int]]:
 
 
 def order_of_passes(recipe: Recipe) -> list[str]:
-    """Return the stages that rules may need, in an order that suits every source's list.
+    """Return the stages in `PASSES`, in an order that is compatible with the filters of every source.
 
     Raises:
-        UserError: two sources need two of them in opposite orders.
+        UserError: Two sources need two stages in opposite orders.
     """
     chains = {
         name: [rule.needs for rule in source.rules_at("filter") if rule.needs]

@@ -1,20 +1,24 @@
-"""join: documents made of several rows that lie anywhere in a source's dumps, by a shuffle of packed blocks.
+"""join: make documents from rows that are in different places of a source's dumps, with a shuffle of packed blocks.
 
-This is the one place where text crosses a shuffle. A source declares itself as `pipeline.sources.base.JoinedReader`:
+This is the only stage that shuffles text. A source that needs it has a `pipeline.sources.base.JoinedReader`, which
+defines these methods:
 
-- `survey` reads each file once, in the stage `split_offsets`, and counts: the size of the shuffle, and facts about the
-  whole source (`collect_shared`: its largest sites, for example).
-- `read_rows` returns a split's rows, each with the name of its group: the id of a question, a content or a repository.
-  A hash of that name sends the rows to the range of the group.
-- `combine` gets all rows of one group and returns what becomes of each: a document, or a row of the next round under
-  another name, or a reason. A source has `ROUNDS` rounds, and `select_round` names the one that takes a file's rows.
-  GitHub's tables need two: files and licences meet by repository, and what is left of these meets contents by id.
-  `combine` sees a group whole, so a content that a thousand files share is one row and becomes one document.
+- `survey` reads each file once, in the stage `split_offsets`. It counts the bytes that will be shuffled, and facts
+  about the whole source, which `collect_shared` combines (for example the largest sites).
+- `read_rows` returns the rows of a split, each with the name of its group: the id of a question, a content or a
+  repository. The hash of this name selects the hash range, and so the reducer.
+- `combine` receives all rows of one group. For each row it returns a document, a row for the next round with another
+  group name, or a drop reason.
 
-Ranges follow from the surveys (`RANGE_BYTES`), so results do not depend on workers, runners or splits. A row that is
-dropped in a split is counted there, and damage goes on to a reducer as a row, so that all dead letters lie beside the
-documents: DOCUMENTS/SOURCE/joined-00000-of-00012. Each such file is a split of the stage `extract` for all later
-stages.
+A source has `ROUNDS` rounds, each of which is an exchange. `select_round` returns the round that reads the rows of a
+file. The tables of GitHub need two rounds: the first joins files with licences by repository, the second joins the
+resulting rows with contents by id. `combine` receives the whole group, so a content that is used by a thousand files is
+one row and becomes one document.
+
+The number of ranges is computed from the surveys (`RANGE_BYTES`), so results do not depend on workers, runners or
+splits. A row that is dropped in a split is counted there. A damaged row is sent to a reducer, so that all dead letters
+are next to the documents, under names such as SOURCE/joined-00000-of-00012. Later stages treat each of these files as a
+split of the stage `extract`.
 """
 
 import hashlib
@@ -44,12 +48,13 @@ from pipeline.stages.filter import calls_of
 from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "join"
-RANGE_BYTES = 128 << 20  # packed rows that one reducer holds, on average
-PACK_BYTES = 64 << 20  # packed rows that a mapper holds before it writes
-ROW_BYTES = 256  # a row's size beside its data, at most in most cases
-# Offset, length, inner offset, inner length, stored bytes; lengths of the four strings.
+RANGE_BYTES = 128 << 20  # Bytes of packed rows per reducer, on average.
+PACK_BYTES = 64 << 20  # Bytes of packed rows that a mapper holds before it writes blocks.
+ROW_BYTES = 256  # Bytes of a packed row besides its data. Most rows need at most this.
+# Header of a packed row: offset, length, inner offset, inner length, stored bytes, and the lengths of four strings.
 _HEAD = struct.Struct("<5Q4I")
-_DEAD = b""  # the group of rows that are dead letters or examples of drops: their data is reason, NUL, detail
+# Group name of rows that are dead letters or examples of dropped rows. Their data is the reason, NUL, and the detail.
+_DEAD = b""
 
 
 def join_sources(
@@ -59,18 +64,18 @@ def join_sources(
     models: Mapping[str, str],
     quarantine: Iterable[Place] = (),
 ) -> Work[tuple[Receipts, Receipts]]:
-    """Join every source whose documents are joined from rows, all of them beside each other.
+    """Join the documents of every source that has a `JoinedReader`. The sources share jobs.
 
     Args:
-        recipe: the run's.
-        inputs: of all sources.
-        offsets: receipts of `split_offsets`.
-        models: hashes of the models and lists that the recipe gives by path.
-        quarantine: records that readers drop unread.
+        recipe: Recipe of the run.
+        inputs: Inputs of all sources.
+        offsets: Receipts of `split_offsets`.
+        models: Hashes of the models and lists that the recipe gives by path.
+        quarantine: Places of records that readers drop without reading them.
 
     Returns:
-        Receipts by split of the documents, as those of `extract`, and receipts whose tallies hold the rows that were
-        dropped on the way.
+        Two mappings of receipts. The first has the receipts of the documents by split, like `extract`. The tallies of
+        the second count the rows that were dropped by mappers and in earlier rounds.
     """
     works = []
     for name, source in recipe.sources.items():
@@ -91,7 +96,7 @@ def join_source(
     settings: dict[str, Any],
     quarantine: Iterable[Place],
 ) -> Work[tuple[Receipts, Receipts]]:
-    """Join one source, a shuffle a round, and return what `join_sources` returns of all."""
+    """Join one source, with one exchange per round. Return the same two mappings as `join_sources`."""
     rows: dict[str, Receipt] = {}
     surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
     shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
@@ -146,9 +151,26 @@ def map_rows(
     state: int = 0,
     packed: str = "",
 ) -> Mapped:
-    """Send the rows of a split, or of a range of the round before (`packed`), packed and by range.
+    """Send the packed rows of a split, or of one range of the previous round, by hash range.
 
-    A row that is dropped here, but for damage, is counted here. Raises OSError if the file cannot be read.
+    Dropped rows are counted in the tally of this task. Dead letters are sent to a reducer instead, which counts them.
+
+    Args:
+        corpus: Folder of the corpus.
+        unit: Name of the unit.
+        name: Name of the source.
+        source: Settings of the source.
+        shared: Facts about the whole source, from `collect_shared`.
+        ranges: Number of hash ranges.
+        file: Name of the dump.
+        path: Path of the dump.
+        start: Offset of the first byte of the split.
+        end: Offset after the last byte of the split.
+        state: State of the reader at `start`.
+        packed: Path of the rows of the previous round. If it is set, no dump is read.
+
+    Raises:
+        OSError: The file cannot be read.
     """
     tally = Tally()
 
@@ -172,16 +194,16 @@ def map_rows(
 def reduce_documents(
     corpus: Path, split: str, blocks: list[bytes], *, name: str, source: Source, number: int
 ) -> Result:
-    """Write the documents of a range."""
+    """Combine the groups of one hash range in the last round, and write the documents."""
     items = combine_groups(blocks, name, source, number)
-    outcomes = cast("Iterator[Outcome]", items)  # the last round sends no rows on
+    outcomes = cast("Iterator[Outcome]", items)  # In the last round `combine` returns no rows.
     return extract.write_outcomes(corpus, split, name, source, outcomes, {"file": name})
 
 
 def reduce_rows(
     corpus: Path, part: str, blocks: list[bytes], *, name: str, source: Source, number: int, folder: str
 ) -> Result:
-    """Write the rows of a range that go on to the next round, as one packed file."""
+    """Combine the groups of one hash range, and write the rows of the next round to one packed file."""
     tally, path = Tally(), f"{folder}/{part}"
     with atomic_path(corpus / path) as temporary, temporary.open("wb") as file:
         for _, block in pack_rows(combine_groups(blocks, name, source, number), tally, 1):
@@ -196,9 +218,10 @@ def _get_reader(source: Source) -> JoinedReader:
 
 
 def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
-    """Yield rows packed by range, whenever `PACK_BYTES` are together; count in `tally` what is dropped here.
+    """Yield (range, block of packed rows) whenever `PACK_BYTES` are held, and count dropped rows in `tally`.
 
-    Of each reason the first few go on as rows, so that the places of examples are kept beside the documents.
+    Dead letters become rows of the group `_DEAD`. The first `extract.MAX_EXAMPLES` dropped rows of each reason also
+    become such rows, so that a reducer writes them as examples next to the documents.
     """
     held: dict[int, bytearray] = {}
     size, examples = 0, Counter[str]()
@@ -206,7 +229,7 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
         if isinstance(item, Outcome):
             assert item.document is None and item.reason is not None, "documents are made in the last round"
             examples[item.reason.value] += 1
-            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
+            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.MAX_EXAMPLES
             if item.reason not in DEAD_LETTERS and not is_example:
                 extract.count_dropped(item, tally)
                 continue
@@ -221,7 +244,11 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
 
 
 def combine_groups(blocks: list[bytes], name: str, source: Source, number: int) -> Iterator[Row | Outcome]:
-    """Join the rows of a hash range group by group, in the order of names; yield rows of the next round or outcomes."""
+    """Combine the rows of one hash range, group by group in the order of group names.
+
+    Yields:
+        An outcome (a document or a dropped row), or a row of the next round.
+    """
     index = [
         (_read_group(block, place), which, place) for which, block in enumerate(blocks) for place in _find_places(block)
     ]
@@ -241,8 +268,7 @@ def _restore_dead_letter(row: Row) -> Outcome:
 
 
 def _choose_range(row: Row, ranges: int) -> int:
-    # dead letters are spread by their places
-    name = row.group or repr(row.place).encode()
+    name = row.group or repr(row.place).encode()  # Rows of the group `_DEAD` are distributed by their places.
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") * ranges >> 64
 
 

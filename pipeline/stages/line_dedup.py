@@ -1,9 +1,10 @@
-"""line_dedup: which lines occur elsewhere in the crawl, as one verdict file per split (CCNet, section 3.1).
+"""line_dedup: find lines that also occur in other documents of the crawl (CCNet, section 3.1).
 
-First, `collect` writes a file of line hashes per split, in the order of the documents, of what the rules before this
-one leave. Then there are two exchanges, and neither carries the text of a line. Hashes go by hash range to where they
-are compared, and the places of duplicates go back by split. Each document sends a line's hash once; repeats within a
-document are found in its own split.
+The result is one verdict file per split. First, `collect` writes a file of line hashes per split, in the order of the
+documents, after the earlier rules have edited or dropped them. Then there are two exchanges, which transfer no text.
+The first sends line hashes by hash range to the reducers that compare them. The second sends the positions of
+duplicates back to their splits. Each document sends the hash of a line once; repetitions inside a document are found
+when the verdicts of its split are written.
 """
 
 from collections import Counter
@@ -30,12 +31,15 @@ from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_
 STAGE = "line_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))
 
-RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
-LINE_CHARACTERS = 32  # of a line, to divide a range before lines are counted: shorter ones fill it more
-LINE_BITS = 36  # a place is split number << 36 | line of the split
+RANGE_BYTES = 128 << 20  # Bytes of packed keys per reducer. Sorting needs about four times as much memory.
+# Assumed characters per line. The number of ranges is computed from it before lines are counted. If lines are shorter,
+# a range holds more than `RANGE_BYTES`.
+LINE_CHARACTERS = 32
+LINE_BITS = 36  # A place is (split number << 36) | row of the line in the split.
 KEY = np.dtype([("key", "<u8"), ("place", "<i8")])
-ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # the identity decides which copy stays
-CCNET_PARTS = 32  # CCNet compares 50 of a dump's 1,600 parts at a time: one part in 32 (cc_net, mine.py, hash_in_mem)
+ORDERED_KEY = np.dtype([*KEY.descr, ("identity", "<u8")])  # The identity decides which copy is kept.
+# CCNet compares 50 of the 1,600 parts of a dump at a time: one part in 32 (cc_net, mine.py, hash_in_mem).
+CCNET_PARTS = 32
 HASH_SCHEMA = pa.schema(
     [("id", pa.binary(ID_BYTES)), ("identity", pa.uint64()), ("hashes", pa.large_list(pa.uint64()))]
 )
@@ -45,7 +49,7 @@ VERDICT_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("removed", pa.large_li
 def collect_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
-    """Return the step with a unit per split of the sources whose rules need this stage."""
+    """Return the step that writes line hashes, with a unit per split of the sources whose rules need this stage."""
     arguments = {
         name: {**by_source[name], "rule": Keyed(rule, rule.normalise)} for name, rule in _find_rules(recipe).items()
     }
@@ -53,7 +57,7 @@ def collect_step(
 
 
 def collect_hashes(corpus: Path, split: str, *, applied: SourceRules, rule: DuplicateLines) -> Result:
-    """Write the line hashes of a split's documents; none for a document that a rule before has dropped."""
+    """Write the line hashes of the documents of a split. A document that an earlier rule drops has no hashes."""
     ids: list[bytes] = []
     identities: list[int] = []
     hashes = [np.empty(0, np.uint64)]
@@ -73,14 +77,17 @@ def collect_hashes(corpus: Path, split: str, *, applied: SourceRules, rule: Dupl
 def dedup_turns(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Turns:
-    """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
+    """Return the steps of this stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = collect_step(recipe, extracted, by_source, verdicts)
     found = find_duplicates(recipe, extracted)
     return compare_turns(STAGE, collect, found, LINE_BITS, reduce_verdicts)
 
 
 def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
-    """Return the steps that find duplicate lines: a mapper per split of the sources whose rules need this stage."""
+    """Return the two steps that find duplicate lines.
+
+    They have a mapper per split of the sources whose rules need this stage, and a reducer per hash range.
+    """
     rules, files, lines = _find_rules(recipe), dict[str, str](), dict[str, int]()
     for split in sorted(extracted):
         if (source := source_of(split)) in rules:
@@ -101,7 +108,16 @@ def find_duplicates(recipe: Recipe, extracted: Receipts) -> tuple[Step, Step]:
 
 
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, ordered: bool) -> Mapped:
-    """Send each document's distinct lines, by range, as packed (key, place) or (key, place, identity)."""
+    """Send the distinct lines of each document by hash range, packed as `KEY` or `ORDERED_KEY`.
+
+    Args:
+        corpus: Folder of the corpus.
+        split: Name of the split.
+        number: Number of the split.
+        group: Number of its group. Lines of different groups are not compared.
+        ranges: Number of hash ranges.
+        ordered: True to send `ORDERED_KEY`, with the identity that decides which copy is kept.
+    """
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
     documents = _number_documents(offsets)
     sent = np.flatnonzero((hashes != NO_PARAGRAPH) & ~repeat_mask(hashes, documents))
@@ -116,18 +132,19 @@ def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int, 
 def reduce_duplicates(
     corpus: Path, name: str, blocks: list[bytes], *, ordered: bool, first: list[bool], part: list[int]
 ) -> Result:
-    """Write the places of one range's duplicates, sorted.
+    """Write the sorted places (int64) of the duplicate lines in one hash range.
 
     Args:
-        corpus: the corpus.
-        name: of the range.
-        blocks: keys.
-        ordered: True if the keys have identities.
-        first: by split number, whether the first copy of a line stays.
-        part: by split number, the part of the files in which CCNet would have compared it.
+        corpus: Folder of the corpus.
+        name: Name of the range.
+        blocks: Packed keys.
+        ordered: True if the keys are `ORDERED_KEY`.
+        first: For each split number, whether the first copy of a line is kept.
+        part: For each split number, the part of the dump in which CCNet would have compared the split.
 
     Returns:
-        Facts: lines compared, lines that are duplicates, and how many of these CCNet's scope would have found.
+        The path and these facts: `lines` that were compared, `duplicates`, and `ccnet`, the number of duplicates that
+        CCNet's scope would also have found.
     """
     pairs = join_blocks(blocks, ORDERED_KEY if ordered else KEY)
     lines = len(pairs)
@@ -143,7 +160,7 @@ def reduce_duplicates(
 
 
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
-    """Write one split's verdicts: for each document, which of its lines are removed."""
+    """Write the verdicts of one split: for each document, a mask of the lines to remove."""
     batch, hashes, offsets = read_line_hashes(corpus / line_hash_path(split))
     removed = repeat_mask(hashes, _number_documents(offsets))
     removed[join_blocks(blocks, np.dtype(np.int64))] = True
@@ -154,31 +171,42 @@ def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
 
 
 def line_hash_path(split: str) -> str:
-    """Return the path of a split's line hashes, below the corpus."""
+    """Return the path of the line hashes of a split, relative to the corpus."""
     return f"blocks/{COLLECT}/{split}.arrow"
 
 
 def read_line_hashes(path: Path) -> tuple[pa.RecordBatch, npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Return the rows of a split's documents, (lines,) hashes and (documents + 1,) offsets, memory-mapped."""
+    """Read a memory-mapped file of line hashes.
+
+    Returns:
+        The record batch with one row per document, the hashes (lines,), and the offsets (documents + 1,) of the
+        documents in the hashes.
+    """
     batch = read_ipc(path)
     column = batch.column("hashes")
     return batch, np.asarray(column.values.to_numpy()), np.asarray(column.offsets.to_numpy())
 
 
 def findings(duplicates: Receipts) -> dict[str, int]:
-    """Return the counts for the manifest: lines, duplicates, and how many of these CCNet's scope would have missed."""
+    """Return the counts for the manifest: lines, duplicates, and duplicates that CCNet's scope would have missed."""
     names = ("lines", "duplicates", "ccnet")
     lines, found, ccnet = (sum(receipt.facts[name] for receipt in duplicates.values()) for name in names)
     return {"lines": lines, "duplicates": found, "missed_by_ccnet_scope": found - ccnet}
 
 
 def _number_documents(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the number of the document that each line belongs to."""
+    """Return an array (lines,) with the number of the document of each line."""
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
 class _Group(NamedTuple):
-    """The lines that a split's lines are compared with: the number of its group, and its part of CCNet's files."""
+    """The scope in which the lines of a split are compared.
+
+    Attributes:
+        number: Number of the group. Only lines of splits in the same group are compared.
+        part: Number of the part in which CCNet would have compared the split. It is used for statistics only.
+        rules: Rule of the split's source.
+    """
 
     number: int
     part: int
@@ -192,7 +220,7 @@ def _find_rules(recipe: Recipe) -> dict[str, DuplicateLines]:
 
 
 def _group_splits(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group]:
-    """Return the group of each split, in their order. `splits`: the file that each is a part of."""
+    """Return a dict from split name to group, in the order of `splits`, a mapping from split name to dump file."""
     rules = _find_rules(recipe)
     files: dict[str, dict[str, int]] = {}
     for split, file in splits.items():
@@ -200,7 +228,7 @@ def _group_splits(recipe: Recipe, splits: Mapping[str, str]) -> dict[str, _Group
         files.setdefault(source_of(split), {})[file] = key
     scopes: dict[tuple[str, str], tuple[str, str]] = {}
     for source, keys in files.items():
-        places: Counter[str] = Counter()  # files so far, by dump: CCNet never compares two dumps
+        places: Counter[str] = Counter()  # Files so far per dump. CCNet never compares files of two dumps.
         for file in sorted(keys, key=lambda name: (keys[name], name)):
             dump, group = dump_of(file), places[dump_of(file)] // rules[source].files
             named = {"files": f"{dump} {group}", "dump": dump, "all": ""}[rules[source].scope]

@@ -1,6 +1,6 @@
-"""manifest: every receipt of the run -> `ledger.json` and `manifest.json`.
+"""manifest: write `ledger.json` and `manifest.json` from the receipts of all steps.
 
-A ledger that does not balance, or shards that hold other counts than the ledger says, fail the run here.
+The run fails here if the ledger does not balance, or if the shards contain other counts than the ledger.
 """
 
 from pathlib import Path
@@ -18,11 +18,11 @@ LEDGER = "ledger.json"
 
 
 class LedgerError(RunError):
-    """The ledger does not balance: a defect of the pipeline, never of the input."""
+    """The ledger does not balance. The cause is always a defect of the pipeline, never the input."""
 
 
 def sum_tallies(*parts: Receipts) -> dict[str, dict[str, Any]]:
-    """Return a stage's part of the ledger: the sum of the tallies of the receipts of its steps, by source."""
+    """Return the ledger of one stage: a dict from source name to the sum of the tallies in the receipts."""
     sums: dict[str, Tally] = {}
     for part in parts:
         for source, tally in sum_by_source(part).items():
@@ -42,7 +42,23 @@ def write_manifest_of(
     index: list[IndexEntry],
     findings: dict[str, Any],
 ) -> Manifest:
-    """Write the ledger, the tallies by stage and source, and the manifest. Raises LedgerError."""
+    """Write the ledger and the manifest.
+
+    Args:
+        corpus: Folder of the corpus.
+        recipe: Recipe of the run.
+        input_names: Names of the dumps of each source.
+        models: Entries of the models that the corpus depends on, by use.
+        code: Hash of the code of each step.
+        ledger: Tallies by stage and source.
+        trained: Receipt of the step that trains the tokenizer.
+        shards: Receipts of the shards.
+        index: Entries of the index files.
+        findings: Facts that the stages report, by name.
+
+    Raises:
+        LedgerError: The ledger does not balance, or the shards have other counts than the ledger.
+    """
     problems = imbalances(ledger)
     sources = {name: _make_source_entry(recipe, name, shards) for name in ledger["tokenize"]}
     for name, entry in sources.items():

@@ -1,4 +1,4 @@
-"""Models and lists of the sources' rules: places in a corpus, copies of those at URLs, hashes, and inheritance."""
+"""Models and lists that rules use: their paths in a corpus, local copies of URLs, hashes, and reuse in generations."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,17 +19,17 @@ from manifests.tokenizer import FILE as TOKENIZER
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
 
-CUTOFFS = "inherited"  # a folder of a generation: the cut-offs of its corpus as tables, one file per source
+CUTOFFS = "inherited"  # Folder of a generation with the cut-offs of its corpus: one table per source.
 
 
 def models_of(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
-    """Return what the run makes for a source's rules, by the stage that makes it.
+    """Return the models that the run trains for a source's rules, by the stage that trains them.
 
     Args:
-        name: of the source.
-        source: its part of the recipe.
-        corpus: the corpus, below which the models lie.
-        cuts: of perplexity, by language, where they are found already.
+        name: Name of the source.
+        source: Settings of the source.
+        corpus: Folder of the corpus, which contains the models.
+        cuts: Cut-offs of perplexity by language; None if they are not computed yet.
     """
     found: dict[str, Any] = {"references": str(corpus / trained_references(name))}
     _, rule = source.rule_for("perplexity")
@@ -43,23 +43,27 @@ def models_of(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts]
 
 
 def trained_language_model(corpus: Path, source: str, code: str) -> tuple[str, str]:
-    """Return the paths of pieces and n-grams of a language model that the run trains."""
+    """Return the paths of a language model that the run trains: the SentencePiece model and the n-grams (ARPA)."""
     folder = corpus / "models/perplexity" / source
     return str(folder / f"{code}.sp.model"), str(folder / f"{code}.arpa")
 
 
 def cuts_path(source: str) -> str:
-    """Return the path of a source's cut-offs, below the corpus."""
+    """Return the path of the perplexity cut-offs of a source, relative to the corpus."""
     return f"models/cuts/{source}.json"
 
 
 def trained_references(source: str) -> str:
-    """Return the path of the reference classifier that the run trains, below the corpus."""
+    """Return the path of the reference classifier that the run trains for a source, relative to the corpus."""
     return f"models/references/{source}.bin"
 
 
 def given_files(name: str, source: Source) -> dict[str, str]:
-    """Return every file that a source's rules give by path, by `SOURCE.RULE.USE`. Raises UserError."""
+    """Return a dict from `SOURCE.RULE.USE` to path for the files that the recipe gives to a source's rules.
+
+    Raises:
+        UserError: A file is missing.
+    """
     found: dict[str, str] = {}
     for number, (rule, label) in enumerate(zip(source.filters, rule_labels(source.filters), strict=True)):
         languages = kept_languages(source.filters[:number])
@@ -68,12 +72,12 @@ def given_files(name: str, source: Source) -> dict[str, str]:
 
 
 def hash_models(recipe: Recipe) -> dict[str, str]:
-    """Return the SHA-256 of every model and list that the recipe gives by path, by source and use.
+    """Return a dict from `SOURCE.RULE.USE` to SHA-256 for every model and list that the recipe gives by path.
 
-    Each is loaded, so that a damaged one ends the run before any work begins.
+    Every file is also loaded, so that a damaged file is reported before the work begins.
 
     Raises:
-        UserError: one of them cannot be read.
+        UserError: A file cannot be read or used.
     """
     found: dict[str, str] = {}
     for name, source in recipe.sources.items():
@@ -84,7 +88,11 @@ def hash_models(recipe: Recipe) -> dict[str, str]:
 
 
 def hash_given_files(name: str, source: Source) -> dict[str, str]:
-    """Return the SHA-256 of every file that a source's rules give by path, by `SOURCE.RULE.USE`. Raises UserError."""
+    """Return a dict from `SOURCE.RULE.USE` to SHA-256 for the files of `given_files`.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
     found: dict[str, str] = {}
     for use, path in given_files(name, source).items():
         try:
@@ -95,19 +103,19 @@ def hash_given_files(name: str, source: Source) -> dict[str, str]:
 
 
 def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple[str, str], ...]]:
-    """Return the recipe with paths of local copies in place of URLs of models and lists, and what was copied.
+    """Copy the models and lists that the recipe gives by URL, and return the recipe with the paths of the copies.
 
-    What the run trains on stays where it is: its tasks copy it, as they copy dumps.
+    URLs of texts that the run trains on are not changed. The training tasks copy these texts, like dumps.
 
     Args:
-        recipe: the run's.
-        corpus: the output folder. The copies lie at the same path on every machine.
+        recipe: Recipe of the run.
+        corpus: Output folder. The copies have the same path on every machine.
 
     Returns:
-        The recipe, and for each copy its URL and its version, as `fetch_url` takes them.
+        The changed recipe, and the URL and version of each copy, which are arguments of `fetch_url`.
 
     Raises:
-        UserError: there is no such file.
+        UserError: A file does not exist.
     """
     given: dict[str, str] = {}
 
@@ -125,7 +133,10 @@ def with_local_models(recipe: Recipe, corpus: Path) -> tuple[Recipe, tuple[tuple
 
 
 def map_model_paths(recipe: Recipe, change: Callable[[str], str], training: bool = True) -> Recipe:
-    """Return the recipe with each path of a model or list changed, and with `training` of what the run trains on."""
+    """Return a copy of the recipe in which `change` was applied to each path of a model or list.
+
+    With `training`, it is also applied to the paths of texts that the run trains models on.
+    """
     sources = {
         name: source.model_copy(update={"filters": [rule.map_paths(change, training) for rule in source.filters]})
         for name, source in recipe.sources.items()
@@ -136,10 +147,16 @@ def map_model_paths(recipe: Recipe, change: Callable[[str], str], training: bool
 
 
 def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
-    """Return the recipe of a generation, which trains nothing: all that its corpus has trained is given by path.
+    """Return the recipe of a new generation of a corpus. It reuses the models of the corpus and trains no model.
 
-    These are tokenizer, language models, classifiers and cut-offs, which are written into `folder`. The corpus and its
-    generations become earlier corpora to compare with.
+    The tokenizer, language models, classifiers and cut-offs of the corpus are given by path. The cut-offs are written
+    as tables into `folder`. Documents are compared with the corpus and all its generations.
+
+    Args:
+        corpus: Folder of the corpus.
+        parent: Manifest of the corpus.
+        folder: Folder of the new generation.
+        recipe: Recipe of the corpus, with the inputs of the generation.
     """
     trained = {model.path for model in parent.models.values() if model.path}
     sources = {}
@@ -157,7 +174,15 @@ def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> R
 
 
 def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: set[str]) -> dict[str, str]:
-    """Return what the corpus has trained for a rule, by the setting that gives it by path."""
+    """Return the paths of the models that the corpus trained for a rule, by the rule's setting for the path.
+
+    Args:
+        corpus: Folder of the corpus.
+        folder: Folder of the generation, into which the table of cut-offs is written.
+        name: Name of the source.
+        rule: Rule of the source.
+        trained: Paths of all models that the corpus trained.
+    """
     from filters.quality.perplexity import Perplexity
 
     files, models = {}, f"models/perplexity/{name}"
@@ -174,11 +199,11 @@ def _trained_files(corpus: Path, folder: Path, name: str, rule: Rule, trained: s
 
 
 def _write_cutoffs(cuts: Path, table: Path, head: int, tail: int) -> None:
-    """Write a source's cut-offs as CCNet's table: a row per percentile, a column per language."""
+    """Write cut-offs as a CSV file in the format of CCNet: a row per percentile, a column per language."""
     found = json.loads(cuts.read_bytes())
     codes = sorted(found)
     rows = {head: [found[code]["head"] for code in codes], tail: [found[code]["tail"] for code in codes]}
     lines = [["percentile", *codes], *([percentile, *values] for percentile, values in sorted(rows.items()))]
     data = "".join(",".join(map(str, line)) + "\n" for line in lines).encode()
-    if not table.is_file() or table.read_bytes() != data:  # a corpus that is only traced may be read-only
+    if not table.is_file() or table.read_bytes() != data:  # `trace` must work on a corpus that is read-only.
         write_atomic(table, data)

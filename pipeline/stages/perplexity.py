@@ -1,8 +1,10 @@
-"""perplexity: language models trained on chosen text, and the cut-offs between head, middle and tail (CCNet, 3.3).
+"""perplexity: train language models, score documents, and compute the cut-offs of head, middle and tail (CCNet, 3.3).
 
-Three steps, each only where the recipe asks for it: `train` makes SentencePiece pieces and an n-gram model per
-language; `score` takes the perplexity of each document that the filters before it keep; `cuts` turns these into
-percentiles of this crawl, by an exact histogram.
+There are three steps. Each runs only for sources whose recipe needs it:
+
+- `train` trains a SentencePiece model and an n-gram model per language, on texts that the recipe gives.
+- `score` computes the perplexity of each document that the earlier rules keep.
+- `cuts` computes percentiles of these perplexities, by an exact histogram.
 """
 
 import tempfile
@@ -38,13 +40,19 @@ from pipeline.stages.models import cuts_path, trained_language_model
 STAGE = "perplexity"
 TRAIN, SCORE, CUTS = (f"{STAGE}/{step}" for step in ("train", "score", "cuts"))
 
-PIECES_BYTES = 200_000_000  # of text to train pieces on; more hardly changes them (CCNet: 400,000 articles)
-MAX_TEXT_BYTES = 4 << 30  # of one plain text file, decompressed, which is in memory whole
+# Bytes of text that the SentencePiece model is trained on. More text hardly changes it (CCNet: 400,000 articles).
+PIECES_BYTES = 200_000_000
+MAX_TEXT_BYTES = 4 << 30  # Decompressed bytes of one plain text file. The whole file is held in memory.
 SCORE_SCHEMA = pa.schema([("language", pa.string()), ("perplexity", pa.float32())])
 
 
 def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
-    """Return the step with a unit per source and language. `texts`: the files to train on, by `SOURCE/LANGUAGE`."""
+    """Return the step that trains language models, with a unit per source and language.
+
+    Args:
+        recipe: Recipe of the run.
+        texts: Files to train on, by `SOURCE/LANGUAGE`.
+    """
     units = []
     for name, files in sorted(texts.items()):
         source, _, code = name.partition("/")
@@ -66,7 +74,7 @@ def train_step(recipe: Recipe, texts: Mapping[str, list[Input]]) -> Step:
 def score_step(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Step:
-    """Return the step with a unit per split of the sources whose cut-offs are this crawl's own."""
+    """Return the step that scores documents, with a unit per split of the sources whose cut-offs the run computes."""
     rules = {name: source.rule_for(STAGE)[1] for name, source in recipe.sources.items()}
     arguments = {
         name: {**by_source[name], "rule": Keyed(rule, rule.step_key())}
@@ -78,7 +86,7 @@ def score_step(
 
 
 def cut_step(recipe: Recipe, score: Step) -> Step:
-    """Return the step with a unit per source whose documents are scored."""
+    """Return the step that computes cut-offs, with a unit per source whose documents are scored."""
     units = []
     for source, splits in score.names_by_source().items():
         rule = rule_of(recipe, source)
@@ -97,7 +105,7 @@ def rule_of(recipe: Recipe, source: str) -> Perplexity:
 def train_language_model(
     corpus: Path, unit: str, *, source: str, code: str, rules: LanguageModelText, paths: list[str], seed: int
 ) -> Result:
-    """Train one language's pieces and n-grams; write both and a card."""
+    """Train the SentencePiece model and the n-gram model of one language. Write both and a card (JSON)."""
     chosen, damaged = _choose_lines(paths, rules, seed)
     model = train_pieces(_take_bytes(chosen, PIECES_BYTES), rules.vocabulary, rules.character_coverage)
     pieces, ngrams = map(Path, trained_language_model(corpus, source, code))
@@ -119,7 +127,7 @@ def train_language_model(
 
 
 def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rule) -> Result:
-    """Write language and perplexity of a split's documents; null for those that a rule before has dropped."""
+    """Write the language and perplexity of each document of a split; null if an earlier rule drops the document."""
     given = Found(None, applied.models[STAGE])
     languages: list[str | None] = []
     values: list[float | None] = []
@@ -138,9 +146,9 @@ def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rul
 
 
 def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[str]) -> Result:
-    """Write the percentiles of a source's documents, by language, over all its splits.
+    """Compute the cut-offs of a source from the perplexities in all its splits, and write them by language.
 
-    A language whose documents all have infinite perplexity has no cut-offs.
+    `head` and `tail` are percentiles. A language whose documents all have infinite perplexity has no cut-offs.
     """
     histograms: dict[str, Counter[int]] = {}
     for split in splits:
@@ -159,21 +167,25 @@ def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[s
 
 
 def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
-    """Return the cut-offs of a source, by language."""
+    """Return a dict from language to (head, tail) cut-offs, from the receipt of `find_cuts`."""
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in receipt.facts["cuts"].items()}
 
 
 def articles(path: Path) -> Iterator[Page | Damage]:
-    """Yield the articles of a Wikipedia dump (namespace 0, no redirects), with the damage between them."""
+    """Yield the articles of a Wikipedia dump (namespace 0, no redirects), and a `Damage` for each damaged part."""
     for page in read_dump(path):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
             yield page
 
 
 def read_texts(path: Path) -> Iterator[str | Damage]:
-    """Yield the text of each article of a dump (a file with `.xml` in its name), with the damage between them.
+    """Yield the training texts of a file.
 
-    Of any other file, yield its one text. Raises UserError for a plain text that cannot be read.
+    A file with `.xml` in its name is a Wikipedia dump. It yields the text of each article, and a `Damage` for each
+    damaged part. Any other file is plain text, compressed or not, and yields one text.
+
+    Raises:
+        UserError: A plain text file cannot be read.
     """
     if ".xml" in path.name:
         for page in articles(path):
@@ -190,9 +202,10 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
 
 
 def _choose_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tuple[list[str], int]:
-    """Return normalised lines of the texts with the smallest keyed hashes, and the number of corrupt texts.
+    """Select the lines to train on: normalised lines of the texts with the smallest keyed hashes.
 
-    The lines have at most the recipe's `max_bytes`.
+    Returns:
+        The lines, which have at most `rules.max_bytes` of UTF-8 in total, and the number of damaged texts.
     """
     keyed: list[tuple[int, str]] = []
     damaged = 0
@@ -207,7 +220,7 @@ def _choose_lines(paths: list[str], rules: LanguageModelText, seed: int) -> tupl
 
 
 def _take_bytes(found: Iterable[str], limit: int) -> Iterator[str]:
-    """Yield lines until their UTF-8 bytes pass a limit."""
+    """Yield lines while their total size in UTF-8 is at most `limit` bytes."""
     size = 0
     for line in found:
         size += len(line.encode("utf-8"))
@@ -217,7 +230,7 @@ def _take_bytes(found: Iterable[str], limit: int) -> Iterator[str]:
 
 
 def _estimate(path: Path, chosen: list[str], encoder: PieceEncoder, rules: LanguageModelText) -> int:
-    """Write the n-gram model as ARPA and return the number of tokens that it is estimated from."""
+    """Estimate an n-gram model, write it in ARPA format, and return the number of tokens it is estimated from."""
     sentences = map(encoder.sentence, chosen)
     if rules.estimator == "own":
         ids, offsets, pieces = number_pieces(sentences)

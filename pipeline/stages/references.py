@@ -1,8 +1,11 @@
-"""references: a linear model of pages that Wikipedia cites (LLaMA section 2.1), against other pages of this crawl.
+"""references: train a linear classifier of pages that Wikipedia cites (LLaMA section 2.1).
 
-Four steps: `urls` collects the URLs that the dumps cite, as hashes; `positives` reads archives of cited pages; `sample`
-takes the cited pages of each split and candidates for the others, drawn by keyed hash; `train` matches lengths, trains,
-and measures on domains held out.
+The negative examples are other pages of the same crawl. There are four steps:
+
+- `urls` collects hashes of the URLs that Wikipedia dumps cite.
+- `positives` reads archives of cited pages.
+- `sample` selects the cited pages of each split, and candidates for negatives by keyed hash.
+- `train` selects negatives of the same lengths as the positives, trains, and measures on held-out domains.
 """
 
 from collections import Counter
@@ -42,15 +45,19 @@ from pipeline.stages.perplexity import articles
 STAGE = "references"
 URLS, POSITIVES, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "positives", "sample", "train"))
 
-CANDIDATES = 4  # candidate negatives per positive that is wanted, at most, so that every length finds its match
-MIN_DOMAINS = 20  # of each class, to hold out whole domains; with fewer, single pages are held out (see the card)
-CARD_PAGES = 20_000  # drawn from the crawl, to measure how much a threshold keeps
-THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # of the card's sweep
+# Candidates for negatives per wanted positive. There are more candidates than positives, so that there is a negative of
+# similar length for each positive.
+CANDIDATES = 4
+# Domains per class. If a class has fewer, single pages are held out instead of whole domains (`held_out_by` on the
+# card).
+MIN_DOMAINS = 20
+CARD_PAGES = 20_000  # Pages of the crawl on which the card measures the share that a threshold keeps.
+THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9)  # Thresholds for which the card has figures.
 SAMPLE_SCHEMA = pa.schema(
     [
         ("cited", pa.bool_()),
-        ("key", pa.uint64()),  # the order in which pages are drawn
-        ("page", pa.uint64()),  # hash of the normalised URL; 0: it has none
+        ("key", pa.uint64()),  # Keyed hash. Pages are drawn in the order of their keys.
+        ("page", pa.uint64()),  # Hash of the normalised URL; 0 if there is none.
         ("domain", pa.string()),
         ("text", pa.large_string()),
     ]
@@ -58,7 +65,11 @@ SAMPLE_SCHEMA = pa.schema(
 
 
 def url_step(dumps: Mapping[str, list[Input]]) -> Step:
-    """Return the step with a unit per dump. `dumps`: by `SOURCE/USE`, of which `wiki` are dumps."""
+    """Return the step that collects cited URLs, with a unit per Wikipedia dump.
+
+    Args:
+        dumps: Training files by `SOURCE/USE`. Only files of the use `wiki` are read.
+    """
     units = [
         Unit(f"{source_of(use)}/{dump.name}", {"path": Keyed(dump.path, dump.key, (dump.version,))}, (), dump.size)
         for use, found in sorted(dumps.items())
@@ -74,13 +85,13 @@ def positives_step(
     reading: Mapping[str, Mapping[str, Any]],
     by_source: Mapping[str, Mapping[str, Any]],
 ) -> Step:
-    """Return the step with a unit per archive of cited pages.
+    """Return the step that reads archives of cited pages, with a unit per archive.
 
     Args:
-        recipe: the run's.
-        archives: by `SOURCE/USE`, of which `positives` are archives.
-        reading: `by_source` of `extract`.
-        by_source: from `arguments_of`, of the rules before this stage's.
+        recipe: Recipe of the run.
+        archives: Training files by `SOURCE/USE`. Only files of the use `positives` are read.
+        reading: Arguments of each source for `extract`.
+        by_source: Arguments of each source from `arguments_of`, with the rules before the rule that needs this stage.
     """
     units, arguments = [], {}
     for use, found in sorted(archives.items()):
@@ -106,7 +117,16 @@ def sample_step(
     by_source: Mapping[str, Mapping[str, Any]],
     verdicts: Verdicts,
 ) -> Step:
-    """Return the step with a unit per split of the sources that train."""
+    """Return the step that samples pages, with a unit per split of the sources that train a classifier.
+
+    Args:
+        cited: Receipts of `urls`.
+        given: Receipts of `positives`.
+        recipe: Recipe of the run.
+        extracted: Receipts of `extract`, by split.
+        by_source: Arguments of each source from `arguments_of`, with the rules before the rule that needs this stage.
+        verdicts: Receipts of the stages that these rules need.
+    """
     arguments = {
         source: {
             **by_source[source],
@@ -122,7 +142,10 @@ def sample_step(
 
 
 def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
-    """Return the step with a unit per source whose pages are sampled."""
+    """Return the step that trains classifiers, with a unit per source whose pages are sampled.
+
+    `given` has the receipts of `positives`.
+    """
     units = []
     for source, splits in sample.names_by_source().items():
         rules, archives = rule_of(recipe, source), _select_source(given, source)
@@ -139,7 +162,7 @@ def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
 
 
 def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
-    """Return, by source that trains, the share of its pages that are drawn as candidates."""
+    """Return a dict from source to the share of its pages that are candidates, for sources that train a classifier."""
     records = Counter[str]()
     for split, receipt in extracted.items():
         records[source_of(split)] += receipt.output_counts(source_of(split))["records"]
@@ -162,13 +185,13 @@ def _select_source(receipts: Receipts, source: str) -> Receipts:
 
 
 def _name_results(receipts: Receipts, source: str) -> Keyed:
-    """Return the names of a source's tasks as an argument that counts by their results."""
+    """Return the names of a source's tasks as an argument. The cache key covers the receipts of the tasks."""
     found = _select_source(receipts, source)
     return Keyed(list(found), list(found.items()))
 
 
 def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
-    """Write the hashes of all URLs that a dump's articles cite, sorted, each once."""
+    """Write the sorted, distinct hashes (uint64) of the URLs that the articles of a Wikipedia dump cite."""
     cited: set[int] = set()
     facts = {"articles": 0, "references": 0, "damaged": 0}
     for page in articles(Path(path)):
@@ -195,12 +218,13 @@ def read_positives(
     min_characters: int,
     seed: int,
 ) -> Result:
-    """Write the pages of an archive as cited ones, read and filtered as the pages of the crawl are; count the others.
+    """Write the pages of an archive as cited pages, and count the records that cannot be used, by reason.
 
-    `applied` has no rules that compare the documents of the crawl.
+    The pages are extracted and filtered like the pages of the crawl. `applied` must not contain rules that compare the
+    documents of the crawl with each other.
     """
     found = [Found(None, applied.models.get(rule.needs)) for rule in applied.rules]
-    if source.extractor == "wet":  # the text records of a crawl hold all visible text
+    if source.extractor == "wet":  # WET files contain all visible text, so all visible text of the page is extracted.
         source = source.model_copy(update={"extractor": "all"})
     dropped, pages = Counter[str](), 0
     output = f"blocks/{POSITIVES}/{unit}.parquet"
@@ -233,7 +257,18 @@ def sample_pages(
     share: float,
     least: int,
 ) -> Result:
-    """Write a split's cited pages of at least `least` characters and candidate negatives, as the rules leave them."""
+    """Write the cited pages of a split, and candidates for negatives, after the earlier rules have edited them.
+
+    Args:
+        corpus: Folder of the corpus.
+        split: Name of the split.
+        applied: Rules before the rule that needs this stage.
+        seed: Seed of the keyed hash.
+        dumps: Names of the units of `urls`.
+        archives: Names of the units of `positives`.
+        share: Share of the pages that are candidates.
+        least: Minimum length of a cited page, in characters.
+    """
     limit, counts = int(share * 2**64), {"cited": 0, "others": 0}
     cited = [np.fromfile(corpus / f"blocks/{URLS}/{dump}", np.uint64) for dump in dumps]
     cited.append(np.sort(_read_pages(corpus, POSITIVES, archives, ["page"]).column("page").to_numpy()))
@@ -264,17 +299,20 @@ def train_classifier(
     share: float,
     seed: int,
 ) -> Result:
-    """Train a source's classifier and write its card. Raises UserError where too few pages are cited.
+    """Train the classifier of a source, and write the model and its card.
 
     Args:
-        corpus: the corpus.
-        source: its name.
-        rules: its settings.
-        splits: of the source, whose pages were sampled.
-        archives: of cited pages.
-        unread: records of the archives that could not be used as positives, by reason.
-        share: fraction of the crawl's pages that was sampled.
-        seed: of the sampling.
+        corpus: Folder of the corpus.
+        source: Name of the source.
+        rules: Rule of the source, with the settings of the training.
+        splits: Splits whose pages were sampled.
+        archives: Names of the units of `positives`.
+        unread: Number of records of the archives that could not be used, by reason.
+        share: Share of the pages of the crawl that were candidates.
+        seed: Seed of the training, and of the selection of held-out pages.
+
+    Raises:
+        UserError: There are too few cited pages.
     """
     table, archived = _read_pages(corpus, SAMPLE, splits), _read_pages(corpus, POSITIVES, archives)
     given, in_both = _drop_crawled(archived, table)
@@ -315,7 +353,7 @@ def _make_card(
     crawl: list[str],
     rules: References,
 ) -> dict[str, Any]:
-    """Return the figures of a model on texts held out, positives and negatives, and on a plain sample of the crawl."""
+    """Measure a model on held-out positives and negatives (`tested`), and on a plain sample of the crawl."""
     return evaluation.card(
         np.repeat([True, False], [len(texts) for texts in tested]),
         np.array([score(text) for texts in tested for text in texts]),
@@ -328,7 +366,7 @@ def _make_card(
 
 
 def _read_pages(corpus: Path, step: str, units: list[str], columns: list[str] | None = None) -> pa.Table:
-    """Return the pages that a step wrote for these units, in the order in which they are drawn."""
+    """Read the pages that a step wrote for `units`, sorted by key; not sorted if only some columns are read."""
     tables = [pq.read_table(corpus / f"blocks/{step}/{unit}.parquet", columns=columns) for unit in units]
     empty = SAMPLE_SCHEMA.empty_table()
     table = pa.concat_tables([empty if columns is None else empty.select(columns), *tables])
@@ -340,14 +378,21 @@ def _sort_pages(table: pa.Table) -> pa.Table:
 
 
 def _drop_crawled(given: pa.Table, crawl: pa.Table) -> tuple[pa.Table, int]:
-    """Return the given pages, each once, without those among the crawl's cited ones, and the number of the latter."""
+    """Remove repeated pages from the archives, and pages that were also found in the crawl.
+
+    Returns:
+        The remaining pages of the archives, and the number of distinct pages that were also cited pages of the crawl.
+    """
     pages, first = np.unique(given.column("page").to_numpy(), return_index=True)
     known = np.isin(pages, crawl.filter(crawl.column("cited")).column("page").to_numpy())
     return given.take(pa.array(np.sort(first[~known]))), int(known.sum())
 
 
 def _draw_plain_sample(table: pa.Table, share: float) -> list[str]:
-    """Return texts drawn from the crawl by their keys alone, cited or not, as the classifier will meet them."""
+    """Return texts of the crawl that are selected by their keys alone, whether they are cited or not.
+
+    So the proportion of cited pages is the same as in the crawl that the classifier will filter.
+    """
     keys = table.column("key").to_numpy()
     drawn = table.filter(pa.array(keys < np.uint64(min(int(share * 2**64), 2**64 - 1))))
     texts: list[str] = drawn.slice(0, CARD_PAGES).column("text").to_pylist()
@@ -357,7 +402,20 @@ def _draw_plain_sample(table: pa.Table, share: float) -> list[str]:
 def _choose_pages(
     table: pa.Table, rules: References, source: str, found: Mapping[str, Any]
 ) -> tuple[pa.Table, pa.Table, evaluation.Matched]:
-    """Return the positives, as many negatives of the same lengths as there are, and the counts of both by length."""
+    """Select positives, and negatives of the same lengths.
+
+    Args:
+        table: All sampled pages, sorted by key.
+        rules: Settings of the training.
+        source: Name of the source, for messages.
+        found: Counts of cited pages, for messages.
+
+    Returns:
+        The positives, the negatives, and the result of matching the lengths.
+
+    Raises:
+        UserError: There are fewer cited pages than `rules.min_positives`.
+    """
     cited = table.column("cited").to_numpy()
     positives, others = table.filter(pa.array(cited)), table.filter(pa.array(~cited))
     if len(positives) < rules.min_positives:
@@ -374,15 +432,16 @@ def _choose_pages(
 
 
 def _is_among(value: int, cited: list[npt.NDArray[np.uint64]]) -> bool:
-    """Return True if one of the sorted arrays holds a value."""
+    """Return True if one of the sorted arrays contains a value."""
     wanted = np.uint64(value)
     return any(np.searchsorted(hashes, wanted) < np.searchsorted(hashes, wanted, "right") for hashes in cited)
 
 
 def _divide(part: pa.Table, unit: str, seed: int, share: float) -> tuple[list[str], list[str]]:
-    """Return the texts to train on, and those to measure on, drawn by domain or by page.
+    """Divide pages by keyed hash into texts to train on and texts to measure on.
 
-    A domain lies wholly on one side, so that the model is measured on sites that it has not seen.
+    If `unit` is "domain", all pages of a domain are on the same side, so that the model is measured on sites that it
+    was not trained on. If it is "page", each page is assigned separately. `share` is the share to measure on.
     """
     column = part.column("domain" if unit == "domain" else "key").to_pylist()
     names = [name.encode("utf-8") if isinstance(name, str) else name.to_bytes(8, "big") for name in column]

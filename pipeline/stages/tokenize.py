@@ -1,8 +1,10 @@
-"""tokenize: survivors -> token shards, globally shuffled by keyed hash within each source.
+"""tokenize: encode the documents that de-duplication kept, and write them as shuffled token shards.
 
-A mapper encodes a split and cuts its documents by (side, key range); a reducer sorts one range and writes one shard.
-Both are columnar, and a mapper's memory does not grow with its split.
-The validation side is drawn by duplicate cluster, so that no near-duplicate crosses it.
+A mapper encodes one split and sends each document to its shard, which follows from the side (train or validation) and
+the range of the document's keyed hash. A reducer sorts the documents of one shard by keyed hash and writes the shard.
+So the documents of each source are shuffled globally. Both work on Arrow columns, and the memory of a mapper does not
+grow with its split. Whole duplicate clusters are assigned to a side, so that no near-duplicate of a validation document
+is in the training data.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,31 +32,33 @@ from pipeline.stages.tokenizer import MODEL, load
 STAGE = "tokenize"
 PARTS, SHARDS = f"{STAGE}/parts", f"{STAGE}/shards"
 
-BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024  # of text encoded at once: whichever comes first, always a whole document
-SPILL_BYTES = 64 << 20  # of a mapper's blocks that are held before they are written, whatever the split's size
-SHARD_DOCUMENTS = 1 << 21  # a shard's columns have 32-bit offsets: more documents than this are cut into more shards
-UNMEASURED_BYTES_PER_TOKEN = 4.0  # where the tokenizer's card measured none (LLaMA's English web text: about 3.9)
+# Text that is encoded at once: the limit that is reached first applies. A batch holds at least one whole document.
+BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
+SPILL_BYTES = 64 << 20  # Bytes of rows that a mapper holds in memory before it writes them as blocks.
+SHARD_DOCUMENTS = 1 << 21  # Documents per shard. The columns of a shard have 32-bit offsets, which limits its size.
+UNMEASURED_BYTES_PER_TOKEN = 4.0  # For sources without text on the tokenizer's card (LLaMA's English web text: 3.9).
 
-Buckets = dict[str, dict[str, tuple[int, int]]]  # source -> side -> (number of its first shard among all, how many)
+# Source -> side -> (number of the first shard among all shards, number of shards).
+Buckets = dict[str, dict[str, tuple[int, int]]]
 
 
 def tokenize_steps(
     recipe: Recipe, recipe_sha: str, clean: Sequence[Unit], clusters: Receipt, trained: Receipt, generation: int
 ) -> tuple[Step, Step]:
-    """Return the steps that write shards: a mapper per split, a reducer per shard.
+    """Return the two steps that write shards: one with a mapper per split, one with a reducer per shard.
 
     Args:
-        recipe: the run's.
-        recipe_sha: its hash, for the shards' metadata.
-        clean: from `survivor_units`.
-        clusters: the receipt of the survivors.
-        trained: the receipt of the tokenizer.
-        generation: above 0, a mark in the shards' names.
+        recipe: Recipe of the run.
+        recipe_sha: Hash of the recipe, for the metadata of the shards.
+        clean: Units that read the clean documents of a split, from `survivor_units`.
+        clusters: Receipt of the step that chooses the survivors.
+        trained: Receipt of the step that trains the tokenizer.
+        generation: Number of the generation. A number above 0 becomes part of the shards' names.
     """
     plan = buckets(recipe, clusters, trained)
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
-    model = Keyed(facts["sha256"], trained.outputs_below("models"))  # mappers fetch the file
+    model = Keyed(facts["sha256"], trained.outputs_below("models"))  # The key names the file, so that mappers fetch it.
     settings = {**facts, "sha256": model, "held_out": recipe.shards.validation}
     mark = f"g{generation}-" if generation else ""
     reduces = [
@@ -62,7 +66,7 @@ def tokenize_steps(
         for source, sides in plan.items()
         for side, (_, count) in sides.items()
         for index in range(count)
-    ]  # in the order of the shards' numbers
+    ]  # Listed in the order of the shard numbers.
     reducing = Step(SHARDS, write_documents, reduces, {**facts, "recipe_sha": recipe_sha}, owns=("shards",))
     return Step(PARTS, encode_documents, clean, settings, by_source), reducing
 
@@ -79,10 +83,10 @@ def encode_documents(
     seed: int,
     verdicts: str = "",
 ) -> Mapped:
-    """Send the tokens of one split, by shard, as Arrow record batches of `part_schema`.
+    """Encode the documents of one split, and send them by shard as Arrow record batches of `part_schema`.
 
-    A shard may get several blocks, as they are cut whenever `SPILL_BYTES` are together. The tally is whole when the
-    blocks are.
+    Blocks are written whenever `SPILL_BYTES` are held, so a shard may receive several blocks from one split. The tally
+    is complete when the last block has been read.
     """
     tally, model = Tally(), tokenizer(str(corpus / MODEL), sha256)
 
@@ -126,7 +130,7 @@ def write_documents(
     seed: int,
     recipe_sha: str,
 ) -> Result:
-    """Write one shard: all documents of its range, in the order of their keys. Blocks and shard are in memory."""
+    """Write one shard: all documents of its range, sorted by key. The blocks and the shard are held in memory."""
     schema = part_schema(vocabulary)
     batch = join_parts([pa.ipc.read_record_batch(pa.py_buffer(block), schema) for block in blocks], vocabulary)
     path = f"shards/{shard}.arrow"
@@ -145,7 +149,11 @@ def write_documents(
 
 
 def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
-    """Return the shards of each source: as many as its text and the tokenizer's card ask for, whatever the workers."""
+    """Return the shard numbers of each source and side.
+
+    The number of shards is the estimated number of tokens (bytes of text / bytes per token on the tokenizer's card)
+    divided by the recipe's tokens per shard. It does not depend on the number of workers.
+    """
     found: Buckets = {}
     number = 0
     for source in sorted(clusters.facts["text_bytes"]):
@@ -163,9 +171,9 @@ def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
 
 
 def join_parts(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
-    """Return rows of `part_schema`, in any order and batches, as one batch of `shard_schema`, sorted by key, then id.
+    """Join batches of `part_schema` to one batch of `shard_schema`, sorted by key, then by document id.
 
-    Tokens are copied once, straight to their places, and are by far the most of it.
+    Most of the bytes are tokens. They are copied only once, directly to their final position.
     """
     schema = shard_schema(vocabulary)
     if not parts:
@@ -191,20 +199,21 @@ def join_parts(parts: list[pa.RecordBatch], vocabulary: int) -> pa.RecordBatch:
 
 
 def side_of(cluster: bytes, seed: int, held_out: float) -> str:
-    """Return `validation` for a share of the clusters chosen by keyed hash, `train` for the rest."""
+    """Return the side of a cluster: `validation` for a share of `held_out` of all keyed hashes, otherwise `train`."""
     return "validation" if order_key(seed, "validation", cluster) < int(held_out * 2**64) else "train"
 
 
 @lru_cache(maxsize=2)
 def tokenizer(path: str, sha256: str) -> sentencepiece.SentencePieceProcessor:
-    """Return the model, loaded once per process; `sha256` tells a retrained one from the one before."""
+    """Load the tokenizer once per process. `sha256` is part of the cache key, since the file may be retrained."""
     return load(Path(path))
 
 
 def _read_survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[pa.RecordBatch, list[Verdict]]]:
-    """Yield the survivors of a split, in batches of bounded text, with the verdicts on them.
+    """Yield batches of the documents of a split that are kept, each with the list of the documents' verdicts.
 
-    A document without duplicates is a cluster by itself.
+    A batch has about `BATCH_BYTES` of text at most. A document without duplicates gets a verdict whose cluster is its
+    own id, with size 1.
     """
     in_clusters = read_verdicts(corpus, verdicts)
     columns = ["id", "text", "url", *(name for name, _ in LOCATOR_FIELDS)]
@@ -230,7 +239,7 @@ def _read_survivors(corpus: Path, split: str, verdicts: str) -> Iterator[tuple[p
 def _take_other_columns(
     batch: pa.RecordBatch, keys: list[int], sizes: list[int], source: str, vocabulary: int
 ) -> pa.RecordBatch:
-    """Return a batch of documents as rows of `part_schema`, tokens left out."""
+    """Return the columns of `part_schema` except `tokens` for a batch of documents."""
     columns = {name: batch.column(name) for name in ("url", *(name for name, _ in LOCATOR_FIELDS))}
     columns |= {
         "key": pa.array(keys, pa.uint64()),
@@ -245,13 +254,21 @@ def _take_other_columns(
 def _cut_by_shard(
     others: list[pa.RecordBatch], documents: list[npt.NDArray[Any]], numbers: list[int], vocabulary: int
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield rows cut by the number of their shard. Tokens are joined here: Arrow's `take` would need 8 bytes each."""
+    """Yield the rows of each shard as (number of the shard, serialized record batch).
+
+    Args:
+        others: Batches without the column `tokens`.
+        documents: Tokens of each row.
+        numbers: Number of the shard of each row.
+        vocabulary: Size of the vocabulary, which decides the dtype of tokens.
+    """
     if not others:
         return
     held, schema = np.array(numbers), part_schema(vocabulary)
     order = np.argsort(held, kind="stable")
     table = pa.Table.from_batches(others).combine_chunks().take(pa.array(order))
     for shard, start, stop in runs(held[order]):
+        # Tokens are joined with NumPy, because Arrow's `take` would need 8 bytes per token.
         rows = [documents[row] for row in order[start:stop].tolist()]
         offsets = np.concatenate([[0], np.cumsum([len(values) for values in rows])])
         (batch,) = table.slice(start, stop - start).to_batches()
@@ -261,5 +278,5 @@ def _cut_by_shard(
 
 
 def part_schema(vocabulary: int) -> pa.Schema:
-    """Return the schema of blocks: a shard's columns, and the key that a shard is sorted by."""
+    """Return the schema of blocks: the sort key `key`, then the columns of a shard."""
     return pa.schema([("key", pa.uint64()), *shard_schema(vocabulary)])

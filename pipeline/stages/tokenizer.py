@@ -1,7 +1,11 @@
-"""tokenizer: SentencePiece BPE, trained on a weighted sample of the survivors (LLaMA section 2.1), or taken as given.
+"""tokenizer: train a SentencePiece BPE model on a weighted sample of the kept documents (LLaMA section 2.1).
 
-Two steps: `sample` draws documents from each split by keyed hash, so that the sample depends neither on input order nor
-on workers; `train` trains on them in the order of their keys, up to each source's budget, and measures the model.
+A recipe may instead give the path of a model, which is copied. There are two steps:
+
+- `sample` draws documents from each split by keyed hash, so that the sample depends neither on the order of the inputs
+  nor on the workers.
+- `train` trains on the drawn documents in the order of their keys, up to a budget of bytes per source. Then it measures
+  the model.
 """
 
 import heapq
@@ -32,11 +36,13 @@ STAGE = "tokenizer"
 SAMPLE, TRAIN = f"{STAGE}/sample", f"{STAGE}/train"
 MODEL, CARD = "models/tokenizer.model", "models/tokenizer.card.json"
 
-LINE_CHARACTERS = 1_024  # longer lines are cut, since SentencePiece silently leaves out lines over its limit
-LINE_BYTES = 4 * LINE_CHARACTERS  # that limit: a character has at most four bytes of UTF-8
-RESERVED = "\u2585"  # SentencePiece's own mark for rare characters: it silently leaves out every line that has it
-DRAWN_DOCUMENTS = 1_000  # of a source at least, on average: of a few large ones chance could draw none
-CARD_BYTES = 4 << 20  # of text of each source that the card is measured on: a second a source
+LINE_CHARACTERS = 1_024  # Longer lines are cut, because SentencePiece silently skips lines that exceed its limit.
+LINE_BYTES = 4 * LINE_CHARACTERS  # SentencePiece's limit, in bytes. A character has at most four bytes of UTF-8.
+RESERVED = "\u2585"  # SentencePiece's mark for rare characters. It silently skips every line with this character.
+# Documents to draw per source, as a minimum on average. If a source has a few large documents, a share that is computed
+# from bytes alone could select none of them.
+DRAWN_DOCUMENTS = 1_000
+CARD_BYTES = 4 << 20  # Bytes of text per source that the card is measured on. This takes about a second per source.
 SAMPLE_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("source", pa.string()), ("language", pa.string()), ("text", pa.large_string())]
 )
@@ -45,11 +51,14 @@ Drawn = Iterator[tuple[str, str | None, str]]  # source, language, text
 
 
 def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raise UserError if a tokenizer is to be trained and no document is left to train it on.
+    """Check that there are documents to train a tokenizer on.
 
     Args:
-        recipe: the run's.
-        ledger: tallies by stage and source, of the stages before.
+        recipe: Recipe of the run.
+        ledger: Tallies of the earlier stages, by stage and source.
+
+    Raises:
+        UserError: The recipe gives no tokenizer, and no source has a document left.
     """
     empty = empty_sources(ledger)
     if recipe.tokenizer.path is None and len(empty) == len({name for stage in ledger.values() for name in stage}):
@@ -58,7 +67,7 @@ def require_text(recipe: Recipe, ledger: Mapping[str, Mapping[str, Any]]) -> Non
 
 
 def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Step:
-    """Return the step with a unit per split. `clean`: from `survivor_units`."""
+    """Return the step that draws the sample, with a unit per split. `clean` are the units from `survivor_units`."""
     text_bytes = clusters.facts["text_bytes"]
     by_source: dict[str, dict[str, Any]] = {}
     for name, budget in _share_bytes(recipe, text_bytes).items():
@@ -69,7 +78,7 @@ def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Ste
 
 
 def train_step(recipe: Recipe, sample: Step) -> Step:
-    """Return the step with the one unit that trains, or takes over the given model."""
+    """Return the step with one unit that trains the tokenizer, or copies the given one."""
     rules = recipe.tokenizer
     key = sha256_file(Path(rules.path)) if rules.path else rules.model_dump(exclude={"path"})
     settings = {
@@ -82,18 +91,29 @@ def train_step(recipe: Recipe, sample: Step) -> Step:
 
 
 def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int, verdicts: str) -> Result:
-    """Write the documents of one split with the smallest keys, up to the budget of its whole source.
+    """Write the documents of one split with the smallest keys, up to the budget of the whole source.
 
-    No split can need more of it.
+    The documents that `train` uses are the ones with the smallest keys in the whole source, so a split never
+    contributes more than the budget. Documents that de-duplication removed are skipped.
+
+    Args:
+        corpus: Folder of the corpus.
+        split: Name of the split.
+        source: Name of the source.
+        budget: Bytes of text that are drawn from the source.
+        share: Fraction of the documents that is considered at all.
+        seed: Seed of the keyed hash.
+        verdicts: Path of the verdicts on duplicates; empty if there is no such file.
     """
     limit, total = int(share * 2**64), 0
     in_clusters = read_verdicts(corpus, verdicts)
-    held: list[tuple[int, int, int, dict[str, Any]]] = []  # the largest key first
+    held: list[tuple[int, int, int, dict[str, Any]]] = []  # heap of (-key, row, bytes, columns)
     for number, row in enumerate(read_rows(corpus / f"clean/{split}.parquet", ["id", "language", "text"])):
         key = order_key(seed, "tokenizer/sample", row["id"])
         if key >= limit or in_clusters.get(number, (b"", ""))[1]:
             continue
-        text, size = _cut(row["text"], budget + 4)  # a character more than can be used: `drawn` must see it is too much
+        # Four bytes more than the budget, so that `drawn` can see that the text exceeds the budget.
+        text, size = _cut(row["text"], budget + 4)
         heapq.heappush(held, (-key, number, size, {"language": row["language"], "text": text}))
         total += size
         while held and total - held[0][2] >= budget:
@@ -105,10 +125,10 @@ def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, se
 
 
 def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budgets: dict[str, int]) -> Result:
-    """Train on the drawn documents, or copy the given model; measure it; write the model and its card.
+    """Train the tokenizer or copy the given one, measure it, and write the model and its card.
 
     Raises:
-        UserError: there is too little text, or the model does not give a document back.
+        UserError: There is too little text, or encoding and decoding a document does not restore it.
     """
     trained: dict[str, Any] = {"settings": None, "trained_on": None}
     if rules.path is not None:
@@ -153,13 +173,13 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
 
 
 def check(recipe: Recipe) -> None:
-    """Raise UserError for a given tokenizer that cannot be used."""
+    """Check the tokenizer that a recipe gives by path. Raises UserError if it cannot be used."""
     if recipe.tokenizer.path is not None:
         load(Path(recipe.tokenizer.path))
 
 
 def load(path: Path) -> sentencepiece.SentencePieceProcessor:
-    """Return a SentencePiece model. Raises UserError for a file that is not one, or one that `open_model` refuses."""
+    """Load a SentencePiece model. Raises UserError if the file cannot be read or `open_model` refuses it."""
     try:
         proto = path.read_bytes()
     except OSError as error:
@@ -168,9 +188,10 @@ def load(path: Path) -> sentencepiece.SentencePieceProcessor:
 
 
 def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
-    """Yield the drawn documents in the order of their keys, no more bytes of a source than its budget.
+    """Yield the drawn documents in the order of their keys, as (source, language, text).
 
-    The document that crosses the budget is cut. The files are mapped, so that only one document is held at a time.
+    Each source contributes at most its budget of UTF-8 bytes. The document that exceeds the budget is cut. Files are
+    memory-mapped, so only one document is in memory at a time.
     """
     parts = [SAMPLE_SCHEMA.empty_table()]
     for split in splits:
@@ -188,13 +209,14 @@ def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
 
 
 def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
-    """Return a SentencePiece BPE model as LLaMA's: byte fallback, digits split, no normalisation, white space kept.
+    """Train a SentencePiece BPE model with LLaMA's settings, and return its bytes.
 
-    Ids 0, 1 and 2 are unknown, BOS and EOS. The same texts in the same order give the same bytes, and the same pieces
-    on any number of threads, which the model records.
+    The settings are byte fallback, single digits, no normalisation, and white space kept. Ids 0, 1 and 2 are unknown,
+    BOS and EOS. The same texts in the same order give the same bytes. Another number of threads gives the same pieces,
+    but other bytes, because the model records the number.
 
     Raises:
-        UserError: the text is too small for the vocabulary.
+        UserError: There is too little text for the vocabulary.
     """
     seen = Counter[str]()
 
@@ -237,10 +259,10 @@ def train_bpe(texts: Iterable[str], rules: Tokenizer) -> bytes:
 
 
 def sentences(text: str) -> Iterator[str]:
-    """Yield a text as lines that the trainer takes: not empty, at most `LINE_BYTES` of UTF-8, and without `RESERVED`.
+    """Yield the lines of a text as the trainer accepts them: not empty, at most `LINE_BYTES`, without `RESERVED`.
 
-    A longer line is cut before a space, which is left out, since SentencePiece puts one before a line; only a word over
-    the limit is cut within.
+    A longer line is cut before a space. The space is omitted, because SentencePiece adds one before each line. Only a
+    word that is longer than the limit is cut inside.
     """
     for line in text.replace(RESERVED, "\n").split("\n"):
         start = 0
@@ -254,15 +276,15 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _share_bytes(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
-    """Return the UTF-8 bytes to draw of each source.
+    """Return the number of UTF-8 bytes to draw from each source.
 
-    They are `sample_bytes` in proportion to the weights of the sources that have text, or as many as the card of a
-    given tokenizer needs.
+    If a tokenizer is trained, the recipe's `sample_bytes` are divided by weight among the sources that have text. If it
+    is given, each source contributes `CARD_BYTES`, which the card needs.
     """
     if recipe.tokenizer.path is not None:
         return dict.fromkeys(recipe.sources, CARD_BYTES)
     present = {name: source.weight for name, source in recipe.sources.items() if text_bytes.get(name)}
-    whole = math.fsum(present.values())  # `sum` depends on the order of sources, and on the version of Python
+    whole = math.fsum(present.values())  # The result of `sum` depends on the order and on the version of Python.
     return {
         name: int(recipe.tokenizer.sample_bytes * present[name] / whole) if name in present else 0
         for name in recipe.sources
@@ -270,9 +292,10 @@ def _share_bytes(recipe: Recipe, text_bytes: dict[str, int]) -> dict[str, int]:
 
 
 def _cut(text: str, size: int) -> tuple[str, int]:
-    """Return the beginning of a text within `size` bytes of UTF-8, and how many of them it takes.
+    """Cut a text to at most `size` bytes of UTF-8. Return the text and the number of bytes it uses of `size`.
 
-    A text that had to be cut takes all, so that nothing follows it even where half a character would have fit.
+    A text that had to be cut counts as `size` bytes, even if its last character did not fit. So no other text follows
+    it within the same budget.
     """
     stored = text.encode()
     return (text, len(stored)) if len(stored) <= size else (stored[:size].decode(errors="ignore"), size)
@@ -286,7 +309,7 @@ def _count_texts(documents: Drawn, seen: dict[str, Counter[str]]) -> Iterator[st
 
 
 def _measure(model: sentencepiece.SentencePieceProcessor, documents: Drawn) -> dict[tuple[str, str], Counter[str]]:
-    """Return the model's counts over the documents, by source and language ("" where it was not asked for)."""
+    """Return the counts of `tokenizer_metrics` by (source, language). An unknown language is an empty string."""
     values = byte_values(model)
     found: dict[tuple[str, str], Counter[str]] = {}
     for source, language, text in documents:

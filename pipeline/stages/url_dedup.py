@@ -1,9 +1,9 @@
-"""url_dedup: of all documents of a source under one URL, the newest stays, as in C4's builder.
+"""url_dedup: keep only the newest document of each URL of a source, as C4's builder does.
 
-First, `collect` writes a file of keys per split, with a row for each document in order; a document that the rules
-before this one drop takes no part. Then there are two exchanges, and neither carries a text or a URL. Hashes of URLs go
-by hash range to where they are compared, and the places of older copies go back by split. Of documents of the same
-time, the one of the smaller id stays.
+First, `collect` writes a file of keys per split, with one row per document in order. A document that an earlier rule
+drops is marked and not compared. Then there are two exchanges, which transfer no text and no URL. The first sends
+hashes of URLs by hash range to the reducers that compare them. The second sends the positions of older copies back to
+their splits. If two documents have the same time, the document with the smaller id is kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,18 @@ from pipeline.stages.filter import SourceRules, Verdicts, compare_turns, filter_
 STAGE = "url_dedup"
 COLLECT, KEYS, DUPLICATES = (f"{STAGE}/{step}" for step in ("collect", "keys", "duplicates"))
 
-RANGE_BYTES = 128 << 20  # packed keys that one reducer holds; it needs some four times as much while it sorts
-DOCUMENT_BITS = 32  # a place is split number << 32 | document of the split
+RANGE_BYTES = 128 << 20  # Bytes of packed keys per reducer. Sorting needs about four times as much memory.
+DOCUMENT_BITS = 32  # A place is (split number << 32) | row of the document in the split.
 ROW = np.dtype([("url", "<u8"), ("rest", "<u8"), ("time", "<i8"), ("high", "<u8"), ("low", "<u8")])
 KEY = np.dtype([*ROW.descr, ("place", "<i8")])
-APART = -1  # time of a document that is compared with no other: it has no URL, or a rule before has dropped it
+APART = -1  # Time of a document that is not compared, because it has no URL or an earlier rule dropped it.
 
 
 def collect_keys(corpus: Path, split: str, *, applied: SourceRules) -> Result:
-    """Write the keys of a split's documents: URL's hash in two halves, time, and id in two halves."""
+    """Write the keys of the documents of a split as rows of `ROW`.
+
+    A row has the URL's hash in two halves, the time, and the document's id in two halves.
+    """
     rows = []
     for row, found in filter_pages(corpus, split, applied):
         digest = url_digest(row["url"])
@@ -47,14 +50,17 @@ def collect_keys(corpus: Path, split: str, *, applied: SourceRules) -> Result:
 def dedup_turns(
     recipe: Recipe, extracted: Receipts, by_source: Mapping[str, Mapping[str, Any]], verdicts: Verdicts
 ) -> Turns:
-    """Return the steps of the stage as turns of one job, over the splits of the sources whose rules need it."""
+    """Return the steps of this stage as turns of one job, over the splits of the sources whose rules need it."""
     collect = Step(COLLECT, collect_keys, units_for(recipe, STAGE, extracted, verdicts), {}, by_source)
     found = find_duplicates(extracted, [unit.name for unit in collect.units])
     return compare_turns(STAGE, collect, found, DOCUMENT_BITS, reduce_verdicts)
 
 
 def find_duplicates(extracted: Receipts, splits: Sequence[str]) -> tuple[Step, Step]:
-    """Return the steps that find older copies: a mapper for each of the splits, in whose order they are numbered."""
+    """Return the two steps that find older copies, with a mapper per split and a reducer per range.
+
+    The number of a split is its index in `splits`.
+    """
     sources = sorted({source_of(split) for split in splits})
     documents = {split: extracted[split].output_counts(source_of(split))["records"] for split in splits}
     ranges = ranges_for(sum(documents.values()) * KEY.itemsize, RANGE_BYTES)
@@ -73,7 +79,15 @@ def find_duplicates(extracted: Receipts, splits: Sequence[str]) -> tuple[Step, S
 
 
 def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int) -> Mapped:
-    """Send the keys of one split, by range."""
+    """Send the keys of one split, by hash range.
+
+    Args:
+        corpus: Folder of the corpus.
+        split: Name of the split.
+        number: Number of the split.
+        group: Number of its source. Documents of different sources are not compared.
+        ranges: Number of hash ranges.
+    """
     rows = read_url_keys(corpus, split)
     sent = np.flatnonzero(rows["time"] != APART)
     packed = np.empty(len(sent), KEY)
@@ -85,7 +99,7 @@ def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int) 
 
 
 def reduce_duplicates(corpus: Path, part: str, blocks: list[bytes]) -> Result:
-    """Write the places of one range's older copies, sorted."""
+    """Write the sorted places (int64) of the older copies in one hash range."""
     rows = join_blocks(blocks, KEY)
     older, path = rows["place"][not_newest(rows)], f"blocks/{DUPLICATES}/{part}"
     write_atomic(corpus / path, np.sort(older).tobytes())
@@ -93,7 +107,10 @@ def reduce_duplicates(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 
 
 def not_newest(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-    """Return (n,) bool: rows of `KEY` under whose URL another is newer, or as new with a smaller id (or place)."""
+    """Return a mask (n,) of the rows of `KEY` that are older copies of another row with the same URL.
+
+    Of rows with the same time, the row with the smallest id is not masked; if the ids are equal, the smallest place.
+    """
     order = np.lexsort([rows["place"], rows["low"], rows["high"], -rows["time"], rows["rest"], rows["url"]])
     found = np.empty(len(rows), bool)
     found[order] = ~run_starts(rows["url"][order], rows["rest"][order])
@@ -101,7 +118,7 @@ def not_newest(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 
 
 def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
-    """Write one split's verdicts: one byte per document, 1 for an older copy."""
+    """Write the verdicts of one split, with one byte per document: 1 for an older copy, otherwise 0."""
     older = np.zeros(len(read_url_keys(corpus, split)), bool)
     older[join_blocks(blocks, np.dtype(np.int64))] = True
     path = verdict_path(STAGE, split)
@@ -110,15 +127,15 @@ def reduce_verdicts(corpus: Path, split: str, blocks: list[bytes]) -> Result:
 
 
 def url_key_path(split: str) -> str:
-    """Return the path of a split's URL keys, below the corpus."""
+    """Return the path of the URL keys of a split, relative to the corpus."""
     return f"blocks/{COLLECT}/{split}.bin"
 
 
 def read_url_keys(corpus: Path, split: str) -> npt.NDArray[np.void]:
-    """Return the keys of a split's documents, (documents,) of `ROW`."""
+    """Read the keys of the documents of a split, as an array (documents,) of dtype `ROW`."""
     return np.fromfile(corpus / url_key_path(split), ROW)
 
 
 def findings(duplicates: Receipts) -> dict[str, int]:
-    """Return the counts for the manifest: documents compared, and older copies among them."""
+    """Return the counts for the manifest: the documents that were compared, and the older copies among them."""
     return {name: sum(receipt.facts[name] for receipt in duplicates.values()) for name in ("documents", "older")}

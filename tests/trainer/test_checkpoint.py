@@ -1,4 +1,4 @@
-"""Checkpoints: the copy is of the moment of asking, and a kill at any time leaves a whole one."""
+"""Checkpoints contain the state at the call of `save`, and a kill at any time leaves a complete checkpoint."""
 
 import os
 import re
@@ -22,7 +22,8 @@ from trainer.model import Llama
 from trainer.step import build_optimizer
 
 SMALL = Preset(32, 4, 2, 1e-3, multiple=8)
-SAVED = {"training": {"model": "dim=32,layers=2,heads=4", "norm_epsilon": 1e-6}}  # what a run saves with a checkpoint
+# The part of a run's state that `open_checkpoint` needs.
+SAVED = {"training": {"model": "dim=32,layers=2,heads=4", "norm_epsilon": 1e-6}}
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def ranks() -> Iterator[parallel.Ranks]:
 
 
 def trained(ranks: parallel.Ranks, value: float) -> tuple[Llama, torch.optim.AdamW]:
-    """A model and its optimiser after one step, all weights equal."""
+    """Return a model and its optimiser after one step. All weights are set to `value`."""
     model = parallel.build(SMALL, 16, 0, ranks)
     optimizer = build_optimizer(model, 0.0)
     model(torch.zeros(1, 4, dtype=torch.int64)).sum().backward()
@@ -48,7 +49,7 @@ def fill(model: Llama, value: float) -> None:
 
 
 def values(run: Path, ranks: parallel.Ranks) -> tuple[int, set[float]]:
-    """The step of the newest checkpoint and all values its weights have."""
+    """Return the step of the newest checkpoint, and the set of all values of its weights."""
     step, folder = checkpoint.list_checkpoints(run)[-1]
     model, optimizer = trained(ranks, -1.0)
     checkpoint.load(folder, model, optimizer)
@@ -68,7 +69,7 @@ def test_what_changes_after_save_is_not_in_it(
 
     monkeypatch.setattr(checkpoint, "write_tensors", late)
     monkeypatch.setattr(checkpoint, "WAIT_SECONDS", 0.01)
-    waits: list[int] = []  # on a slow disk each is noted, and the third ends here
+    waits: list[int] = []  # one entry per call of `note_wait`; the third call lets the write continue
     saver = CheckpointWriter(tmp_path, 2, True, lambda: waits.append(1) or (len(waits) == 3 and go.set()))
     saver.save(1, {"x": 1}, model, optimizer)
     fill(model, 2.0)
@@ -107,7 +108,7 @@ def test_the_newest_stay(ranks: parallel.Ranks, tmp_path: Path) -> None:
 def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(
     ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a network's file system a folder stays while one of its files is being read."""
+    """On a network file system, a folder cannot be removed while a process reads one of its files."""
     model, optimizer = trained(ranks, 1.0)
     saver = CheckpointWriter(tmp_path, keep=1)
 
@@ -129,7 +130,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(
 def test_the_rows_of_its_steps_are_on_the_disk_before_a_checkpoint_has_its_name(
     ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a run that goes on after a power cut lacks rows that its checkpoint is behind."""
+    """Otherwise, after a power failure, a resumed run would lack rows of steps before its checkpoint."""
     model, optimizer = trained(ranks, 1.0)
     (tmp_path / "metrics.csv").write_text("step\n1\n", encoding="utf-8")
     synced: list[tuple[str, int]] = []
@@ -176,7 +177,7 @@ def test_a_failed_write_is_raised_and_leaves_the_one_before(
 
 
 def save_for_ever(run: Path) -> None:
-    """Each checkpoint's weights all equal its step."""
+    """Write checkpoints until killed. All weights of a checkpoint are equal to its step."""
     ranks = parallel.start("cpu", 1)
     done = checkpoint.list_checkpoints(run)
     step = done[-1][0] if done else 0
@@ -198,7 +199,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         while not (done := checkpoint.list_checkpoints(tmp_path)) or done[-1][0] <= before:
             assert child.is_alive() and time.monotonic() < patience
             time.sleep(0.01)
-        time.sleep(seconds / 4)  # somewhere within a write, which takes some 20 ms
+        time.sleep(seconds / 4)  # A write takes about 20 ms, so the kill comes at some moment during a write.
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -262,7 +263,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     assert values(tmp_path, ranks) == (1, {1.0})
     DAMAGES[damage](found[1])
     capsys.readouterr()
-    for _ in range(2):  # the second attempt must not begin from the start either
+    for _ in range(2):  # The second attempt must not train from the start either.
         with pytest.raises(UserError, match="has no complete checkpoint " + re.escape(f"(step-00000001: {damage}")):
             checkpoint.find_newest(tmp_path, str)
     assert "taken" not in capsys.readouterr().err
@@ -271,7 +272,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
 def test_weights_are_hashed_once_and_only_to_be_read(
     ranks: parallel.Ranks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint may have hundreds of gigabytes: who asks for its step or its hash does not read them."""
+    """A checkpoint may have hundreds of gigabytes. Reading its step or its hash must not read the weights."""
     model, optimizer = trained(ranks, 1.0)
     saver = CheckpointWriter(tmp_path, keep=1)
     saver.save(1, SAVED, model, optimizer)

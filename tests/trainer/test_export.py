@@ -1,4 +1,4 @@
-"""Export and import: transformers computes what we compute, whatever way the weights went."""
+"""After export or import of weights, transformers and this project compute the same."""
 
 import errno
 import importlib.util
@@ -35,7 +35,7 @@ SIZE, VOCABULARY = PRESETS["demo"], 600
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps over real text."""
+    """Return a run of a few steps on real text."""
     folder = tmp_path_factory.mktemp("export")
     corpus = write_text_corpus(folder / "corpus", VOCABULARY)
     options = ["--model", "demo", "--steps", "30", "--sequence-length", "64", "--batch-tokens", "512"]
@@ -93,7 +93,8 @@ def test_losses_and_gradients_are_those_of_transformers(run: Path, out: Path) ->
 def test_in_bfloat16_the_model_is_no_less_exact_than_that_of_transformers(run: Path, out: Path) -> None:
     """Norms and rotations are computed in float32, as in the published code.
 
-    The median counts: some token's sum of many parts is near zero, and its error is whatever rounding makes of it.
+    The median over tokens is compared. For some tokens the sum of many terms is near zero, and its relative error is
+    then determined by rounding alone.
     """
     rows = torch.randint(0, VOCABULARY, (64, 40), generator=torch.Generator().manual_seed(0))
     exact, mine = (load_model(open_checkpoint(run), dtype=dtype)(rows) for dtype in (torch.float32, torch.bfloat16))
@@ -101,7 +102,7 @@ def test_in_bfloat16_the_model_is_no_less_exact_than_that_of_transformers(run: P
     error, theirs = ((logits - exact).norm(dim=-1).median().item() for logits in (mine, other))
     assert error < 1.1 * theirs
     x = torch.randn(64, SIZE.dimension, generator=torch.Generator().manual_seed(0)).bfloat16()
-    norm = transformers.models.llama.modeling_llama.LlamaRMSNorm(SIZE.dimension).bfloat16()  # of weights 1
+    norm = transformers.models.llama.modeling_llama.LlamaRMSNorm(SIZE.dimension).bfloat16()  # all weights are 1
     assert torch.equal(Llama(SIZE, 8).norm.bfloat16()(x), norm(x))
 
 
@@ -178,7 +179,7 @@ def scoring() -> Any:
 
 
 def test_lm_eval_scores_it(scoring: Any, out: Path) -> None:
-    """Phrases of the training set against the same letters the other way round; a trained model prefers the phrases."""
+    """The choices are phrases of the training set and their reversed letters. A trained model prefers the phrases."""
     right = ["a shard that differs", "the number of ranks", "every byte of it", "the trainer reads", "in the manifest"]
     rows = [{"question": "It is", "choices": [text, text[::-1]], "answer": 0} for text in right]
     assert scoring.score(out, rows) >= 0.8
@@ -229,7 +230,7 @@ def test_16_bit_weights_are_imported(run: Path, tmp_path: Path, kind: str, ranks
 
 
 def copied(out: Path, to: Path, **settings: object) -> Path:
-    """The exported folder with other words in its configuration."""
+    """Copy the exported model to a new folder, with changed settings in its configuration."""
     to.mkdir()
     (to / "model.safetensors").write_bytes((out / "model.safetensors").read_bytes())
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -305,7 +306,7 @@ def test_mistakes_are_one_sentence(run: Path, out: Path, tmp_path: Path, capsys:
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the same command would refuse its own half of a folder as not empty."""
+    """Otherwise the same command would be refused later, because the folder is not empty."""
 
     def fill_disk(path: Path, tensors: object) -> None:
         path.write_bytes(b"half")
@@ -336,12 +337,15 @@ def test_training_goes_on_from_what_was_exported(
 
 
 def test_the_epsilon_of_published_norms_stays_with_the_run(run: Path, out: Path, tmp_path: Path) -> None:
-    """Adopted with 1e-5, gone on with and exported: transformers' logits are ours, and not those of 1e-6."""
+    """Start from weights with epsilon 1e-5, resume, and export: transformers and our code give the same logits.
+
+    With another epsilon the logits differ.
+    """
     folder, mine = copied(out, tmp_path / "published", rms_norm_eps=1e-5), tmp_path / "run"
     words = ["train", str(run.parent / "corpus"), "--output", str(mine), "--model", "demo", "--steps", "3"]
     words += ["--sequence-length", "64", "--batch-tokens", "512", "--init-from", str(folder)]
     assert main([*words, "--stop-after", "1"]) == 0
-    shutil.rmtree(folder)  # the run remembers
+    shutil.rmtree(folder)  # The epsilon is saved with the run.
     assert main(words) == 0
     assert json.loads((mine / "run.json").read_text(encoding="utf-8"))["training"]["norm_epsilon"] == 1e-5
     export(mine, tmp_path / "hf", None)

@@ -1,4 +1,4 @@
-"""Generated text: sampled as asked for, whole characters, the same for the same seed."""
+"""Text generation: sampling, complete characters, and the same text for the same seed."""
 
 import io
 import re
@@ -52,12 +52,12 @@ def test_the_same_seed_gives_the_same_text_after_the_prompt(run: Path) -> None:
 
     made = texts()
     assert made == texts() and all(text.startswith("The corpus") for text in made)
-    # A barely trained model ends a text at once with a probability of 1 in 600: two of five do not.
+    # A barely trained model ends a text at once with a probability of about 1 in 600, so two of five texts do not.
     assert sum(len(text) > len("The corpus") for text in made) > 3 and len(set(made)) > 3
 
 
 def test_a_character_of_several_tokens_comes_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The 600 pieces have no such characters: they are spelled in bytes."""
+    """The vocabulary of 600 pieces does not contain these characters, so they are encoded as several byte pieces."""
     from manifests import tokenizer
 
     pieces = tokenizer.load(run.parent / "corpus")
@@ -111,7 +111,7 @@ def test_a_checkpoint_may_be_named_from_within_its_folder(
 def test_no_command_reads_weights_whose_bytes_have_changed(
     run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The changed bytes are plausible numbers, so only their hash shows it."""
+    """The changed weights are plausible numbers, so only the hash shows the damage."""
     shutil.copytree(run, tmp_path / "run")
     weights = tmp_path / "run/checkpoints/step-00000002/rank-00000.safetensors"
     data = bytearray(weights.read_bytes())

@@ -1,4 +1,4 @@
-"""Two ranks killed at any moment, again and again: the final weights are those of a run that was never stopped."""
+"""After many kills at random moments, the final weights on two ranks equal those of an uninterrupted run."""
 
 import csv
 import os
@@ -50,7 +50,7 @@ def test_killed_again_and_again_the_final_weights_are_those_of_a_run_never_stopp
         while len(rows(run)) < until:
             assert all(process.is_alive() for process in ranks) and time.monotonic() < patience
             time.sleep(0.002)
-        time.sleep(0.03 * chance.random())  # a step takes some 10 ms, writing a checkpoint some 10 ms
+        time.sleep(0.03 * chance.random())  # A step takes about 10 ms, and so does writing a checkpoint.
         for process in ranks:
             os.kill(process.pid, signal.SIGKILL)
         for process in ranks:

@@ -1,4 +1,4 @@
-"""`launch`: torchrun's exit code, made right."""
+"""`launch` returns the exit code of the program instead of that of torchrun."""
 
 import os
 import signal
@@ -94,7 +94,7 @@ KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 def test_other_endings_keep_their_code(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], ends: str, code: int, said: str
 ) -> None:
-    """One line at most, and none of torchrun's own code, is between the user and what a rank said."""
+    """At most one line follows the output of a rank, and no traceback of torchrun is printed."""
     (tmp_path / STOPPED).write_text("of a run before", encoding="utf-8")
     (tmp_path / "script.py").write_text(ends, encoding="utf-8")
     assert launch([], 1, [str(tmp_path / "script.py")], tmp_path) == code

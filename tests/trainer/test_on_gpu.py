@@ -1,4 +1,4 @@
-"""What only a GPU can show; `benchmarks/on_gpu.sh` runs it where there is one."""
+"""Tests that need a GPU. `benchmarks/on_gpu.sh` runs them."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Curves of a run: every number of the CSV files at its place, and a page that needs nothing else."""
+"""Curves of a run: every number of the CSV files is drawn at its place, and the page needs no other files."""
 
 import errno
 import itertools
@@ -21,7 +21,7 @@ from trainer.curves import _curve, build_charts, compute_unigram_losses, render_
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's files as the trainer writes them."""
+    """Write the files of a run in the format of the trainer."""
     corpus, folder = write_corpus(tmp_path / "corpus"), tmp_path / "<run>"
     folder.mkdir()
     plan = {"manifest_sha": load_manifest(corpus).manifest_sha}
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
     for step in range(1, 11):
         books = f"{5 - step / 10}" if step % 2 else ""
         lines.append(f"{step},{4 - step / 10},{0.1 * step},{'nan' if step == 4 else step},{books},3.5")
-    lines.append("11,,0.5,,,")  # a step left out
+    lines.append("11,,0.5,,,")  # a skipped step
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "validation.csv").write_text(
         "step,source,loss,windows\n5,books,3.0,8\n5,web,2.5,8\n10,web,2.0,8\n", encoding="utf-8"

@@ -1,4 +1,4 @@
-"""What a rank holds of a sharded model, with process groups that only claim to be 8 ranks; initial rows of any rank."""
+"""Memory of a rank with a sharded model, and initial rows of each rank, with fake process groups of 8 ranks."""
 
 import gc
 import warnings
@@ -24,7 +24,7 @@ PARAMETERS = SIZE.count_parameters(VOCABULARY)
 @pytest.fixture(params=[1, 2], ids=["sharded", "hybrid"])
 def ranks(request: pytest.FixtureRequest) -> parallel.Ranks:
     replicas = request.param
-    gc.freeze()  # what other tests have left is not counted, nor looked at again and again
+    gc.freeze()  # Objects of other tests are not counted, and are not traversed again and again.
     dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
     shape, names = ((8,), ("shard",)) if replicas == 1 else ((2, 4), ("replicate", "shard"))
     yield parallel.Ranks(0, 8, torch.device("cpu"), init_device_mesh("cpu", shape, mesh_dim_names=names))

@@ -1,4 +1,4 @@
-"""Sizes given by name or in numbers, micro-batches that fit, and a YAML file for every option."""
+"""The configuration: sizes by name or in numbers, micro-batches that fit, and a YAML file of options."""
 
 import csv
 import errno
@@ -184,7 +184,7 @@ def test_a_file_of_options_is_read_as_it_looks(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run in a folder of photos, or in its own corpus, would mix with files that it must not touch."""
+    """A run in a folder of photos or in its own corpus would be mixed with files that it must not change."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"")
     for folder, held in ((tmp_path / "photos", "a.jpg"), (corpus, "manifest.json, manifest.json.sha256, shards")):
@@ -198,7 +198,7 @@ def test_a_folder_of_other_files_is_no_run(corpus: Path, tmp_path: Path, capsys:
     (tmp_path / "logged").mkdir()
     (tmp_path / "logged/out.log").write_bytes(b"")
     check_output(tmp_path / "logged")
-    for name in RUN_FILES:  # also what is left of a run that was killed at its start
+    for name in RUN_FILES:  # A run that was killed at its start may have only one of these files.
         (tmp_path / "photos" / name).mkdir()
         check_output(tmp_path / "photos")
         (tmp_path / "photos" / name).rmdir()

@@ -1,4 +1,4 @@
-"""The loader: the right windows whatever the way, one thread ahead, a store behind, and nothing kept that grows."""
+"""The loader: correct windows in every way of reading, prefetching, remote stores, and constant memory."""
 
 import io
 import shutil
@@ -22,7 +22,7 @@ from filters.errors import UserError
 from manifests import order, storage
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
-from manifests.shard import Store, local, open_shard
+from manifests.shard import Store, open_cached, open_shard
 from manifests.tools import verify
 from manifests.tools.verify import check_shards
 from trainer import data
@@ -46,7 +46,7 @@ def plan(corpus: Path) -> Plan:
 
 
 def by_hand(corpus: Path, step: int) -> list[list[int]]:
-    """The windows of a step, cut from the shards one by one."""
+    """Return the windows of a step. They are read from the shards one by one."""
     made = plan(corpus)
     where = samples(made, step * BATCH, (step + 1) * BATCH)
     rows = []
@@ -86,7 +86,7 @@ def test_digests_tell_order_and_every_token_apart() -> None:
 
 
 def test_a_step_costs_the_same_wherever_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A plan of a trillion tokens: to resume anywhere works out one block of the order, however far."""
+    """In a plan of a trillion tokens, resuming at any step computes the order of only one block."""
     made = tuple(
         SourcePlan(name, weight, 3.0, tuple((f"{name}/{i}", 10**6) for i in range(count)))
         for name, weight, count in (("web", 0.9, 700), ("books", 0.1, 60))
@@ -114,15 +114,18 @@ def test_a_step_costs_the_same_wherever_it_lies(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
-    """600 shards of the same bytes, some 100 GB of tokens if they were as large as real ones, against 20: what a
-    process holds for all of them is what it holds for a few, and for each of the others far less than its bytes."""
+    """Compare the memory of a process that reads 600 shards with that of a process that reads 20 shards.
+
+    600 shards of the usual size contain about 100 GB of tokens. The additional memory must be far less than the bytes
+    of the additional shards.
+    """
     few, many = held_for(tmp_path / "few", 20), held_for(tmp_path / "many", 600)
     stored = sum(path.stat().st_size for path in (tmp_path / "many/shards/web").glob("train-*"))
     assert many - few < stored / 2, f"{few:,} bytes for 20 shards, {many:,} for 600 of {stored:,}"
 
 
 def held_for(corpus: Path, shards: int) -> int:
-    """Return how many bytes of memory of its own a process has that has read from so many shards."""
+    """Return the private memory in bytes of a process that has read from `shards` shards."""
     small = write_corpus(corpus, documents=100)
     manifest = load_manifest(small)
     web = manifest.sources["web"]
@@ -143,7 +146,7 @@ def held_for(corpus: Path, shards: int) -> int:
 
 
 def read_and_measure(corpus: Path, said: Path) -> None:
-    """Read a few large batches; write how many shards are open, and the bytes of memory that are the process's own."""
+    """Read a few large batches, and write the number of open shards and the private memory of the process in bytes."""
     data = BatchReader(corpus, plan_for(load_manifest(corpus), 0, 32, 2048, 10))
     for step in range(10):
         data.batch(step, 0, 1)
@@ -218,11 +221,13 @@ def test_validation_windows_are_drawn_from_all(corpus: Path) -> None:
         windows = [tokens[n * LENGTH : (n + 1) * LENGTH + 1].tolist() for n in range((len(tokens) - 1) // LENGTH)]
         places = [windows.index(row.tolist()) for row in rows]
         assert len(rows) == 5 and max(places) > len(windows) / 2, "from all of them, not the first"
-    assert len(read_validation_windows(corpus, manifest, LENGTH, 10**6)["web"]) == order.windows_of(len(tokens), LENGTH)
+    assert len(read_validation_windows(corpus, manifest, LENGTH, 10**6)["web"]) == order.count_windows(
+        len(tokens), LENGTH
+    )
 
 
 def damage(copy: Path, path: str, kind: str) -> None:
-    """Change a byte of the tokens, or cut one off, or write another whole shard there."""
+    """Damage a shard: change a byte, or remove the last byte. With another `kind`, write the same bytes again."""
     file = copy / "shards" / path
     content = bytearray(file.read_bytes())
     if kind == "byte":
@@ -280,7 +285,7 @@ def test_a_sample_reads_some_shards_whole_and_opens_the_others(copy: Path, monke
         assert len(verify._draw_shards(manifest, manifest.shards())) == 1, "one at least"
 
 
-# A corpus in an object store: here a folder behind a file system of pyarrow's.
+# A corpus in an object store. In these tests it is a folder that is accessed through a file system of PyArrow.
 
 
 def shards_here(folder: Path) -> list[str]:
@@ -288,11 +293,11 @@ def shards_here(folder: Path) -> list[str]:
 
 
 def test_a_path_is_left_alone(corpus: Path, tmp_path: Path) -> None:
-    assert local(str(corpus), tmp_path, 1) == corpus and Store(corpus).url == ""
+    assert open_cached(str(corpus), tmp_path, 1) == corpus and Store(corpus).url == ""
 
 
 def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Path) -> None:
-    folder = local(f"{corpus.as_uri()}/", tmp_path, 1 << 30)
+    folder = open_cached(f"{corpus.as_uri()}/", tmp_path, 1 << 30)
     assert shards_here(folder) == [] if (folder / "shards").exists() else True
     manifest = load_manifest(folder)
     assert check_shards(folder, manifest, "auto") == ""
@@ -310,7 +315,7 @@ def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Pa
 def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, tmp_path: Path) -> None:
     manifest = load_manifest(corpus)
     biggest = max(entry.bytes for entry in manifest.shards())
-    folder = local(corpus.as_uri(), tmp_path, int(2.5 * biggest))
+    folder = open_cached(corpus.as_uri(), tmp_path, int(2.5 * biggest))
     near, far = BatchReader(corpus, plan(corpus)), BatchReader(folder, plan(folder))
     for step in range(12):
         assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
@@ -323,11 +328,11 @@ def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, 
         wait_past(opened.open(path).path)
     assert paths[0] in shards_here(folder) and paths[1] not in shards_here(folder)
     with pytest.raises(UserError, match="is less than the largest shard"):
-        local(corpus.as_uri(), tmp_path, biggest - 1)
+        open_cached(corpus.as_uri(), tmp_path, biggest - 1)
 
 
 def wait_past(path: Path) -> None:
-    """Wait until what is written now is newer than a file: file systems count time in steps, some in whole seconds."""
+    """Wait until new files get a later modification time than `path`. Some file systems store only whole seconds."""
     probe = path.with_name(".probe")
     while not probe.exists() or probe.stat().st_mtime_ns <= path.stat().st_mtime_ns:
         time.sleep(0.001)
@@ -337,14 +342,14 @@ def wait_past(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a corpus", "Körper 日本", "50% [x]#?&+"])
 def test_a_folder_of_any_name_is_a_url(corpus: Path, tmp_path: Path, name: str) -> None:
-    """As `Path.as_uri` writes it, and, where no character of it means something in a URL, as it is."""
+    """The URL is that of `Path.as_uri`, or the unquoted path if it contains no percent sign."""
     copy = Path(shutil.copytree(corpus, tmp_path / name))
     for url in [copy.as_uri()] + [f"file://{copy}"] * ("%" not in name):
-        assert load_manifest(local(url, tmp_path / "cache", 1 << 30)) == load_manifest(corpus)
+        assert load_manifest(open_cached(url, tmp_path / "cache", 1 << 30)) == load_manifest(corpus)
 
 
 class Flaky(fs.FileSystemHandler):  # type: ignore[misc]
-    """A remote whose first reads of shards come cut short, changed, or not at all."""
+    """A remote file system whose first reads of shards are truncated, changed, too long, or fail."""
 
     def __init__(self, base: fs.FileSystem, faults: list[str]) -> None:
         self.base, self.faults, self.reads = base, faults, 0
@@ -367,7 +372,7 @@ class Flaky(fs.FileSystemHandler):  # type: ignore[misc]
         return pa.PythonFile(io.BytesIO(content), mode="r")
 
 
-Flaky.__abstractmethods__ = frozenset()  # nothing else of it is called
+Flaky.__abstractmethods__ = frozenset()  # The other abstract methods are not called.
 
 
 @contextmanager
@@ -384,12 +389,12 @@ def test_a_bad_download_is_tried_again_and_then_refused_by_name(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     with remote(corpus, [fault], monkeypatch) as handler:
-        folder = local("mock://bucket/corpus", tmp_path, 1 << 30)
+        folder = open_cached("mock://bucket/corpus", tmp_path, 1 << 30)
         shard = Store(folder).open("web/train-0.arrow")
         assert handler.reads == 2 and shard.path.read_bytes() == (corpus / "shards/web/train-0.arrow").read_bytes()
         handler.faults, handler.reads = [fault] * 9, 0
         said = "as fetched from mock://bucket/corpus is not the manifest's"
-        if fault == "error":  # of the network, which says nothing about the shard
+        if fault == "error":  # A network error does not mean that the shard is damaged.
             said = "failed .* after 2 tries: check .* same command again"
         with pytest.raises(UserError, match=rf"shards/web/train-1\.arrow.* {said}"):
             Store(folder).open("web/train-1.arrow")
@@ -398,7 +403,7 @@ def test_a_bad_download_is_tried_again_and_then_refused_by_name(
 
 
 def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp_path: Path) -> None:
-    folder = local(corpus.as_uri(), tmp_path, 1 << 30)
+    folder = open_cached(corpus.as_uri(), tmp_path, 1 << 30)
     for name in ("train-0", "train-1"):
         left = folder / f"shards/web/.{name}.arrow.part"
         left.parent.mkdir(parents=True, exist_ok=True)
@@ -409,7 +414,7 @@ def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp
 
 
 def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Path, tmp_path: Path) -> None:
-    folder = local(copy.as_uri(), tmp_path / "cache", 1 << 30)
+    folder = open_cached(copy.as_uri(), tmp_path / "cache", 1 << 30)
     Store(folder).open("web/train-0.arrow")
     damage(folder, "web/train-0.arrow", "byte")
     assert check_shards(folder, load_manifest(folder), "full") == ""
@@ -417,7 +422,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
     assert path.read_bytes() == (copy / "shards/web/train-0.arrow").read_bytes()
     manifest = load_manifest(copy)
     write_manifest(copy, manifest.model_copy(update={"goal_tokens": 5}))
-    assert local(copy.as_uri(), tmp_path / "cache", 1 << 30) != folder
+    assert open_cached(copy.as_uri(), tmp_path / "cache", 1 << 30) != folder
 
 
 @pytest.mark.parametrize(
@@ -425,7 +430,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
 )
 def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        local(url, tmp_path, 1)
+        open_cached(url, tmp_path, 1)
 
 
 def read_all(folder: Path, out: Path) -> None:
@@ -436,7 +441,7 @@ def read_all(folder: Path, out: Path) -> None:
 
 def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path, tmp_path: Path) -> None:
     biggest = max(entry.bytes for entry in load_manifest(corpus).shards())
-    folder = local(corpus.as_uri(), tmp_path / "cache", int(1.5 * biggest))
+    folder = open_cached(corpus.as_uri(), tmp_path / "cache", int(1.5 * biggest))
     children = [fork_server().Process(target=read_all, args=(folder, tmp_path / str(n))) for n in range(3)]
     for child in children:
         child.start()

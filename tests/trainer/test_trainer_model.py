@@ -1,4 +1,4 @@
-"""The model against plain formulas, the paper's sizes, and initial weights that do not depend on anything but names."""
+"""The model equals plain formulas, has the paper's sizes, and its initial weights depend only on seed and names."""
 
 import itertools
 import math
@@ -62,7 +62,7 @@ def test_rotation_is_the_formula_and_depends_on_distance_alone() -> None:
 
 
 def test_rotation_is_that_of_the_published_code_on_features_in_its_order() -> None:
-    """There features 2i and 2i + 1 are a complex number; with rows in that order the scores are the same."""
+    """In the published code, features 2i and 2i + 1 form a pair. If rows are in that order, the scores are the same."""
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 4, 6, 8)
     rates = 1.0 / 10_000.0 ** (torch.arange(0, 8, 2).float() / 8)

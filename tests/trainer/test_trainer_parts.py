@@ -1,4 +1,4 @@
-"""The optional pieces against plain formulas: chunked loss, document masks, activation checkpointing, outliers."""
+"""Chunked loss, document masks, activation checkpointing and outlier detection equal plain formulas."""
 
 import itertools
 import random
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class Largest(TorchDispatchMode):
-    """How many elements the largest tensor has that an operation made."""
+    """A mode that records the number of elements of the largest tensor that an operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ def plain_loss(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> 
 
 
 def test_the_chunked_loss_is_the_plain_one_and_its_logits_are_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.LOSS_CHUNK, "cpu", 7 * 500)  # 7 rows at a time, and a rest
+    monkeypatch.setitem(models.LOSS_CHUNK, "cpu", 7 * 500)  # chunks of 7 rows, and a smaller last chunk
     torch.manual_seed(0)
     weight, targets = torch.randn(500, 16) / 4, torch.randint(0, 500, (4, 30))
     start = torch.randn(4, 30, 16)
@@ -104,7 +104,7 @@ def test_with_masks_a_document_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_variable_length_attention_is_given_the_same_documents(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel needs a GPU; here a loop over its documents stands for it, by the same signature."""
+    """The kernel needs a GPU. Here it is replaced by a loop over documents with the same signature."""
 
     def looped(query, key, value, cu_query, cu_key, most_query, most_key, *, window_size):
         assert window_size == (-1, 0) and cu_query is cu_key and cu_query.dtype == torch.int32
@@ -118,7 +118,7 @@ def test_variable_length_attention_is_given_the_same_documents(monkeypatch: pyte
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", looped)
     torch.manual_seed(0)
     tokens = torch.cat([documents_of(5, 7), documents_of(12), documents_of(1, 1, 10)])
-    tokens[1, 0] = 5  # a sequence may begin amid a document
+    tokens[1, 0] = 5  # A sequence may begin in the middle of a document.
     parts = [torch.randn(3, 4, 12, 8) for _ in range(3)]
     masked = models.attend(*parts, models.document_bounds(tokens, 1, "cpu"))
     packed = models.attend(*parts, models.document_bounds(tokens, 1, "cuda"))
@@ -151,7 +151,7 @@ def test_activation_checkpointing_changes_memory_and_nothing_else() -> None:
 
 @pytest.mark.slow
 def test_compiled_blocks_give_the_same_loss_and_gradients() -> None:
-    """Slow: the compiler takes half a minute. Nothing else depends on it."""
+    """This test is slow, because the compiler takes half a minute. No other test depends on it."""
     tokens = torch.randint(0, 16, (2, 24), generator=torch.Generator().manual_seed(0))
     found = []
     for compiled in (False, True):
@@ -202,7 +202,7 @@ def test_outliers_go_on_from_their_state_to_the_last_bit() -> None:
 
 
 def test_a_trend_sees_what_the_fall_of_a_loss_would_hide() -> None:
-    """A fall from 8 by 0.02 a step with noise of 0.05, and 0.6 too much at step 150."""
+    """The values fall from 8 by 0.02 per step, with noise of 0.05. At step 150, 0.6 is added."""
     chance = random.Random(2)
     values = [8 - 0.02 * step + chance.gauss(0, 0.05) + 0.6 * (step == 150) for step in range(250)]
     found = {follow: verdicts(OutlierDetector(6.0, 128, CPU, follow), values) for follow in (0.0, 0.3)}
@@ -260,11 +260,11 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
     assert pieces is not None and piece_bytes(tmp_path / "none", 1) is None
     tokens = [id for text in texts for id in (model.bos_id(), *model.encode(text), model.eos_id())]
     row = np.array([[model.eos_id(), *tokens]], np.uint16)
-    assert pieces.of(row).tolist() == [sum(len(text.encode()) for text in texts)]
+    assert pieces.count_targets(row).tolist() == [sum(len(text.encode()) for text in texts)]
 
 
 def test_mfu_in_both_conventions() -> None:
-    """65B in the paper: 380 tokens/s on an A100 of 312 TFLOP/s is 47.6 % of it by 6N."""
+    """The paper reports 380 tokens/s for 65B on an A100. By 6N this is 47.6 % of its 312 TFLOP/s."""
     simple, outside, whole = flops_per_token(PRESETS["65b"], 32_000, 2048).values()
     assert 380 * simple / 312e12 == pytest.approx(0.477, abs=0.001)
     assert simple - outside == 6 * 32_000 * 8192

@@ -1,4 +1,4 @@
-"""Training runs: the same on any number of ranks, exactly resumable, and refusing what is not theirs."""
+"""Training runs: the same on any number of ranks, exactly resumable, and refused for another plan or corpus."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ from trainer.step import build_optimizer
 STEPS = 24
 OPTIONS = ["--model", "demo", "--steps", str(STEPS), "--sequence-length", "32", "--batch-tokens", "256"]
 OPTIONS += ["--micro-batch", "2"]
-WHOLE_SHARE = ["--micro-batch", "8"]  # for several ranks, each of which then computes its share of a batch at once
+WHOLE_SHARE = ["--micro-batch", "8"]  # With several ranks, each rank processes its part of a batch at once.
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def alone(corpus: Path, run: Path, *more: str) -> int:
 
 
 def together(corpus: Path, run: Path, *more: str) -> tuple[int, str]:
-    """Train on two ranks; return the exit code and what was written to stderr."""
+    """Train on two ranks. Return the exit code and the text on stderr."""
     errors, command = run.with_suffix(".stderr"), ["train", str(corpus), "--output", str(run), *OPTIONS]
     code = join_ranks(start_ranks(2, errors, main, [*command, *WHOLE_SHARE, *more]))
     return code, errors.read_text(encoding="utf-8")
@@ -59,12 +59,12 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def exact(run: Path) -> list[tuple[str, ...]]:
-    """What must be equal to the last digit: everything but what the clock says."""
+    """Return the values of all columns that do not depend on the clock. They must be exactly equal."""
     return [tuple(value for key, value in row.items() if key not in CLOCK) for row in rows(run)]
 
 
 def final_weights(run: Path) -> str:
-    """The hash of the weights of a run's last checkpoint."""
+    """Return the hash of the weights of a run's last checkpoint."""
     ranks = parallel.start("cpu", 1)
     try:
         model = parallel.build(PRESETS["demo"], VOCABULARY, 0, ranks)
@@ -83,7 +83,7 @@ def whole(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def halved(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stopped after 12 steps on two ranks."""
+    """Return a run on two ranks that was stopped after 12 steps."""
     run = tmp_path_factory.mktemp("halved") / "run"
     assert together(corpus, run, "--stop-after", "12")[0] == 0
     return run
@@ -135,7 +135,7 @@ def test_a_run_goes_on_on_ranks_of_which_the_last_hold_no_rows(corpus: Path, tmp
     small = ["--model", "dim=4,layers=1,heads=1", "--sequence-length", "32", "--batch-tokens", "96"]
     command = ["train", str(corpus), "--output", str(run), "--steps", "3", *small]
     assert main([*command, "--stop-after", "1"]) == 0
-    for more in (["--stop-after", "2"], []):  # 4 rows over 3 ranks: 2, 2 and none
+    for more in (["--stop-after", "2"], []):  # The ranks hold 2, 2 and 0 of 4 rows.
         assert join_ranks(start_ranks(3, tmp_path / "stderr", main, [*command, *more])) == 0
     through = [*command[:3], str(tmp_path / "through"), *command[4:]]
     assert main(through) == 0
@@ -165,7 +165,7 @@ def test_checkpoints_are_written_by_the_clock(corpus: Path, tmp_path: Path) -> N
 
 
 def test_a_naive_loop_gives_the_same_losses(corpus: Path, whole: Path) -> None:
-    """One process, whole batches, no FSDP, no micro-batches, windows cut by hand from the shards."""
+    """The naive loop has one process, no FSDP and no micro-batches, and reads windows directly from the shards."""
     manifest = load_manifest(corpus)
     plan = plan_from(json.loads((whole / "run.json").read_text(encoding="utf-8"))["plan"])
     model = Llama(PRESETS["demo"], VOCABULARY)
@@ -311,12 +311,16 @@ def test_a_batch_that_does_not_divide_by_the_ranks_is_refused(corpus: Path, tmp_
 
 
 def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: Path) -> None:
-    """Batches and initial weights by hash, losses within 1e-5, over 8 steps in fp32; two replicas of two, too."""
+    """Compare 8 steps in fp32 on different numbers of ranks, and with two replicas of two ranks.
+
+    Batches and initial weights have the same hashes. Losses agree within 1e-5.
+    """
     shas = set()
     for world, replicas in (1, 1), (2, 1), (4, 1), (4, 2):
         run, sha = tmp_path / f"run-{world}-{replicas}", tmp_path / "sha"
         command = [str(corpus), *OPTIONS, "--output", str(run), "--replicas", str(replicas), "--precision", "fp32"]
-        command += ["--stop-after", "8", "--micro-batch", str(4 // world)]  # two on each rank, to add up gradients
+        # Each rank has two micro-batches, so that gradients are accumulated.
+        command += ["--stop-after", "8", "--micro-batch", str(4 // world)]
         assert join_ranks(start_ranks(world, tmp_path / "stderr", trainer_ranks.run, sha, command)) == 0
         shas.add(sha.read_text(encoding="utf-8"))
         sha.unlink()
@@ -333,7 +337,7 @@ def test_one_two_and_four_ranks_are_as_one(corpus: Path, whole: Path, tmp_path: 
 def test_three_ranks_with_uneven_micro_batches_and_document_masks_are_as_one(
     corpus: Path, tmp_path: Path, replicas: str
 ) -> None:
-    """Five sequences a rank in micro-batches of two, two and one; on one rank the whole batch at once."""
+    """Three ranks have micro-batches of 2, 2 and 1 sequences each. One rank processes the whole batch at once."""
     command = ["train", str(corpus), *OPTIONS, "--batch-tokens", "480", "--document-masks", "--stop-after", "6"]
     assert main([*command, "--output", str(tmp_path / "one"), "--micro-batch", "15"]) == 0
     more = ["--output", str(tmp_path / "three"), "--micro-batch", "2", "--replicas", replicas]
@@ -357,7 +361,7 @@ def test_a_byte_that_the_second_rank_finds_changed_refuses_by_name(corpus: Path,
 
 
 def train_elsewhere(words: list[str], run: str) -> int:
-    """Train, on the second rank with a folder of another machine's disk in the place of the run's."""
+    """Train. The second rank gets another folder for the run, as if it were on the disk of another machine."""
     return main([word.replace(run, run + "-of-another-disk") if os.environ["RANK"] == "1" else word for word in words])
 
 

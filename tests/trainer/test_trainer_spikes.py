@@ -1,4 +1,4 @@
-"""A run that meets garbage, is told to stop, or is killed: what is caught, named, left out, and gone on from."""
+"""Runs with bad documents, with SIGTERM and with kills: spikes are recorded, steps skipped, runs resumed."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ GARBAGE = "http://garbage.example/"
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Learnable documents, and in one shard a few of nothing but chance."""
+    """Return a corpus of documents that can be learned. One shard contains two documents of random tokens."""
     corpus = write_corpus(tmp_path_factory.mktemp("spikes") / "corpus", documents=60)
     path = corpus / "shards/web/train-1.arrow"
     rows = open_shard(path).batch.to_pylist()
@@ -75,7 +75,7 @@ def found_spikes(run: Path) -> list[dict[str, Any]]:
 
 
 def poisoned(corpus: Path, run: Path) -> int:
-    """The first step, when the loss falls no more, whose batch holds garbage, by the plan alone."""
+    """Return the first step after step 60 whose batch contains random documents, computed from the plan."""
     plan = plan_from(json.loads((run / "run.json").read_text(encoding="utf-8"))["plan"])
     data = BatchReader(corpus, plan)
     shares = [sum(share_of_garbage(s["documents"]) for s in data.trace(step)) for step in range(60, STEPS)]
@@ -117,7 +117,7 @@ def test_a_spike_is_skipped_on_request_and_the_next_resume_remembers(
     assert main(command(corpus, run, "--stop-after", str(step), *asked)) == 0
     for number, later in checkpoint.list_checkpoints(run):
         if number >= step:
-            shutil.rmtree(later)  # as if killed before it was saved
+            shutil.rmtree(later)  # This is the state after a kill before the checkpoint was saved.
     assert main(command(corpus, run)) == 0
     left, kept = rows(run), rows(whole)
     assert [row["step"] for row in left if row["skipped"] == "asked"] == [str(step)]
@@ -151,7 +151,7 @@ def test_a_last_line_of_the_log_that_was_cut_is_no_event(tmp_path: Path) -> None
 
 
 def test_a_line_cut_anywhere_is_no_row_of_any_step(tmp_path: Path) -> None:
-    """ "12" of a row of step 120 is not step 12."""
+    """If a row of step 120 is truncated after "12", it must not be read as a row of step 12."""
     path, head = tmp_path / "metrics.csv", "step,loss"
     lines = [f"{step},{step / 8}" for step in range(1, 124)]
     whole = "\n".join([head, *lines]) + "\n"
@@ -164,7 +164,7 @@ def test_a_line_cut_anywhere_is_no_row_of_any_step(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_course_that_was_given_up_do_not_stand_for_the_new_one(corpus: Path, tmp_path: Path) -> None:
-    """Killed after the checkpoint of a step and before its validation, a run must not keep the one made before."""
+    """Rows of validation after steps that are trained again must be removed when the run is resumed."""
     run, more = tmp_path / "run", ["--validate-every", "15"]
     assert main(command(corpus, run, *more, "--stop-after", "30")) == 0
     before = (run / "validation.csv").read_text(encoding="utf-8")
@@ -176,7 +176,7 @@ def test_rows_of_a_course_that_was_given_up_do_not_stand_for_the_new_one(corpus:
 
 
 def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2) -> list[ForkServerProcess]:
-    """Start a run on ranks of its own, and return them once its first steps are done."""
+    """Start a run in new processes. Return the processes when its first steps are done."""
     processes = start_ranks(ranks, run.with_suffix(".stderr"), main, command(corpus, run, *more))
     until = time.monotonic() + 600
     while time.monotonic() < until and all(process.is_alive() for process in processes):
@@ -191,7 +191,7 @@ def started(corpus: Path, run: Path, *more: str, ranks: int = 1, steps: int = 2)
 def test_told_to_stop_all_ranks_save_at_one_step_and_exit_0(corpus: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     processes = started(corpus, run, ranks=2)
-    processes[-1].terminate()  # one rank alone is told
+    processes[-1].terminate()  # Only one rank receives SIGTERM.
     assert join_ranks(processes) == 0
     stopped = json.loads((run / "stopped").read_text(encoding="utf-8"))["step"]
     assert stopped == checkpoint.list_checkpoints(run)[-1][0] == len(rows(run)) < STEPS
@@ -209,7 +209,7 @@ def test_told_to_stop_and_resumed_it_is_as_never_stopped(corpus: Path, whole: Pa
 def test_a_second_command_for_a_run_that_is_being_trained_is_refused(
     corpus: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both would write the same tables and checkpoints."""
+    """Otherwise both commands would write the same tables and checkpoints."""
     run = Path(shutil.copytree(whole, tmp_path / "run"))
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with events.lock_run(run) as refusal:
@@ -220,7 +220,7 @@ def test_a_second_command_for_a_run_that_is_being_trained_is_refused(
 
 
 def same_files(one: Path, other: Path) -> bool:
-    """Whether the last checkpoints hold the same tensors, bit for bit."""
+    """Return True if the weight files of the last checkpoints are equal, byte for byte."""
     folders = [checkpoint.list_checkpoints(run)[-1][1] for run in (one, other)]
     named = [sorted(path.name for path in folder.glob("rank-*")) for folder in folders]
     return named[0] == named[1] != [] and all(

@@ -1,4 +1,4 @@
-"""Training on a corpus in an object store: the same losses as on this machine's disk."""
+"""Training on a corpus in an object store gives the same losses as on a local disk."""
 
 import csv
 from pathlib import Path
@@ -14,7 +14,7 @@ OPTIONS = ["--model", "demo", "--steps", "3", "--sequence-length", "32", "--batc
 
 
 def train(corpus: str, run: Path, cache: Path) -> list[dict[str, str]]:
-    """Train a few steps; return the rows of the run's metrics without what the clock says."""
+    """Train a few steps. Return the rows of metrics.csv without the columns that depend on the clock."""
     assert main(["train", corpus, "--output", str(run), "--cache", str(cache), *OPTIONS]) == 0
     with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
         return [{key: value for key, value in row.items() if key not in CLOCK} for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""A rank that died or hangs is named by its neighbour, in the stated time and not before."""
+"""A rank that died or hangs is named by its neighbour, after the time limit and not earlier."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from trainer.watchdog import Watchdog
 
 
 class Quiet(Watchdog):
-    """A watchdog that notes its sentence instead of ending the process."""
+    """A watchdog that stores its message instead of ending the process."""
 
     message = ""
 
@@ -81,7 +81,7 @@ def test_a_rank_that_died_is_named() -> None:
 
 def test_what_was_loaded_before_the_block_for_long_is_no_silence() -> None:
     one, _ = pair(60, 60)
-    loaded = time.monotonic()  # a checkpoint, for longer than a rank may be silent
+    loaded = time.monotonic()  # As if a checkpoint had been loaded for longer than the time limit.
     with one:
         assert one.last_heard_at >= loaded and one.last_progress_at >= loaded
 
@@ -100,11 +100,18 @@ def test_an_error_of_the_network_waits_for_the_name_of_the_rank() -> None:
 
 
 def train_impatiently(words: list[str], hangs: bool = False, question_seconds: float = 0.0) -> int:
-    """Train on a rank whose watchdog waits seconds, not minutes; the second rank hangs where it reads step 6."""
+    """Train with a watchdog whose limits are seconds and not minutes.
+
+    Args:
+        words: The command.
+        hangs: True if the second rank hangs when it reads the batch of step 6.
+        question_seconds: Delay of each scored batch of questions.
+    """
 
     def watch(rank: int, world: int, _: float) -> Watchdog:
         store = dist.distributed_c10d._get_default_store().clone()
-        patience = 3.0 if hangs or question_seconds else 60.0  # else a rank that died might be named as one that hangs
+        # The limit is long in other cases, so that a dead rank is not reported as a hanging rank.
+        patience = 3.0 if hangs or question_seconds else 60.0
         return Watchdog(store, rank, world, patience, dead_seconds=3.0, beat_seconds=0.2)
 
     train.watch, read = watch, BatchReader.batch

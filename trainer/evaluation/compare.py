@@ -197,6 +197,16 @@ def _bootstrap(change: Array, size: Array, rng: np.random.Generator) -> Array:
 def _measure_difference(
     group: str, values: Sequence[Array], drawn: Array, units: int, level: float, rng: np.random.Generator
 ) -> Difference:
+    """Return the difference between two arms for one group, with its interval.
+
+    Args:
+        group: Name of the group.
+        values: For the baseline and the arm, (runs,) bits per byte.
+        drawn: (DRAWS,) differences from the bootstrap.
+        units: Number of documents, questions or sources.
+        level: Confidence level of the interval.
+        rng: The random number generator.
+    """
     before, after = values
     freedom = len(before) + len(after) - 2
     low = high = noise = float("nan")

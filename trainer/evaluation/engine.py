@@ -312,6 +312,10 @@ class Engine:
         return cache
 
     def _score_batch(self, requests: list[ChoiceRequest], start: int) -> list[list[Likelihood]]:
+        """Return the likelihoods of the choices of each request, in one forward pass.
+
+        A token attends to earlier tokens of its branch and of the root, and to the shared prefix of `start` tokens.
+        """
         width = max(one.length for one in requests) - start
         rows = [one.row(start) + [(0, 0, -1)] * (width - one.length + start) for one in requests]
         tokens, positions, branch = torch.tensor(rows, device=self.device).unbind(-1)

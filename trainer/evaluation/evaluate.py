@@ -106,6 +106,7 @@ def prepare(tasks: Sequence[Task], data: Path, options: Options) -> tuple[list[T
 
 
 def _prepare_run(name: str, task: Task, shots: int, load: Callable[..., list[Item]], options: Options) -> TaskRun:
+    """Prepare a task with a number of examples. Raise UserError if it cannot be scored."""
     needed = JUDGES.get(task.rule, ())
     for kind in needed:
         if kind not in options.judges:
@@ -185,6 +186,7 @@ def _answer(engine: Engine, run: TaskRun, numbers: list[int], options: Options) 
 
 
 def _score_choices(engine: Engine, run: TaskRun, numbers: list[int], options: Options) -> Iterator[tuple[int, Record]]:
+    """Score questions with choices. Yield (index of the question, its record)."""
     unconditional: dict[tuple[str, ...], list[Likelihood]] = {}
     if run.task.rule == "answer":
         texts = list(dict.fromkeys(tuple(text for _, text in run.pairs[number]) for number in numbers))
@@ -205,6 +207,7 @@ def _score_choices(engine: Engine, run: TaskRun, numbers: list[int], options: Op
 def _generate_answers(
     engine: Engine, run: TaskRun, numbers: list[int], options: Options
 ) -> Iterator[tuple[int, Record]]:
+    """Generate and score answers. Yield (index of the question, its record)."""
     decoding = run.task.decoding
     assert decoding is not None
     contexts = [run.pairs[number][0][0] for number in numbers]

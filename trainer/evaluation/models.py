@@ -85,6 +85,7 @@ def _open_published(folder: Path) -> tuple[Llama, Vocabulary, int]:
 
 
 def _read_folder_vocabulary(folder: Path) -> Vocabulary:
+    """Read `tokenizer.model`, or if there is none `tokenizer.json`, of a folder in Hugging Face's layout."""
     if (folder / "tokenizer.model").is_file():
         return read_vocabulary(folder / "tokenizer.model")
     try:
@@ -97,7 +98,7 @@ def _read_folder_vocabulary(folder: Path) -> Vocabulary:
         made: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
         settings = json.loads((folder / "tokenizer_config.json").read_bytes())
         bos, eos = (int(made.token_to_id(_token_text(settings[key]))) for key in ("bos_token", "eos_token"))
-    except Exception as error:  # The library raises Exception itself.
+    except Exception as error:  # The library raises the class Exception and no subclass.
         raise UserError(
             f"{folder} has no readable tokenizer.json and tokenizer_config.json: download them again"
         ) from error

@@ -19,7 +19,7 @@ from linear import assert_linear
 
 from filters.formats.stream import Damage
 from filters.formats.tables import (
-    NESTING,
+    MAX_NESTING,
     clean_text,
     cut_lines,
     format_time,
@@ -378,8 +378,8 @@ def test_how_deep_a_row_may_nest_does_not_depend_on_the_depth_of_the_caller(leve
 
     inner = "1"
     for levels in range(1, 700):  # with the row itself
-        data = f'{{"text": "{"[" * NESTING}", "m": {inner}}}'.encode()
-        wanted = json.loads(data) if levels <= NESTING else Damage(Reason.CORRUPT_RECORD, "nested too deeply")
+        data = f'{{"text": "{"[" * MAX_NESTING}", "m": {inner}}}'.encode()
+        wanted = json.loads(data) if levels <= MAX_NESTING else Damage(Reason.CORRUPT_RECORD, "nested too deeply")
         assert parse(data, 0) == parse(data, 500) == wanted
         inner = level % inner
 

@@ -131,7 +131,7 @@ def test_pieces_are_read_as_from_a_whole_file_whatever_the_damage(
     stored, recipe = bytes(hurt), recipe_of(kind)
     for piece in find_pieces(reader, stored, recipe, size):
         with elsewhere(stored) as far:
-            far.stored.hold(piece[0], piece[1])
+            far.stored.download(piece[0], piece[1])
             assert read(reader, far.stored, recipe, piece) == read(reader, stored, recipe, piece)
             places = [place for start, stop in far.fetched for place in range(start, stop)]
             assert len(places) == len(set(places)), "fetched twice"
@@ -143,7 +143,7 @@ def test_pieces_of_an_archive_fetch_little_more_than_it_has() -> None:
     assert len(data) > 1_000_000 and len(cuts) == 6
     for piece in cuts:
         with elsewhere(data) as far:
-            far.stored.hold(piece[0], piece[1])
+            far.stored.download(piece[0], piece[1])
             assert len(list(common_crawl.read(far.stored, "a", "s", recipe, *piece))) > 200
             total += sum(stop - start for start, stop in far.fetched)
     assert len(data) <= total <= len(data) + len(cuts) * (stream.SLICE + 4 * BLOCK)

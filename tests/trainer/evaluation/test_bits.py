@@ -1,4 +1,4 @@
-"""Bits per byte against a naive loop, and `compare` on small runs, from training to the sentence that decides."""
+"""Bits per byte equal those of a naive loop, and `compare` works on small runs, from training to the decision."""
 
 import json
 import math
@@ -80,7 +80,7 @@ def test_runs_of_two_arms_are_compared(folder: Path, capsys: pytest.CaptureFixtu
     assert [row["group"] for row in result["differences"]] == ["docs", "answers: arc_easy", "mean of sources"]
     whole = result["differences"][-1]
     assert whole["arm"] > whole["baseline"], "it has hardly learnt"
-    # With two seeds an arm, whether that is within the noise depends on the last bits of the machine.
+    # With two seeds per arm, the last bits of a result, which depend on the machine, decide if it is within the noise.
     said = (
         "corpus (0.0001-0) is worse than corpus by"
         if whole["low"] > 0
@@ -92,7 +92,7 @@ def test_runs_of_two_arms_are_compared(folder: Path, capsys: pytest.CaptureFixtu
 
 
 def write_answers(folder: Path, bits: int, questions: int) -> None:
-    """Write results as `evaluate` does, with records of another model, of another kind of task, and a truncated one."""
+    """Write results as `evaluate` does. Add a record of another model, one of another kind of task, and a cut line."""
     folder.mkdir(exist_ok=True)
     records = [{"model": "old", "key": "0", "task": "arc_easy", "scores": {"bits per byte": 99.0}}]
     records += [{"model": "new", "key": "x", "task": "gsm8k", "scores": {"accuracy": 1.0}}]

@@ -13,10 +13,10 @@ SOURCES = ["books"] * 20 + ["web"] * 40
 def arms(
     chance: np.random.Generator, effect: float, seed_noise: float, document_noise: float, runs: int = 3
 ) -> tuple[Arm, Arm, np.ndarray]:
-    """Return two arms and the sizes of documents, whose true difference is `effect` bits per byte in every source.
+    """Return two arms and the sizes of the documents. The true difference is `effect` bits per byte in every source.
 
-    An arm has an own quality on each document, a run is as a whole better or worse than its arm, and each of its
-    documents too.
+    Each arm has a random deviation for each document (`document_noise`). Each run has a random deviation for all its
+    documents (`seed_noise`), and another one for each document.
     """
     sizes = chance.lognormal(8, 1, len(SOURCES))
     level = chance.normal(2.0, 0.3, len(SOURCES))
@@ -35,7 +35,8 @@ def test_no_difference_is_seen_in_19_of_20_comparisons_of_equal_arms(seed_noise:
         rows = compare_arms(*pair(arms(chance, 0.0, seed_noise, document_noise)), seed=trial)
         found += rows[-1].is_significant
         in_a_source += any(row.is_significant for row in rows[:-1])
-    assert max(found, in_a_source) <= 0.1 * number  # the nominal rate is 0.05, its standard deviation here 0.018
+    # The nominal rate is 0.05, and its standard deviation is 0.018 here.
+    assert max(found, in_a_source) <= 0.1 * number
 
 
 @pytest.mark.parametrize("effect", [0.1, -0.1])

@@ -1,4 +1,4 @@
-"""From published files to results: the command, its records, what it refuses, and what it fetches."""
+"""The command `evaluate`, from published files to results: records, errors and downloads."""
 
 import functools
 import gzip
@@ -159,7 +159,7 @@ def test_an_interrupted_run_continues_where_it_stopped(
     (tmp_path / "cut" / ITEMS).write_text(kept + '{"model": "trunc', encoding="utf-8")
     assert evaluate(source, load, runs, tmp_path / "cut", options) == whole
     after = (tmp_path / "cut" / ITEMS).read_text(encoding="utf-8")
-    assert after.startswith(kept)  # nothing is written twice
+    assert after.startswith(kept)  # No record is written twice.
     assert len(after.splitlines()) == len(whole) + 1
 
     def never() -> Engine:
@@ -185,7 +185,8 @@ def test_another_model_after_the_same_step_is_evaluated_anew(data: Path, tmp_pat
     options = {"run": tmp_path / "run", "corpus": corpus, "length": 64, "is_first": True}
     (tmp_path / "run").mkdir()
     runs = prepare_runs(["boolq"], data, 5)
-    for scale in (1.0, 1.0, 3.0):  # the last one as after a resume from an older checkpoint, with steps left out
+    # The last model has other weights after the same step, as after a resume from an older checkpoint.
+    for scale in (1.0, 1.0, 3.0):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(scale)
@@ -221,7 +222,7 @@ def test_another_tokenizer_file_gives_the_same_scores(llama: Path, data: Path, t
 
 
 def test_likelihoods_that_are_not_finite_are_no_scores(llama: Path, data: Path, tmp_path: Path) -> None:
-    """Each choice would be as likely as the first, which would win."""
+    """Otherwise no choice would be better than the first, so the first one would be chosen."""
     runs, _ = prepare(select_tasks(["piqa"]), data, Options())
     engine = open_engine(find_model(llama), "cpu", "fp32")
     with torch.no_grad():
@@ -352,7 +353,7 @@ def test_truthfulness_needs_both_judges(classifier: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder and the URL at which a server publishes it."""
+    """Yield a folder and the URL at which a server publishes it."""
     (tmp_path / "published").mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "published"))
     handler.log_message = lambda *_: None  # type: ignore[attr-defined]
@@ -403,7 +404,8 @@ def test_an_archive_whose_unpacking_was_interrupted_is_unpacked_again(
 
     def fill_disk(file: Any, copy: Any) -> None:
         copied.append(copy.write(file.read()))
-        if len(copied) == 6:  # after the archive itself, all files of one pattern, and one of the other
+        # By then the archive, all files of one pattern and a file of the other pattern have been written.
+        if len(copied) == 6:
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched, pytest.raises(UserError, match="No space left"):

@@ -1,4 +1,4 @@
-"""Batches, shared beginnings and caches change no likelihood and no text: compared with one plain pass per choice."""
+"""Batches, shared prefixes and caches give the same likelihoods and texts as one plain pass per choice."""
 
 import math
 
@@ -71,7 +71,7 @@ def test_contexts_that_differ_are_ranked_too(model: Llama) -> None:
 
 def test_a_context_loses_its_left_end_for_all_choices_alike() -> None:
     ranking = build_choice_request(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 10)
-    assert BYTES.decode(ranking.root) == "456789 "  # and the begin-of-sequence token: 10 tokens with " bc"
+    assert BYTES.decode(ranking.root) == "456789 "  # With begin-of-sequence and " bc" these are 10 tokens.
     assert (ranking.root[0], ranking.truncated) == (BYTES.bos, True)
     assert not build_choice_request(BYTES, [("0123456789", " a"), ("0123456789", " bcd")], 14).truncated
     long = build_choice_request(BYTES, [("0123", "x" * 30)], 10)
@@ -133,7 +133,7 @@ def test_examples_and_contexts_are_read_once(model: Llama, monkeypatch: pytest.M
     shots = "Three examples, shown before every question. "
     pairs = [[(shots + text, f" {letter}") for letter in "ABCD"] for text in ("one", "two", "six")]
     list(Engine(model, BYTES, 128).score_choices([build_choice_request(BYTES, one, 128) for one in pairs]))
-    # The examples once; then of each question three letters and the space before the choices, which all share.
+    # The examples are read once. Of each question, three letters and the space before all choices are read.
     assert sum(read) == 1 + len(shots) + 3 * 4
     read.clear()
     prompts = [build_prompt(BYTES, shots + text, 128, 5) for text in ("one", "two", "six")]
@@ -142,4 +142,4 @@ def test_examples_and_contexts_are_read_once(model: Llama, monkeypatch: pytest.M
             prompts, Decoding(5, (), samples=2, temperature=1.0), ["a", "b", "c"]
         )
     )
-    assert sum(read[:2]) == 1 + len(shots) + 3 * 3  # a context is read once for its two answers
+    assert sum(read[:2]) == 1 + len(shots) + 3 * 3  # Each context is read once for its two answers.

@@ -1,4 +1,4 @@
-"""The scores of single questions equal lm-evaluation-harness's, where it asks the same."""
+"""Scores of single questions equal those of lm-evaluation-harness if its requests are the same."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every rule that judges answers, with the result computed by hand."""
+"""Every scoring rule is compared with a result that was computed by hand."""
 
 import math
 
@@ -10,12 +10,13 @@ from trainer.evaluation import score
 from trainer.evaluation.items import Item
 from trainer.evaluation.score import Likelihood
 
-# Three choices: the likeliest in sum is "ab", per character "abcdef", per token "abc", against "Answer:" "abc" again.
+# The best of three choices is "ab" by sum, "abcdef" per character, "abc" per token, and "abc" against "Answer:".
 ITEM = Item({}, ("ab", "abcdef", "abc"), gold=0)
 TEXTS = (" ab", " abcdef", " abc")
 FOUND = [Likelihood(-4.0, 1), Likelihood(-6.0, 2), Likelihood(-5.0, 3)]
 UNCONDITIONAL = [Likelihood(-4.0, 1), Likelihood(-5.5, 2), Likelihood(-9.0, 3)]
-WINNERS = {"raw": 0, "characters": 1, "tokens": 2, "answer": 2}  # -4, -1/char, -5/3 a token, +4 against "Answer:"
+# Their scores in nats: -4 in sum, -1 per character, -5/3 per token, +4 against "Answer:".
+WINNERS = {"raw": 0, "characters": 1, "tokens": 2, "answer": 2}
 
 
 @pytest.mark.parametrize("rule", WINNERS)
@@ -31,7 +32,8 @@ def test_each_rule_ranks_by_its_own_measure(rule: str, gold: int) -> None:
 def test_bits_per_byte_count_the_bytes_that_are_scored() -> None:
     item = Item({}, ("é", "b"), gold=0)
     scores = score.score_choices("raw", item, (" é", " b"), [Likelihood(-6 * math.log(2), 2), Likelihood(-9.0, 1)], ())
-    assert scores["bits per byte"] == pytest.approx(2.0)  # six bits for a space and the two bytes of é
+    # Six bits are divided by three bytes: a space and the two bytes of é.
+    assert scores["bits per byte"] == pytest.approx(2.0)
 
 
 def test_a_tie_goes_to_the_first_choice() -> None:
@@ -41,7 +43,7 @@ def test_a_tie_goes_to_the_first_choice() -> None:
 
 
 def test_a_pair_is_decided_by_perplexity_and_the_sum_is_told_beside_it() -> None:
-    found = [Likelihood(-12.0, 6), Likelihood(-9.0, 3)]  # 2 and 3 nats a token, 12 and 9 in sum
+    found = [Likelihood(-12.0, 6), Likelihood(-9.0, 3)]  # nats: -2 and -3 per token, -12 and -9 in sum
     assert score.score_choices("pair", Item({}, ("more", "less")), ("", ""), found, ()) == {
         "stereotype": 1.0,
         "stereotype by sum": 0.0,
@@ -147,7 +149,7 @@ def test_the_final_answer_or_the_last_box_is_compared() -> None:
 
 def test_pass_at_k_by_hand() -> None:
     assert score.pass_at_k(4, 1, 1) == pytest.approx(1 / 4)
-    assert score.pass_at_k(4, 1, 2) == pytest.approx(1 / 2)  # 3 of the 6 pairs hold the one that passed
+    assert score.pass_at_k(4, 1, 2) == pytest.approx(1 / 2)  # 3 of the 6 pairs contain the sample that passed.
     assert score.pass_at_k(5, 2, 3) == pytest.approx(1 - 1 / 10)
     assert (score.pass_at_k(3, 0, 3), score.pass_at_k(3, 3, 1)) == (0, 1)
     with pytest.raises(ValueError, match="pass@5 needs 5 samples, not 4"):
@@ -155,11 +157,11 @@ def test_pass_at_k_by_hand() -> None:
 
 
 def test_intervals_by_hand() -> None:
-    half = score.mean([1.0, 0.0] * 50)  # Wilson's interval of 50 of 100 is 0.404 to 0.596
+    half = score.mean([1.0, 0.0] * 50)  # Wilson's interval for 50 of 100 is 0.404 to 0.596.
     assert (half.value, half.count) == (0.5, 100)
     assert (half.low, half.high) == (pytest.approx(0.4038, abs=1e-3), pytest.approx(0.5962, abs=1e-3))
     assert score.mean([1.0] * 10).low == pytest.approx(0.722, abs=1e-3)
-    spread = score.mean([0.2, 0.4])  # a deviation of 0.1414 over the root of 2
+    spread = score.mean([0.2, 0.4])  # The standard deviation is 0.1414; it is divided by the square root of 2.
     assert (spread.value, spread.high - spread.value) == (pytest.approx(0.3), pytest.approx(1.96 * 0.1))
 
 

@@ -1,4 +1,4 @@
-"""Every task formats a question exactly as its golden file; every file that is not the published one is refused."""
+"""Every task formats a question exactly as in the golden file, and changed data files are refused."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def formatted(task: Task, root: Path) -> list[list[str]]:
-    """Return the last question of a task, with one example where the paper shows examples."""
+    """Return the formatted last question of a task, with one example if the task has examples."""
     item = load_items(task.data, root)[-1]
     shots = choose_shots(task, item, load_items(task.data, root, shown=True), 1) if max(task.shots) else []
     return [list(pair) for pair in format_item(task, item, shots)]
@@ -34,7 +34,8 @@ def test_a_question_is_formatted_as_in_the_golden_file(task: Task, root: Path) -
     assert formatted(task, root) == json.loads(GOLDEN.read_text(encoding="utf-8"))[task.name]
 
 
-REAL_QUESTIONS = {  # SHA-256 of the JSON of the third question's pairs, read by eye once
+# SHA-256 of the JSON of the third question's pairs. A person has checked these questions once.
+REAL_QUESTIONS = {
     "natural_questions": "460ebb9bb50cbb38",
     "math_500": "c0517a18053cf1cd",
     "gsm8k": "74f42db284b2c388",
@@ -53,7 +54,8 @@ def test_real_questions_are_formatted_as_they_were_read_once(name: str) -> None:
 
 
 def test_the_table_is_complete_and_consistent() -> None:
-    assert len({task.data.folder for task in TASKS.values()}) == 19  # both sets of ARC, as of RACE, share one
+    # The two sets of ARC share a folder, and so do the two sets of RACE.
+    assert len({task.data.folder for task in TASKS.values()}) == 19
     for task in TASKS.values():
         assert task.decoding is None if task.is_ranked else task.decoding, task.name
         assert not task.paper or task.paper_source.startswith("Table"), task.name
@@ -62,7 +64,7 @@ def test_the_table_is_complete_and_consistent() -> None:
 
 
 def test_the_paper_averages_are_means_over_questions() -> None:
-    """The groups' scores weighted by their questions give the paper's averages; the plain mean over groups does not."""
+    """The paper's average is the mean of the groups weighted by their numbers of questions."""
     sizes = {"stem": 3018, "humanities": 4705, "social sciences": 3077, "other": 3242}
     mmlu = TASKS["mmlu"].paper
     for size in range(4):
@@ -87,10 +89,8 @@ def test_mmlu_shows_examples_of_the_same_subject(root: Path) -> None:
 
 def test_winogender_gotchas_follow_the_occupation(root: Path) -> None:
     groups = [item.groups for item in load_items(TASKS["winogender"].data, root)]
-    woman, man = (
-        "her/she",
-        "his/him/he",
-    )  # most nurses are women, so "he" for a nurse and "she" for a visitor are gotchas
+    # Most nurses are women, so "he" for a nurse and "she" for a visitor are gotchas.
+    woman, man = "her/she", "his/him/he"
     assert groups == [(woman,), (man,), (woman, f"{woman} gotcha"), ("their/them/they",)]
 
 

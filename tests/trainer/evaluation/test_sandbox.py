@@ -1,4 +1,4 @@
-"""Programs that try to leave the sandbox, to outlive it, to use up the machine, or to pass without passing."""
+"""Programs that try to leave the sandbox, to outlive it, to exhaust resources, or to pass without passing tests."""
 
 import platform
 import socket
@@ -85,7 +85,7 @@ refused(threading.Thread(target=time.sleep, args=(60,)).start)
     ],
 )  # fmt: skip
 def test_time_memory_and_files_are_limited(program: str, reason: str) -> None:
-    timeout = 0.7 if reason == "time" else 60  # other ends come at once, but not on a busy machine
+    timeout = 0.7 if reason == "time" else 60  # Other programs end at once, except on a busy machine.
     started = time.monotonic()
     outcome = run_program(program, timeout_s=timeout, memory_bytes=1 << 28)
     assert (outcome.passed, outcome.reason) == (False, reason), outcome.output
@@ -203,7 +203,7 @@ def test_a_system_that_cannot_confine_is_refused_in_a_sentence(monkeypatch: pyte
 
 @pytest.mark.parametrize("machine", sorted(confine.MACHINES))
 def test_the_filter_allows_what_the_tables_allow(machine: str) -> None:
-    """The filter is run by an interpreter of its five instructions, for every call and for chosen arguments."""
+    """Run the filter in an interpreter of its instructions, for every call and for selected arguments."""
     program = [*struct.iter_unpack("=HBBI", confine.build_filter(machine))]
     column, architecture = confine.MACHINES[machine]
 
