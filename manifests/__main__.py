@@ -54,11 +54,11 @@ def main(arguments: list[str]) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     from manifests.manifest import load_manifest
-    from manifests.tools.show import figures, summary_parts
+    from manifests.tools.show import summarize, summary_parts
 
     manifest = load_manifest(options.corpus)
     show = partial(print_parts, summary_parts(manifest))
-    return _print_either(options, lambda: {**manifest.model_dump(), "summary": figures(manifest)}, show)
+    return _print_either(options, lambda: {**manifest.model_dump(), "summary": summarize(manifest)}, show)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -1,11 +1,12 @@
-"""The order of training data: sample i is a window of a shard, as a pure function of the plan.
+"""The order of training data: the plan of a run determines which window of which shard sample i is.
 
-Nothing is stored and nothing is drawn: sources are interleaved by a low-discrepancy rule with exact quotas, and inside
-(source, epoch) a Feistel permutation gives a global shuffle without an index. Rank r of W takes samples
-`step * G + r :: W`, so a run can go on with another number of ranks and see the same global batches.
+The order is computed from the plan. It needs neither stored state nor a random number generator. Sources are
+interleaved by a low-discrepancy rule with exact quotas. Within each (source, epoch), a Feistel permutation shuffles all
+windows without an index. In each step, rank r of W ranks takes the samples `step * G + r :: W`, where G is the global
+batch size. A run can therefore continue with another number of ranks and see the same global batches.
 
-A budget is shared among sources by weight, up to each one's cap (`shares`): the trainer counts in whole windows, the
-planner in tokens.
+`shares` divides a budget among sources by weight, up to the cap of each source. The trainer counts in whole windows,
+the planner in tokens.
 """
 
 import hashlib
@@ -28,7 +29,11 @@ FEISTEL_ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """One source of the mixture. `shards`: (path below shards/, windows) in the manifest's order."""
+    """One source of the mixture.
+
+    Attributes:
+        shards: (path below shards/, number of windows) of each train shard, in the order of the manifest.
+    """
 
     name: str
     weight: float
@@ -43,7 +48,12 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run with a mixture of its own. `weights`: of the plan's sources in their order, 0 leaves one out."""
+    """A part of a run with a separate mixture.
+
+    Attributes:
+        steps: number of optimizer steps.
+        weights: the weight of each source, in the order of `Plan.sources`. A source with weight 0 is not used.
+    """
 
     steps: int
     weights: tuple[float, ...]
@@ -51,9 +61,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The parameters of the order. `global_batch` in sequences; `steps` of the whole run.
+    """The parameters that determine the order of training data.
 
-    Without `stages` the run is one stage with the weights of the sources.
+    Attributes:
+        sequence_length: in tokens.
+        global_batch: sequences per step, over all ranks.
+        steps: steps of the whole run.
+        stages: parts of the run with separate mixtures. If it is empty, the whole run uses the weights of the sources.
     """
 
     manifest_sha: str
@@ -70,22 +84,32 @@ class Plan:
         return self.steps * self.global_batch
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, which `plan_from` reads."""
+        """Return the plan as plain values for JSON; `plan_from` is the inverse."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The places of samples, one value each."""
+    """The locations of n samples, as four arrays of shape (n,).
 
-    source: Integers  # index into `plan.sources`
+    Attributes:
+        source: index into `plan.sources`.
+        epoch: number of the epoch of the source, from 0.
+        shard: index into the shards of the source.
+        window: index of the window in the shard. It has the tokens `window * L` to `window * L + L` inclusive.
+    """
+
+    source: Integers
     epoch: Integers
-    shard: Integers  # index into that source's shards
-    window: Integers  # in the shard: tokens `window * L` to `window * L + L` inclusive
+    shard: Integers
+    window: Integers
 
 
-def windows_of(tokens: int, sequence_length: int) -> int:
-    """Return the number of windows in a shard: L inputs and, one further on, L targets."""
+def count_windows(tokens: int, sequence_length: int) -> int:
+    """Return the number of windows in a shard.
+
+    A window has L + 1 tokens: L inputs, and L targets shifted by one token. Neighbouring windows share one token.
+    """
     return max(0, (tokens - 1) // sequence_length)
 
 
@@ -97,25 +121,25 @@ def plan_for(
     steps: int,
     stages: Sequence[tuple[int, Mapping[str, float]]] = (),
 ) -> Plan:
-    """Return the plan of a run over a corpus.
+    """Return the plan of a training run on a corpus.
 
     Args:
-        manifest: The corpus's manifest.
-        seed: Seed of the shuffle.
-        sequence_length: In tokens.
-        global_batch: Sequences of a step.
-        steps: Of the whole run.
-        stages: Steps and weights by source of each stage; a stage without weights has those of the manifest.
+        manifest: The manifest of the corpus.
+        seed: The seed of the shuffle.
+        sequence_length: Tokens per sequence.
+        global_batch: Sequences per step, over all ranks.
+        steps: Steps of the whole run.
+        stages: (steps, dict from source name to weight) of each stage. An empty dict means the weights of the manifest.
 
     Raises:
-        UserError: A stage names a source that the corpus lacks, or the corpus is too small.
+        UserError: A stage names a source that is not in the corpus, or the corpus is too small.
     """
     sources = tuple(
         SourcePlan(
             name,
             source.weight,
             source.max_epochs,
-            tuple((shard.path, windows_of(shard.tokens, sequence_length)) for shard in source.train),
+            tuple((shard.path, count_windows(shard.tokens, sequence_length)) for shard in source.train),
         )
         for name, source in sorted(manifest.sources.items())
     )
@@ -135,25 +159,27 @@ def plan_for(
 
 
 def plan_from(plain: dict[str, Any]) -> Plan:
-    """Return the plan that `as_dict` turned into plain values. Raises ValueError for anything else."""
+    """Return the plan whose plain values `Plan.as_dict` returned. Raises ValueError for other values."""
     return TypeAdapter(Plan).validate_python(plain)
 
 
 def quotas(plan: Plan) -> Integers:
-    """Return the number of samples from each source in the whole run; the sum is `plan.samples`."""
+    """Return the number of samples from each source in the whole run. The sum is `plan.samples`."""
     return np.asarray(np.sum(stage_quotas(plan), axis=0))
 
 
 def stage_quotas(plan: Plan) -> list[Integers]:
-    """Return the number of samples from each source in each stage: by its weight, in all at most its epochs.
+    """Return the number of samples from each source, one array per stage.
 
-    What a cap leaves over is shared among the others, in whole numbers by largest remainder.
+    Samples are divided among the sources in proportion to the weights of the stage. Over all stages, a source gives at
+    most `max_epochs` times its windows. If this cap limits a source, the other sources give more. Fractions are rounded
+    by the largest-remainder method.
 
     Raises:
-        UserError: The caps of a stage's sources together are below its samples.
+        UserError: The caps of the sources of a stage allow fewer samples than the stage needs.
     """
     stages = plan.stages or (Stage(plan.steps, tuple(source.weight for source in plan.sources)),)
-    most = sum(stage.steps for stage in stages) * plan.global_batch  # a cap above it binds nowhere, and may be huge
+    most = sum(stage.steps for stage in stages) * plan.global_batch  # Limits the caps, which may exceed int64.
     left = np.array([int(min(source.max_epochs * source.windows, most)) for source in plan.sources], np.int64)
     found: list[Integers] = []
     for stage in stages:
@@ -174,7 +200,10 @@ def stage_quotas(plan: Plan) -> list[Integers]:
 
 
 def expected_counts(plan: Plan, step: int) -> npt.NDArray[np.float64]:
-    """Return the samples of each source before a step, exact to within a few: stages share them out evenly."""
+    """Return the approximate number of samples of each source before a step.
+
+    The error is a few samples at most, because the samples of each source are evenly distributed over a stage.
+    """
     total = np.zeros(len(plan.sources), np.float64)
     for counts in stage_quotas(plan):
         steps = int(counts.sum()) // plan.global_batch
@@ -184,9 +213,10 @@ def expected_counts(plan: Plan, step: int) -> npt.NDArray[np.float64]:
 
 
 def samples(plan: Plan, start: int, stop: int) -> Samples:
-    """Return samples `start` to `stop` of the run, at a cost that depends on the length of the range alone.
+    """Return the locations of the samples `start` to `stop` (exclusive) of the run.
 
-    A stage goes on with each source's windows where the stages before it ended.
+    The cost depends only on the length of the range. Each stage continues with the windows of a source after the last
+    window of the stages before it.
     """
     begin, drawn, parts = 0, np.zeros(len(plan.sources), np.int64), []
     for counts in stage_quotas(plan):
@@ -213,10 +243,16 @@ def samples(plan: Plan, start: int, stop: int) -> Samples:
 
 
 def _interleave(counts: Integers, start: int, stop: int) -> tuple[Integers, Integers]:
-    """Return the source of each sample, and its number within that source.
+    """Return the source of each sample from `start` to `stop`, and the number of the sample within this source.
 
-    The k-th of q samples of a source stands at (2k + 1) / 2q of the run; all are sorted by that place, then by source.
-    So after any i samples every source has its share of i to within the number of sources.
+    Sample k (from 0) of the q samples of a source has the position (2k + 1) / 2q. All samples are sorted by position,
+    then by source. Therefore, among the first i samples, the count of each source differs from its proportional share
+    by at most the number of sources.
+
+    Args:
+        counts: number of samples of each source.
+        start: the first sample.
+        stop: the end of the range, exclusive.
     """
     whole = int(counts.sum())
     slack = len(counts) + 1
@@ -239,10 +275,10 @@ def _interleave(counts: Integers, start: int, stop: int) -> tuple[Integers, Inte
 
 
 def permute(values: Integers, size: int, key: int) -> Integers:
-    """Return values under a keyed permutation of 0 to size - 1.
+    """Apply a keyed permutation of the numbers 0 to size - 1 to an array of such numbers.
 
-    A Feistel network over the next even power of two is applied until the value is back in range (cycle walking, Black
-    and Rogaway 2002).
+    A Feistel network permutes the numbers below the next even power of two. It is applied repeatedly until the result
+    is below `size` (cycle walking, Black and Rogaway 2002).
     """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     mask = np.uint64((1 << half) - 1)
@@ -259,15 +295,20 @@ def permute(values: Integers, size: int, key: int) -> Integers:
 
 
 def hash_text(text: str) -> int:
-    """Return the first 64 bits of the SHA-256 of a text: the key of a permutation, or the seed of random numbers."""
+    """Return the first 64 bits of the SHA-256 of a text, used as permutation key or as random seed."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:
-    """Return each source's part of `total`, in its unit: in proportion to `weights` (above zero), at most `caps`.
+    """Divide `total` among sources in proportion to their weights, with at most `caps[i]` for source i.
 
-    Where a cap binds, the rest goes to the sources below theirs, again by weight. The sum is `total`, or that of all
-    caps if it is less.
+    If a cap limits a source, the remainder is divided among the sources below their caps, again in proportion to the
+    weights. The sum of the result is `total`, or the sum of all caps if this is less.
+
+    Args:
+        weights: (n,) weights above zero.
+        caps: (n,) maximum of each source, in the unit of `total`.
+        total: the amount to divide.
     """
     capped = np.zeros(len(caps), bool)
     while True:
@@ -282,7 +323,10 @@ def shares(weights: Floats, caps: npt.NDArray[Any], total: float) -> Floats:
 
 
 def whole_shares(weights: Floats, caps: Integers, total: int) -> Integers:
-    """Return `shares` as whole numbers by largest remainder. They sum to `total`, which the caps must allow."""
+    """Round the result of `shares` to whole numbers by the largest-remainder method.
+
+    The sum of the result is `total`. The sum of the caps must be at least `total`.
+    """
     ideal = shares(weights, caps, total)
     whole = np.floor(ideal).astype(np.int64)
     missing = int(total - whole.sum())

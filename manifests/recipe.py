@@ -1,9 +1,10 @@
 """The recipe: all settings of a corpus, in one YAML file.
 
-Every key has a default but `name`, `seed`, `goal_tokens`, `sources` and each source's `weight`. A wrong key, type or
-range is refused before any work starts, in a sentence that names the key, the value and what is allowed.
+The keys `name`, `seed`, `goal_tokens`, `sources` and the `weight` of each source are required; all other keys have
+defaults. A wrong key, type or range is rejected before any work starts. The error message names the key, the value and
+the allowed values.
 
-A corpus keeps the recipe of its run, and the modules of the user's own rules and readers that it names.
+A corpus contains the recipe of its run, and copies of the Python modules with the user's own rules and readers.
 """
 
 import re
@@ -26,8 +27,8 @@ from manifests.source import Source
 if TYPE_CHECKING:
     import yaml
 
-RECIPE_FILE = "recipe.yaml"  # the recipe as the run was given it, with absolute paths
-CODE = "code"  # copies of the modules that hold a user's own rules and readers
+RECIPE_FILE = "recipe.yaml"  # The recipe as the user gave it, with absolute paths.
+CODE = "code"  # The folder with copies of the modules of the user's own rules and readers.
 
 
 def _check_name(name: str) -> str:
@@ -40,26 +41,39 @@ SourceName = Annotated[str, AfterValidator(_check_name)]
 
 
 class Tokenizer(Strict):
-    """SentencePiece BPE as LLaMA's: digits split, byte fallback, no text normalisation (section 2.1)."""
+    """The tokenizer: SentencePiece BPE like LLaMA's, split digits, byte fallback, no normalisation (section 2.1).
 
-    path: str | None = None  # a finished tokenizer.model to use instead of training one
+    Attributes:
+        path: an existing tokenizer.model to use; if it is None, a tokenizer is trained.
+        vocabulary: number of pieces.
+        sample_bytes: UTF-8 bytes of the text to train on, divided among the sources in proportion to their weights.
+        character_coverage: the option of SentencePiece of this name.
+        threads: number of threads for training. It is part of the recipe because the model depends on it.
+    """
+
+    path: str | None = None
     vocabulary: Annotated[int, Field(ge=300, le=1 << 20)] = 32_000
-    sample_bytes: Positive = 2_000_000_000  # UTF-8 bytes of text to train on, shared out by the sources' weights
+    sample_bytes: Positive = 2_000_000_000
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 0.99995
-    threads: Positive = 1  # of training: part of the recipe, so that the model does not depend on the machine
+    threads: Positive = 1
 
 
 class Shards(Strict):
-    """Token shards of about `tokens` tokens each; `validation` is the share of duplicate clusters held out."""
+    """Settings of the token shards.
+
+    Attributes:
+        tokens: approximate number of tokens per shard.
+        validation: the share of duplicate clusters that goes to the validation side.
+    """
 
     tokens: Positive = 1 << 28
     validation: Share = 0.001
 
 
 class Trainer(Strict):
-    """The model that the corpus is meant for."""
+    """The model for which the corpus is built; `model` is a key of `PRESETS`."""
 
-    model: str = "7b"  # a name of `PRESETS`
+    model: str = "7b"
 
     @field_validator("model")
     @classmethod
@@ -70,12 +84,17 @@ class Trainer(Strict):
 
 
 class Recipe(Strict):
-    """The whole recipe. `goal_tokens`: tokens that the mixture is to be trained on."""
+    """The whole recipe.
+
+    Attributes:
+        goal_tokens: number of tokens of the planned training.
+        split_bytes: approximate size, in stored bytes, of the splits into which larger dumps are divided.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     seed: Count
     goal_tokens: Positive
-    split_bytes: Positive = 1 << 28  # larger dumps are read in splits of about this many stored bytes
+    split_bytes: Positive = 1 << 28
     sources: dict[SourceName, Source] = Field(min_length=1)
     deduplication: Deduplication = Deduplication()
     tokenizer: Tokenizer = Tokenizer()
@@ -95,19 +114,22 @@ class Recipe(Strict):
         return self
 
     def comparison_of(self, source: str) -> Comparison:
-        """Return the settings under which a source's documents are compared; the recipe's for one that it has not."""
+        """Return the comparison settings of a source: its own, completed by the settings of the recipe.
+
+        For a source that is not in the recipe, the settings of the recipe are returned.
+        """
         own = self.sources[source].deduplication if source in self.sources else None
         return (own or Comparison()).complete(self.deduplication)
 
     def with_sources(self, only: Collection[str] = (), without: Collection[str] = ()) -> "Recipe":
-        """Return the recipe of some of its sources.
+        """Return the recipe with a subset of its sources.
 
         Args:
-            only: names of the sources that stay; all if it is empty.
-            without: names of sources to leave out.
+            only: names of the sources to keep; if it is empty, all sources are kept.
+            without: names of the sources to remove.
 
         Raises:
-            UserError: both are given, a name is not a source's, or no source is left.
+            UserError: both arguments are given, a name is unknown, or no source remains.
         """
         if only and without:
             raise UserError("--only and --without are both given: give one of them")
@@ -137,9 +159,13 @@ class Recipe(Strict):
         return self.model_copy(update={"sources": sources})
 
     def canonical(self, input_names: Mapping[str, list[str]]) -> dict[str, Any]:
-        """Return the recipe as the manifest holds it, equal for equal corpora wherever the dumps and models were.
+        """Return the canonical form of the recipe for the manifest, which does not depend on the paths of files.
 
-        Defaults are filled in, inputs are sorted names, and models, which are named by hash, have no paths.
+        Defaults are filled in, inputs are replaced by sorted names, and paths of models are removed, because the
+        manifest identifies models by hash.
+
+        Args:
+            input_names: names of the inputs by source.
         """
         plain = self.filled_in()
         for name, source in plain["sources"].items():
@@ -150,7 +176,10 @@ class Recipe(Strict):
         return plain
 
     def filled_in(self) -> dict[str, Any]:
-        """Return plain values with defaults filled in, without a source's `deduplication` if it equals the recipe's."""
+        """Return the recipe as plain values with all defaults.
+
+        The `deduplication` of a source is None if it equals the settings of the recipe.
+        """
         plain, default = self.model_dump(), Comparison().complete(self.deduplication).model_dump()
         for name, source in plain["sources"].items():
             own = self.comparison_of(name).model_dump()
@@ -158,7 +187,7 @@ class Recipe(Strict):
         return plain
 
     def as_yaml(self) -> bytes:
-        """Return `recipe.yaml` as a run writes it: defaults filled in, paths included."""
+        """Return the content of `recipe.yaml` as a run writes it, with all defaults and with paths."""
         import yaml
 
         return yaml.safe_dump(self.filled_in(), sort_keys=False).encode()
@@ -169,7 +198,7 @@ class Recipe(Strict):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe. Raises UserError with one sentence about the first mistake."""
+    """Read and validate a recipe. Raises UserError for the first error found."""
     try:
         plain = read_yaml(path.read_bytes(), _make_loader())
     except OSError as error:
@@ -180,7 +209,15 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(plain: Any, name: str) -> Recipe:
-    """Check plain values and return the recipe; `name` is used in error messages. Raises UserError."""
+    """Validate plain values and return the recipe.
+
+    Args:
+        plain: the values of the YAML file.
+        name: the name of the file for error messages.
+
+    Raises:
+        UserError: the values are not a recipe.
+    """
     if not isinstance(plain, dict):
         raise UserError(f"recipe {name} holds no keys: start from recipes/demo.yaml")
     try:
@@ -190,10 +227,14 @@ def parse_recipe(plain: Any, name: str) -> Recipe:
 
 
 def read_yaml(stored: bytes, loader: Any = None) -> Any:
-    """Return plain values; without a loader by libyaml, in a fifth of the time, where it is there.
+    """Parse YAML and return plain values.
+
+    Args:
+        stored: the bytes of the file.
+        loader: a loader class; if it is None, libyaml is used if available, which takes a fifth of the time.
 
     Raises:
-        ValueError: it is not YAML; it says where, and why.
+        ValueError: the bytes are not YAML. The message contains the position and the cause.
     """
     import yaml
 
@@ -208,24 +249,28 @@ def read_yaml(stored: bytes, loader: Any = None) -> Any:
 
 
 def load_run_recipe(folder: Path) -> Recipe:
-    """Return the recipe that a run wrote into its folder, and let imports find the user's modules. Raises UserError."""
+    """Return the recipe that a run wrote into its folder, after making the user's own modules importable.
+
+    Raises:
+        UserError: the recipe cannot be read.
+    """
     path = fetch(folder, RECIPE_FILE)
-    find_user_code(folder)
+    add_user_code_path(folder)
     try:
         return parse_recipe(read_yaml(path.read_bytes()), str(path))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: the corpus must keep the recipe that the run wrote") from error
 
 
-def find_user_code(corpus: Path) -> None:
-    """Let imports find the modules of a user's own rules and readers that a corpus keeps, after all others."""
+def add_user_code_path(corpus: Path) -> None:
+    """Append the `code` folder of a corpus to `sys.path`, so that its copies of the user's modules can be imported."""
     folder = str(corpus / CODE)
     if folder not in sys.path and fetch_files(corpus, CODE):
         sys.path.append(folder)
 
 
 def _make_loader() -> type["yaml.SafeLoader"]:
-    """Return a YAML loader that refuses a key given twice, where YAML itself would silently keep the last."""
+    """Return a YAML loader class that rejects duplicate keys. PyYAML would silently use the last value."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):

@@ -1,11 +1,11 @@
-"""A token shard: an Arrow IPC file with one record batch, one row a document.
+"""Token shards: Arrow IPC files with one record batch and one row per document.
 
-Its token values are contiguous, so a memory map gives any window without a copy, and the list offsets are the document
-boundaries. A document is BOS, its pieces, EOS; the trainer adds nothing.
+The token values of a shard are contiguous, so a memory map gives any window without a copy. The list offsets are the
+document boundaries. Each document consists of BOS, its tokens, and EOS; the trainer adds no further tokens.
 
-The trainer reads a corpus in an object store from a folder of this machine (`local`): a `Store` fetches shards when
-they are asked for, within a budget of bytes. They appear whole and checked, or not at all, and the ones unused for
-longest go first. Any number of processes of a machine may share the folder.
+The trainer reads a corpus in an object store through a local cache folder (`open_cached`). A `Store` downloads shards
+on demand, up to a limit in bytes, and deletes the least recently used shards. A shard gets its final name only after
+its download is complete and its hash is verified. Any number of processes of a machine may share the cache folder.
 """
 
 import fcntl
@@ -29,19 +29,19 @@ from manifests.mirror import fetch, mirror_of, open_corpus, place_of
 from manifests.storage import OTHER_HASH, StorageError
 
 FORMAT = "teratoken-shard-2"
-BUDGET = ".bytes"  # file in the cache of a corpus: the most bytes of shards that it may hold
-TRIES = 3  # attempts to open a shard that other processes may remove
+BUDGET = ".bytes"  # The file in the cache folder that contains the maximum total size of its shards, in bytes.
+TRIES = 3  # Attempts to open a shard. Another process may delete it between download and open.
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
-    """Return the narrowest unsigned type that holds every id of a vocabulary of that many pieces."""
+    """Return the narrowest unsigned type for the token ids of a vocabulary of the given size."""
     return np.uint16 if vocabulary <= 1 << 16 else np.uint32
 
 
 def shard_schema(vocabulary: int) -> pa.Schema:
-    """Return the columns of a shard for a vocabulary of that many pieces."""
+    """Return the schema of a shard for a vocabulary of the given size."""
     value = pa.uint16() if token_dtype(vocabulary) is np.uint16 else pa.uint32()
     return pa.schema(
         [
@@ -49,7 +49,7 @@ def shard_schema(vocabulary: int) -> pa.Schema:
             ("document", pa.binary(ID_BYTES)),
             ("source", pa.string()),
             ("url", pa.string()),
-            ("cluster_size", pa.uint32()),  # documents that this one stands for, itself among them
+            ("cluster_size", pa.uint32()),  # number of documents in its duplicate cluster, including this document
             *LOCATOR_FIELDS,
         ]
     )
@@ -57,32 +57,54 @@ def shard_schema(vocabulary: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class Shard:
-    """An open shard, memory-mapped."""
+    """An open, memory-mapped shard.
+
+    Attributes:
+        tokens: (T,) uint16 or uint32, a view of the file.
+        offsets: (documents + 1,) int64, the start of the tokens of each document; the last value is T.
+        batch: all columns.
+        metadata: the metadata of the schema.
+    """
 
     path: Path
-    tokens: Tokens  # (T,) a view of the file
-    offsets: npt.NDArray[np.int64]  # (documents + 1,) the start of each document's tokens; the last one is T
-    batch: pa.RecordBatch  # all columns
-    metadata: dict[str, str]  # of the schema
+    tokens: Tokens
+    offsets: npt.NDArray[np.int64]
+    batch: pa.RecordBatch
+    metadata: dict[str, str]
 
     def row_of(self, token: int) -> int:
-        """Return the row of the document that holds a token of the flat column. Raises IndexError outside it."""
+        """Return the row of the document that contains a token.
+
+        Args:
+            token: index into `tokens`.
+
+        Raises:
+            IndexError: there is no such token.
+        """
         if not 0 <= token < len(self.tokens):
             raise IndexError(f"the shard holds {len(self.tokens)} tokens, numbered from 0")
         return int(np.searchsorted(self.offsets, token, side="right")) - 1
 
     def count_tokens(self, rows: npt.NDArray[np.int64]) -> int:
-        """Return the number of tokens of some documents, by their rows."""
+        """Return the total number of tokens of the documents in the given rows."""
         return int((self.offsets[rows + 1] - self.offsets[rows]).sum())
 
     def row(self, index: int) -> dict[str, Any]:
-        """Return the columns of one document, without its tokens. Raises UserError if they are damaged."""
+        """Return the columns of one row as a dict, without the tokens. Raises UserError if they are damaged."""
         rows = check_rows(self.batch.drop_columns(["tokens"]).slice(index, 1), self.path)
         return dict(rows.to_pylist()[0])
 
 
 def check_rows(rows: pa.RecordBatch, path: Path) -> pa.RecordBatch:
-    """Return rows of a shard whose texts and lists can be read without a fault. Raises UserError for others."""
+    """Validate rows of a shard and return them.
+
+    Args:
+        rows: rows of a memory-mapped shard.
+        path: the shard, for the error message.
+
+    Raises:
+        UserError: strings or lists are damaged. Reading them without this check could crash the process.
+    """
     try:
         rows.validate(full=True)
     except pa.ArrowInvalid as error:
@@ -91,9 +113,12 @@ def check_rows(rows: pa.RecordBatch, path: Path) -> pa.RecordBatch:
 
 
 def view_column(column: pa.Array) -> npt.NDArray[Any]:
-    """Return a view of a column of numbers. Raises pyarrow.ArrowInvalid if it has nulls.
+    """Return a NumPy view of a column of numbers, without a copy.
 
-    It is what `column.to_numpy(zero_copy_only=True)` returns, which would import pandas where that is installed.
+    It replaces `column.to_numpy(zero_copy_only=True)`, which imports pandas if pandas is installed.
+
+    Raises:
+        pyarrow.ArrowInvalid: the column has nulls.
     """
     if column.null_count:
         raise pa.ArrowInvalid("a column that must have no nulls has some")
@@ -102,7 +127,12 @@ def view_column(column: pa.Array) -> npt.NDArray[Any]:
 
 
 def open_shard(path: Path) -> Shard:
-    """Memory-map a shard. Raises OSError when it is missing and pyarrow.ArrowInvalid when it is no shard."""
+    """Memory-map a shard.
+
+    Raises:
+        OSError: the file is missing.
+        pyarrow.ArrowInvalid: the file is not a shard.
+    """
     with pa.memory_map(str(path)) as mapped:
         reader = pa.ipc.open_file(mapped)
         if reader.num_record_batches != 1 or "tokens" not in reader.schema.names:
@@ -122,11 +152,13 @@ def open_shard(path: Path) -> Shard:
     return Shard(path, view_column(column.values.slice(first, last - first)), offsets - first, batch, metadata)
 
 
-def token_bytes(path: Path) -> tuple[int, int]:
-    """Return start and end of the tokens in a shard's file, of which the ends alone need be right.
+def find_token_bytes(path: Path) -> tuple[int, int]:
+    """Return the byte range of the token values in a shard file.
+
+    Only the beginning and the end of the file are read, so the bytes in between may be missing.
 
     Returns:
-        Two equal places if the file is no shard.
+        The start and the end (exclusive). They are equal if the file is not a shard.
     """
     with pa.memory_map(str(path)) as mapped:
         begin = mapped.read_buffer(1).address
@@ -139,7 +171,7 @@ def token_bytes(path: Path) -> tuple[int, int]:
 
 
 def open_shard_of(corpus: Path, path: str) -> Shard:
-    """Memory-map a shard of a corpus, given its path below `shards/`. Raises UserError when it cannot be read."""
+    """Memory-map a shard of a corpus, given its path below `shards/`. Raises UserError if it cannot be read."""
     try:
         return open_shard(fetch(corpus, f"shards/{path}"))
     except (OSError, pa.ArrowException) as error:
@@ -147,22 +179,26 @@ def open_shard_of(corpus: Path, path: str) -> Shard:
 
 
 def write_shard(path: Path, batch: pa.RecordBatch, metadata: dict[str, str]) -> None:
-    """Write one record batch of `shard_schema` as a shard, atomically and always as the same bytes."""
+    """Write a record batch of `shard_schema` as a shard file.
+
+    The file appears atomically. The same arguments always give the same bytes.
+    """
     schema = batch.schema.with_metadata({"format": FORMAT, **dict(sorted(metadata.items()))})
     with atomic_path(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
         writer.write_batch(batch.replace_schema_metadata(schema.metadata))
 
 
-def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
-    """Return the folder to read a corpus from.
+def open_cached(corpus: str, cache: Path, cache_bytes: int) -> Path:
+    """Return the local folder from which the trainer reads a corpus.
 
     Args:
-        corpus: a path, which is returned, or a URL that pyarrow reads (s3://, gs://, hdfs://, file://).
-        cache: folder in which the corpus at a URL has a folder, named by the URL and the manifest.
-        cache_bytes: bytes of shards kept there at most, and one shard more for each process that fetches.
+        corpus: a path, which is returned unchanged, or a URL that pyarrow can read (s3://, gs://, hdfs://, file://).
+        cache: the parent of the cache folder of a remote corpus, whose name depends on the URL and the manifest.
+        cache_bytes: maximum total size of the shards in the cache folder. Each process that is downloading may exceed
+            it by one shard.
 
     Raises:
-        UserError: the corpus cannot be read, or its largest shard is larger than the cache.
+        UserError: the corpus cannot be read, or its largest shard is larger than `cache_bytes`.
     """
     folder = open_corpus(corpus, cache)
     if mirror_of(folder) is not None:
@@ -175,7 +211,11 @@ def local(corpus: str, cache: Path, cache_bytes: int) -> Path:
 
 
 class Store:
-    """Opens the shards of a corpus folder; in the cache of a remote corpus, at `url`, it fetches them first."""
+    """Opens the shards of a corpus, and downloads them first if the corpus is remote.
+
+    Args:
+        corpus: the folder returned by `open_cached`.
+    """
 
     def __init__(self, corpus: Path) -> None:
         self.corpus, self.url, mirror = corpus, "", mirror_of(corpus)
@@ -185,17 +225,17 @@ class Store:
             self.entries = {entry.path: entry for entry in load_manifest(corpus).shards()}
 
     def open(self, path: str) -> Shard:
-        """Open the shard at `path` below shards/.
+        """Open a shard, given its path below `shards/`.
 
         Raises:
-            UserError: it cannot be read, or its bytes are not those that the manifest says.
+            UserError: the shard cannot be read, or the downloaded bytes do not have the hash in the manifest.
         """
         failure: Exception | None = None
         for _ in range(TRIES):
             file = self._ensure(path) if self.url else self.file(path)
             try:
                 return open_shard(file)
-            except FileNotFoundError as error:  # another process may have made room in the cache just then
+            except FileNotFoundError as error:  # Another process may have deleted it to make room in the cache.
                 failure = error
             except (OSError, pa.ArrowException) as error:
                 failure = error
@@ -207,7 +247,11 @@ class Store:
         return self.corpus / "shards" / path
 
     def touch(self, path: str) -> bool:
-        """Mark a shard as used now, by its file's time of change; return False if it is not here."""
+        """Set the modification time of a shard to now, which marks it as recently used.
+
+        Returns:
+            False if there is no local copy.
+        """
         try:
             os.utime(self.file(path))
         except FileNotFoundError:
@@ -215,11 +259,12 @@ class Store:
         return True
 
     def _ensure(self, path: str) -> Path:
+        """Return the local path of a shard, after downloading it if necessary."""
         target = self.file(path)
         if not self.touch(path):
             target.parent.mkdir(parents=True, exist_ok=True)
             with _open_locked(target.with_name(f".{target.name}.part")) as part:
-                if target.exists():  # another process has fetched it meanwhile
+                if target.exists():  # Another process downloaded it while this process waited for the lock.
                     Path(part.name).unlink()
                 else:
                     self._fetch(self.entries[path], part)
@@ -227,9 +272,10 @@ class Store:
         return target
 
     def _fetch(self, entry: ShardEntry, part: BinaryIO) -> None:
+        """Make room in the cache and download a shard into a locked partial file."""
         with _open_locked(self.corpus / ".evicting"):
             self._evict(entry.bytes, Path(part.name))
-            part.truncate(entry.bytes)  # so that others count it in full from now on
+            part.truncate(entry.bytes)  # Other processes now count the full size of the shard.
         try:
             self.storage.copy_to(f"shards/{entry.path}", part, entry.sha256)
         except (FileNotFoundError, StorageError) as error:
@@ -237,15 +283,19 @@ class Store:
             cause = error.__cause__ if isinstance(error, StorageError) else error
             problem = " ".join(str(getattr(cause, "strerror", None) or cause).split())
             if isinstance(error, StorageError) and not problem.startswith(OTHER_HASH):
-                raise UserError(str(error)) from error  # of the network or this disk, which say nothing about the data
+                raise UserError(str(error)) from error  # An error of the network or the disk, not of the data.
             raise UserError(
                 f"shards/{entry.path} as fetched from {self.url} is not the manifest's ({problem}): restore it there"
             ) from error
 
     def _evict(self, wanted: int, mine: Path) -> None:
-        """Delete the least recently used shards until `wanted` bytes fit, and the partial files of killed processes.
+        """Delete the least recently used shards until `wanted` bytes fit into the cache.
 
-        Memory maps of a deleted file stay valid.
+        Partial files of killed processes are also deleted. Memory maps of a deleted file remain valid.
+
+        Args:
+            wanted: the number of bytes that must fit.
+            mine: the partial file of this process, which is kept.
         """
         files = []
         for path in (self.corpus / "shards").glob("*/*"):
@@ -266,9 +316,10 @@ class Store:
 
 @contextmanager
 def _open_locked(path: Path) -> Iterator[BinaryIO]:
-    """Open and lock a file for this process alone; the lock ends with the process.
+    """Open a file, create it if necessary, and lock it exclusively (flock). The lock ends if the process is killed.
 
-    A file that was renamed or deleted while the process waited is no longer the one at `path`: then it is opened anew.
+    While the process waits for the lock, another process may rename or delete the file. In this case `path` is opened
+    again.
     """
     while True:
         with open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666)) as file:
@@ -283,7 +334,7 @@ def _open_locked(path: Path) -> Iterator[BinaryIO]:
 
 
 def _delete_abandoned(path: Path) -> bool:
-    """Delete a partial file that no process holds; return True if it is gone."""
+    """Delete a partial file that no process has locked. Return True if the file no longer exists."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

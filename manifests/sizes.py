@@ -1,4 +1,4 @@
-"""Model sizes and their training settings, by the names that recipes and the trainer use, or by numbers."""
+"""Model sizes and their training settings. Recipes and the trainer select a size by name or by numbers."""
 
 from dataclasses import dataclass, replace
 
@@ -10,13 +10,14 @@ class Preset:
     """A model size and its training settings.
 
     Attributes:
-        dimension: Width of the residual stream (Table 2 of the paper, like `heads`, `layers` and `learning_rate`).
-        learning_rate: The peak of the schedule.
+        dimension: Width of the residual stream. Like `heads`, `layers` and `learning_rate`, it is given in Table 2 of
+            the paper.
+        learning_rate: The peak of the learning rate schedule.
         sequence_length: In tokens.
         batch_tokens: Tokens per optimizer step.
         warmup: Steps of linear warm-up.
-        multiple: The SwiGLU width, 2/3 of 4 x dimension (section 2.2), is rounded up to a multiple of this number.
-        norm_epsilon: Of the norms, as in the published 7B, 13B and 33B; the paper states none.
+        multiple: The SwiGLU width is 2/3 of 4 x dimension (section 2.2), rounded up to a multiple of this number.
+        norm_epsilon: Epsilon of the RMS norms, as in the published 7B, 13B and 33B models. The paper does not state it.
     """
 
     dimension: int
@@ -36,16 +37,17 @@ class Preset:
 
     @property
     def block_parameters(self) -> int:
-        """Return the number of parameters of all blocks, without embedding, last norm and head."""
+        """Return the number of parameters of all transformer blocks, without embedding, final norm and output head."""
         return self.layers * (4 * self.dimension**2 + 3 * self.dimension * self.width + 2 * self.dimension)
 
     def count_parameters(self, vocabulary: int) -> int:
-        """Return the number of all parameters; embedding and head have `vocabulary` rows each."""
+        """Return the number of all parameters. Embedding and output head have `vocabulary` rows each."""
         return self.block_parameters + (2 * vocabulary + 1) * self.dimension
 
 
-# 7b to 65b: Table 2 of the paper. The others are this project's: `2m` to `40m` are named by the parameters of their
-# blocks, have heads of 64 features as GPT-2, and a peak rate that falls with the width.
+# 7b to 65b are the sizes of Table 2 of the paper. The other sizes are defined by this project: `2m` to `40m` are named
+# after the number of parameters in their blocks. Their heads have 64 features, like those of GPT-2, and their peak
+# learning rate decreases with the width.
 PRESETS = {
     "demo": Preset(128, 4, 4, 2e-3, sequence_length=256, batch_tokens=4_096, warmup=10, multiple=32),
     "2m": Preset(192, 3, 4, 2e-3, sequence_length=512, batch_tokens=32_768, warmup=100, multiple=64),
@@ -59,17 +61,18 @@ PRESETS = {
     "7b": Preset(4096, 32, 32, 3e-4),
     "13b": Preset(5120, 40, 40, 3e-4),
     "33b": Preset(6656, 52, 60, 1.5e-4),
-    "65b": Preset(8192, 64, 80, 1.5e-4, norm_epsilon=1e-5),  # as published, like later LLaMA models
+    "65b": Preset(8192, 64, 80, 1.5e-4, norm_epsilon=1e-5),  # The published 65B and later LLaMA models use 1e-5.
 }
 
 
 def get_preset(name: str) -> Preset:
-    """Return the size of a preset's name, or of `dim=D,layers=L,heads=H`.
+    """Return the preset of a name, or a preset for a size given as `dim=D,layers=L,heads=H`.
 
-    A size given in numbers has the other settings of the preset next below it in layers x dimension squared.
+    A size given in numbers takes its other settings from the largest preset that is not larger, where the size is
+    measured by layers x dimension squared.
 
     Raises:
-        UserError: The name is no preset's, or the numbers make no model.
+        UserError: The name is unknown, or the numbers do not define a model.
     """
     if "=" not in name:
         if name not in PRESETS:

@@ -1,4 +1,4 @@
-"""The part of a recipe that describes one source. The rules of its filters, with their settings: `filters.quality`."""
+"""The part of a recipe that describes one source. The filter rules and their settings are in `filters.quality`."""
 
 import json
 from typing import Annotated, Any, Literal, Self, get_args
@@ -13,105 +13,163 @@ from filters.settings import Count, Positive, Strict
 
 SourceKind = Literal["common_crawl", "c4", "github", "wikipedia", "books", "arxiv", "stackexchange"]
 KINDS: tuple[str, ...] = get_args(SourceKind)
-IMPLIED = {"common_crawl": "http_status", "github": "code"}  # rules that a kind has unless its list names them
-LANGUAGE_KNOWN = frozenset({"wikipedia"})  # kinds whose reader tells each document's language
+# For some kinds of sources, the rule that is applied first unless the list of filters contains it.
+IMPLIED = {"common_crawl": "http_status", "github": "code"}
+LANGUAGE_KNOWN = frozenset({"wikipedia"})  # Kinds whose reader sets the language of each document.
 
 
 class Limits(Strict):
-    """Caps on hostile input, in sizes and never in seconds, so that results do not depend on the machine."""
+    """Limits for malicious or broken input. There are no time limits, because results must not depend on the machine.
 
-    record_bytes: Positive = 32 << 20  # decoded bytes of one record: headers and body
-    stored_bytes: Positive = 32 << 20  # stored bytes of a gzip member that holds one record
-    html_depth: Positive = 2_000  # nested elements in a page
-    text_characters: Positive = 20_000_000  # characters of one document
+    Attributes:
+        record_bytes: decoded bytes of one record, including its headers.
+        stored_bytes: compressed bytes of a gzip member that contains one record.
+        html_depth: nesting depth of the elements of a page.
+        text_characters: characters of one document.
+    """
+
+    record_bytes: Positive = 32 << 20
+    stored_bytes: Positive = 32 << 20
+    html_depth: Positive = 2_000
+    text_characters: Positive = 20_000_000
 
 
 class GitHub(Strict):
-    """Repositories of code (LLaMA section 2.1: Apache, BSD and MIT licences). The rule `code` judges single files."""
+    """Settings for repositories of code (LLaMA section 2.1: Apache, BSD and MIT licences).
 
-    form: Literal["repositories", "tables"] = "repositories"  # checked out or archived; or BigQuery's `github_repos`
-    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)  # SPDX
-    extensions: list[str] = []  # `.py`, or a whole name such as `Makefile`; empty: RedPajama's 66, and notebooks
-    archive_bytes: Positive = 4 << 30  # decoded bytes of one archive; what lies behind them is not read
+    The rule `code` filters single files.
+
+    Attributes:
+        form: `repositories` for checked out or archived repositories, `tables` for the tables of BigQuery's
+            `github_repos`.
+        licences: SPDX identifiers of the licences of repositories to keep.
+        extensions: extensions such as `.py`, or whole names such as `Makefile`, of the files to keep. If it is empty,
+            the 66 extensions of RedPajama and notebooks are kept.
+        archive_bytes: decoded bytes that are read from one archive. The remainder of the archive is skipped.
+    """
+
+    form: Literal["repositories", "tables"] = "repositories"
+    licences: list[str] = Field(default=["Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "MIT"], min_length=1)
+    extensions: list[str] = []
+    archive_bytes: Positive = 4 << 30
 
 
 class StackExchange(Strict):
-    """Questions with their answers (LLaMA section 2.1: the 28 largest websites, answers by score, highest first)."""
+    """Settings for questions with their answers.
 
-    # sites kept, of those given, by number of questions and answers; 0: all. Meta sites are never kept nor counted.
+    LLaMA section 2.1: the 28 largest websites, with the answers sorted by score, highest first.
+
+    Attributes:
+        largest: number of sites to keep, those with most questions and answers; 0 keeps all. Meta sites are neither
+            kept nor counted.
+        unanswered: keep questions without answers. The paper does not mention them.
+        layout: `qa` inserts "Q: " and "A: " before questions and answers, like RedPajama.
+    """
+
     largest: Count = 28
-    unanswered: bool = True  # keep questions without answers; the paper does not say
-    layout: Literal["qa", "plain"] = "qa"  # `qa` puts "Q: " and "A: " before questions and answers, as RedPajama does
+    unanswered: bool = True
+    layout: Literal["qa", "plain"] = "qa"
 
 
 class Columns(Strict):
-    """Columns of JSON lines and Parquet that hold a document; by default those of C4's released files.
+    """Names of the columns of JSON lines and Parquet files. The defaults are those of the released files of C4.
 
-    `a.b` is the column `a.b`, else `b` in the column `a` (RedPajama: `meta.url`); an empty name means no column.
+    `a.b` is the column `a.b` if it exists, or else the field `b` of the column `a` (RedPajama: `meta.url`). An empty
+    name means that there is no such column.
+
+    Attributes:
+        metadata: further columns of strings to keep in the metadata of a document.
     """
 
     text: Annotated[str, Field(min_length=1)] = "text"
     url: str = "url"
     timestamp: str = "timestamp"
-    metadata: list[str] = []  # further columns of text to keep in the document's metadata
+    metadata: list[str] = []
 
 
 class Wikipedia(Strict):
-    """Articles of Wikipedia dumps.
+    """Settings for Wikipedia dumps.
 
     LLaMA section 2.1: twenty languages, without "hyperlinks, comments and other formatting boilerplate".
+
+    Attributes:
+        languages: language codes. Dumps of other languages are skipped.
+        language: the language of all dumps. If it is None, it is read from the file name, such as
+            xxwiki-20220801-pages-articles.xml.bz2.
+        title: start each document with the title of the article and an empty line. The paper does not mention titles.
+        apparatus: keep sections of notes, links and references.
+        tables: `rows` writes each table row as one line. The paper does not mention tables; RedPajama has none.
     """
 
-    # codes; dumps of other languages are skipped
     languages: list[str] = Field(default=["bg", "ca", "cs", "da", "de", "en", "es", "fr", "hr", "hu", "it", "nl", "pl",
                                           "pt", "ro", "ru", "sl", "sr", "sv", "uk"], min_length=1)  # fmt: skip
-    language: str | None = None  # of all dumps; without it, by name, as xxwiki-20220801-pages-articles.xml.bz2
-    title: bool = True  # begin a document with the article's title and an empty line; the paper does not say
-    apparatus: bool = False  # keep sections of notes, links and lists of literature
-    tables: Literal["drop", "rows"] = "drop"  # `rows`: a row is a line; the paper does not say, RedPajama has none
+    language: str | None = None
+    title: bool = True
+    apparatus: bool = False
+    tables: Literal["drop", "rows"] = "drop"
 
 
 class ArXiv(Strict):
-    """Papers from their TeX (LLaMA section 2.1, after Lewkowycz et al. 2022).
+    r"""Settings for papers in TeX (LLaMA section 2.1, after Lewkowycz et al. 2022).
 
-    Macros are expanded; the text begins with the first section and has no bibliography.
+    Macros are expanded. The text starts at the first section, and the bibliography is removed.
+
+    Attributes:
+        appendix: keep or drop appendices. The paper does not mention them; RedPajama drops them with the bibliography.
+        accents: `keep` leaves commands such as \'e as typed, `unicode` replaces them by a letter.
+        inclusion_depth: nesting depth of included files. Files below this depth are left out.
+        macro_depth: nesting depth of macro calls. Deeper calls are not expanded.
+        macro_characters: characters that all macros of a submission may produce, plus 16 for each call.
+        archive_bytes: decoded bytes of a submission, including figures, which are discarded. The size of its text is
+            limited by `limits.record_bytes`.
     """
 
-    appendix: Literal["keep", "drop"] = "keep"  # the paper does not say; RedPajama drops it with the bibliography
-    accents: Literal["keep", "unicode"] = "keep"  # leave \'e as typed, or make it a letter
-    inclusion_depth: Positive = 16  # files included by files; deeper ones are left out
-    macro_depth: Positive = 32  # macros within macros; deeper calls are left unexpanded
-    macro_characters: Positive = 4_000_000  # produced by all macros of a submission, counting 16 more for each call
-    # decoded bytes of a submission, figures included, which are not kept; of its text, `limits.record_bytes` are
+    appendix: Literal["keep", "drop"] = "keep"
+    accents: Literal["keep", "unicode"] = "keep"
+    inclusion_depth: Positive = 16
+    macro_depth: Positive = 32
+    macro_characters: Positive = 4_000_000
     archive_bytes: Positive = 1 << 30
 
 
 class Source(Strict):
-    """One source of the mixture. `kind` says how it is read; by default it is the source's own name."""
+    """One source of the mixture.
+
+    Attributes:
+        weight: its weight in the mixture, relative to the sum of all weights.
+        max_epochs: maximum number of passes over its training tokens.
+        kind: the reader to use, one of `SourceKind` or MODULE:CLASS of a user's own reader. The default is the name of
+            the source.
+        inputs: paths, globs (`**` matches any depth) and http(s) URLs.
+        extractor: how HTML becomes text: `main` extracts the main content by this project's algorithm, `resiliparse`
+            by the library of this name, and `all` keeps all visible text. `wet` reads only the text records of WET
+            files, which the other extractors also read.
+        filters: the rules, in the order in which they are applied.
+        deduplication: settings for its documents that differ from those of the recipe.
+        settings: settings of a user's own reader.
+    """
 
     weight: Annotated[float, Field(gt=0)]
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
-    kind: str | None = None  # one of `SourceKind`, or MODULE:CLASS of a reader of your own
-    inputs: list[str] = []  # paths, globs (`**`: any depth) and http(s) URLs
+    kind: str | None = None
+    inputs: list[str] = []
     licence: str = ""
-    # how HTML becomes text: `main` our main content, `resiliparse` its own, `all` every visible text; `wet` reads the
-    # text records of WET files alone, which the others read as well
     extractor: Literal["main", "resiliparse", "all", "wet"] = "main"
     limits: Limits = Limits()
-    filters: Annotated[list[Rule], BeforeValidator(parse_rules)] = []  # a document passes them in this order
+    filters: Annotated[list[Rule], BeforeValidator(parse_rules)] = []
     containment: Containment | None = None
-    deduplication: Comparison | None = None  # of its documents, where other than the recipe's block
+    deduplication: Comparison | None = None
     stackexchange: StackExchange = StackExchange()
     arxiv: ArXiv = ArXiv()
     github: GitHub = GitHub()
     wikipedia: Wikipedia = Wikipedia()
     columns: Columns = Columns()
-    settings: dict[str, Any] = {}  # of a reader of your own
+    settings: dict[str, Any] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_rules_as_keys(cls, plain: Any) -> Any:
-        """Refuse the name of a rule as a key, with the list that it belongs to."""
+        """Reject the name of a rule as a key of the source. The message shows it as an entry of `filters`."""
         rules = [{name: value} for name, value in plain.items() if name in RULES] if isinstance(plain, dict) else []
         if rules:
             raise ValueError(f"rules are a list: write {json.dumps({'filters': rules}, ensure_ascii=False)[1:-1]}")
@@ -127,10 +185,13 @@ class Source(Strict):
         return dump_rules(rules)
 
     def with_kind(self, name: str) -> Self:
-        """Return the source with its kind, by default its name, and the rules that its kind implies.
+        """Return the source with its default kind filled in, and with the rules that the kind implies.
+
+        Args:
+            name: the name of the source, which is the default kind.
 
         Raises:
-            ValueError: the kind is not known, in words for the recipe's author.
+            ValueError: the kind is unknown. The message is shown to the user.
         """
         kind = self.kind or name
         if ":" in kind:
@@ -148,11 +209,15 @@ class Source(Strict):
         return changed
 
     def rules_at(self, step: Literal["extract", "filter"]) -> list[Rule]:
-        """Return the rules that a step applies, in order."""
+        """Return the rules that the step `extract` or `filter` applies, in order."""
         return [rule for rule in self.filters if rule.at == step]
 
     def rule_for(self, stage: str) -> tuple[list[Rule], Rule | None]:
-        """Return the rule that needs a stage, and those before it that `filter` applies; all and None if none does."""
+        """Find the rule of the step `filter` that needs the results of a stage, such as `perplexity`.
+
+        Returns:
+            The rules before it, and the rule. If no rule needs the stage: all rules, and None.
+        """
         rules = self.rules_at("filter")
         for number, rule in enumerate(rules):
             if stage and rule.needs == stage:

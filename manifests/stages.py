@@ -1,8 +1,7 @@
-"""The steps of a run by name, in order: what each does and what its work grows with.
+"""The table of all steps of a run: their names, labels, and units of work. The rows are in stages.tsv.
 
-A step's name is `STAGE` or `STAGE/PART`; a row of a stage holds for all its parts that have none of their own. The
-command line, progress, the planner and the report take names, units and labels from here. The rows are in stages.tsv,
-in the order of a run.
+The name of a step is `STAGE` or `STAGE/PART`. The row of a stage applies to all its parts that have no row. The rows
+are in the order of a run. The command line, the progress display, the planner and the report use this table.
 """
 
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ WorkUnit = Literal["stored bytes", "extracted characters", "kept characters", "t
 
 @dataclass(frozen=True, slots=True)
 class StepKind:
-    """The facts about a step that its code does not tell.
+    """A row of the table of steps.
 
     Attributes:
-        unit: what its work grows with; `kept characters` are those that are tokenized, `run` does not grow.
-        label: a sentence for people.
-        per_source: True if its work on a byte differs between sources.
-        serial: True if one worker does it, however many there are.
+        unit: the quantity to which the work is proportional. `kept characters` are the characters that are tokenized.
+            `run` means constant work per run.
+        label: a sentence that describes the step.
+        per_source: True if the work per unit differs between sources.
+        serial: True if a single worker does the whole step.
     """
 
     unit: WorkUnit
@@ -34,8 +34,8 @@ STEPS = {
     step: StepKind(cast(WorkUnit, unit), label, per_source == "yes", serial == "yes")
     for step, unit, per_source, serial, label in read_rows("manifests", "stages.tsv")
 }
-SAMPLER = "tokenizer/sample"  # writes the sample whose bytes `tokenizer/train` grows with
-STAGES = tuple(name for name in STEPS if "/" not in name)  # names of the stages in the order of a run
+SAMPLER = "tokenizer/sample"  # This step writes the sample; the work of `tokenizer/train` is proportional to its size.
+STAGES = tuple(name for name in STEPS if "/" not in name)  # The names of the stages, in the order of a run.
 
 
 def stage_of(step: str) -> str:
@@ -44,5 +44,5 @@ def stage_of(step: str) -> str:
 
 
 def kind_of(step: str) -> StepKind:
-    """Return the row of a step, or of its stage. Raises KeyError for a name that is not known."""
+    """Return the row of a step or, if there is none, of its stage. Raises KeyError for an unknown name."""
     return STEPS[step] if step in STEPS else STEPS[stage_of(step)]

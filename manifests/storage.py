@@ -1,8 +1,9 @@
-"""Storage of corpora: folders of this machine and object stores, by URL.
+"""Read and write files below a URL: in object stores, HDFS, or a local folder.
 
-Every object is written whole, by one upload of a finished local file: an exception inside pyarrow's output stream would
-publish a short object. Streams are opened without compression: by default pyarrow compresses what is named .gz. Reads
-and writes that fail are repeated, then raise `StorageError`: they say nothing about data.
+Every object is written by one upload of a finished local file, because an exception inside an output stream of pyarrow
+would publish a truncated object. Streams are opened with `compression=None`, because by default pyarrow compresses
+files whose names end in .gz. Failed reads and writes are repeated, and finally raise `StorageError`. This error means a
+fault of the storage, not damaged data.
 """
 
 import contextlib
@@ -29,19 +30,19 @@ from pyarrow import fs
 from filters.errors import RunError, UserError
 from manifests.files import atomic_path
 
-WAITS = [0.1, 1.0, 5.0]  # seconds before a read or write that failed is tried again
-CHUNK_BYTES = 16 << 20  # of a download, each one request
-RANGE_BYTES = 16 << 20  # of a download in ranges, each one request
-SENT_BYTES = 32 << 20  # of an upload that are in memory at once
-RANGES = 4  # of a file at once: each waits for the network most of the time
-REMOVALS = 32  # of files at once
-OTHER_HASH = "its SHA-256 is not"  # why a file was read that is another one: the error of data, not of storage
-S3_ATTEMPTS = 5  # of each request, by the client library's own backoff
-GCS_LIMIT = timedelta(seconds=3)  # of its retries of a request, which otherwise go on for minutes in silence
-BUCKETS = ("s3", "gs", "gcs")  # schemes of stores of which the first part of a path is a bucket
-WHY = 200  # most characters of a store's own message: libhdfs names every place where Java may be
+WAITS = [0.1, 1.0, 5.0]  # Seconds to wait before each retry of a failed read or write.
+CHUNK_BYTES = 16 << 20  # Bytes that are read at a time from the stream of a download.
+RANGE_BYTES = 16 << 20  # Bytes per request of a download in ranges.
+SENT_BYTES = 32 << 20  # Bytes of an upload that are in memory at a time.
+RANGES = 4  # Concurrent range requests per file. A request waits for the network most of the time.
+REMOVALS = 32  # Concurrent removals of files.
+OTHER_HASH = "its SHA-256 is not"  # Start of the message for a wrong hash: an error of the data, not of the storage.
+S3_ATTEMPTS = 5  # Attempts per request of the S3 client, with its own backoff.
+GCS_LIMIT = timedelta(seconds=3)  # Limit for the retries of the GCS client. Its default is several minutes.
+BUCKETS = ("s3", "gs", "gcs")  # URL schemes whose first path component is a bucket.
+WHY = 200  # Maximum characters of an error message of a store. libhdfs lists every path where it looked for Java.
 _CHECKS = "check the bucket's name, the credentials and the network"
-# By scheme: what to do about a store that cannot be opened.
+# By URL scheme: advice for the case that a store cannot be opened.
 ADVICE = {
     "s3": f"{_CHECKS}, AWS_REGION and AWS_ENDPOINT_URL",
     "gs": _CHECKS,
@@ -52,15 +53,15 @@ Value = TypeVar("Value")
 
 
 class StorageError(RunError):
-    """A read or write kept failing. It says nothing about the data: the same command goes on from there."""
+    """A read or write failed repeatedly. The data may be correct; the same command continues from this point."""
 
 
 class _MissingError(Exception):
-    """A stored file does not exist, which another try would not change."""
+    """A stored file does not exist. It is not an OSError, so `retry_storage` does not repeat the call."""
 
 
 class Entry(NamedTuple):
-    """A stored file: its path below the URL, its size, and its time of change in nanoseconds."""
+    """A stored file: its path below the URL, its size in bytes, and its modification time in nanoseconds."""
 
     path: str
     bytes: int
@@ -68,14 +69,15 @@ class Entry(NamedTuple):
 
 
 def retry_storage(call: Callable[[], Value], place: str) -> Value:
-    """Call a function that may be repeated from its start, again if storage fails, and return its result.
+    """Call a function, repeat the call if it raises OSError, and return its result.
 
     Args:
-        call: reads or writes; an OSError of it is a failure of storage, since readers name every fault of the data.
-        place: the step and task, or whatever else the message is to name.
+        call: an idempotent function that reads or writes. An OSError is treated as a failure of the storage, because
+            readers of file formats raise other errors for damaged data.
+        place: the step and task, or the URL, for the error message.
 
     Raises:
-        StorageError: all tries failed.
+        StorageError: all attempts failed.
     """
     for wait in WAITS:
         try:
@@ -89,7 +91,7 @@ def retry_storage(call: Callable[[], Value], place: str) -> Value:
 
 
 def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
-    """Return an OSError as one sentence that names the place and the file, and says what to do."""
+    """Return the StorageError for an OSError. Its message names the place and the file, and contains advice."""
     file = f"access to {os.fsdecode(error.filename)}" if error.filename else "a read or write"
     after = f" after {tries} tries" if tries > 1 else ""
     why = textwrap.shorten(str(error.strerror or error), WHY, placeholder=" …")
@@ -102,12 +104,12 @@ def storage_error(error: OSError, place: str, tries: int = 1) -> StorageError:
 
 
 class Storage:
-    """Files below a URL: s3://, gs://, hdfs:// or file://.
+    """The files below a URL with the scheme s3, gs, gcs, hdfs or file.
 
     Attributes:
-        url: without a slash at its end.
-        requests: the calls of this process to all stores, by kind: get, put, list, delete.
-        fetched_bytes: the bytes that they read.
+        url: the URL, without a slash at the end.
+        requests: number of requests of this process to all stores, by kind: get, put, list, delete.
+        fetched_bytes: number of bytes that this process has read from all stores.
     """
 
     requests: ClassVar[Counter[str]] = Counter()
@@ -119,13 +121,18 @@ class Storage:
         self.filesystem, self.root = _connect(self.url)
 
     def read(self, path: str) -> bytes:
-        """Return the bytes of a file. Raises FileNotFoundError if it is missing, StorageError if it cannot be read."""
+        """Return the content of a file. Raises FileNotFoundError or StorageError."""
         file = io.BytesIO()
         self.copy_to(path, file)
         return file.getvalue()
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
-        """Return part of a file. Raises FileNotFoundError; StorageError if it cannot be read or is shorter."""
+        """Return `length` bytes of a file from `offset`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            StorageError: the file cannot be read, or is too short.
+        """
 
         def read() -> bytes:
             try:
@@ -151,30 +158,33 @@ class Storage:
         return {info.path.removeprefix(root): info.size for info in self._list(folder)}
 
     def _list(self, folder: str) -> Iterator[fs.FileInfo]:
-        """Yield the files below a folder. Of a large one, what pyarrow found takes more memory than all else here."""
+        """Yield the files below a folder.
+
+        The list of pyarrow may need much memory, so its entries are released one by one.
+        """
         selector = fs.FileSelector(f"{self.root}/{folder}".rstrip("/"), recursive=True, allow_not_found=True)
         found = self._retry(lambda: self._count("list").get_file_info(selector), folder)
         found.reverse()
         while found:
             info = found.pop()
-            if info.size is not None:  # to ask for the type takes far longer
+            if info.size is not None:  # Folders have no size. Testing `info.type` would be much slower.
                 yield info
 
     def is_empty(self) -> bool:
         """Return True if there is no file below the URL."""
-        if split_url(self.url)[0] in ("gs", "gcs"):  # pyarrow lists no folders there
+        if split_url(self.url)[0] in ("gs", "gcs"):  # pyarrow does not list folders in GCS.
             bucket, _, prefix = self.root.partition("/")
             return not any(_gcs_client().list_blobs(bucket, prefix=f"{prefix}/".lstrip("/"), max_results=1))
         selector = fs.FileSelector(self.root, allow_not_found=True)
         return not self._retry(lambda: self._count("list").get_file_info(selector), "")
 
     def find(self, path: str) -> Entry | None:
-        """Return a file's size and time of change; None if it does not exist."""
+        """Return the size and modification time of a file; None if it does not exist."""
         info = self._retry(lambda: self._count("get").get_file_info(f"{self.root}/{path}"), path)
         return Entry(path, info.size, info.mtime_ns or 0) if info.type == fs.FileType.File else None
 
     def download(self, path: str, target: Path, sha256: str = "") -> None:
-        """Copy a file to this machine; it appears at `target` whole, or not at all. Raises what `copy_to` raises."""
+        """Download a file to a local path, atomically. Raises the errors of `copy_to`."""
 
         def copy() -> None:
             with atomic_path(target) as temporary, temporary.open("wb") as file:
@@ -183,11 +193,16 @@ class Storage:
         self._retry(copy, path)
 
     def copy_to(self, path: str, file: BinaryIO, sha256: str = "") -> None:
-        """Write a file's bytes to one that is open here, from its start.
+        """Download a file into an open local file, from its start.
+
+        Args:
+            path: the path of the stored file below the URL.
+            file: the local file.
+            sha256: the expected hash; empty for no check.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            StorageError: it cannot be read, or has another hash than `sha256`, if that is given.
+            FileNotFoundError: the stored file does not exist.
+            StorageError: it cannot be read, or has another hash.
         """
         self._retry(lambda: self._copy(path, file, sha256), path)
 
@@ -206,18 +221,23 @@ class Storage:
             raise OSError(5, f"{OTHER_HASH} {sha256}", f"{self.url}/{path}")
 
     def _open(self, path: str) -> pa.NativeFile:
-        """Open a file to be read once, from its start. Raises _MissingError, OSError."""
+        """Open a file for sequential reading. Raises _MissingError or OSError."""
         try:
             return self._count("get").open_input_stream(f"{self.root}/{path}", compression=None)
         except FileNotFoundError as error:
             raise _MissingError from error
 
     def copy_spans(self, path: str, descriptor: int, spans: Iterable[tuple[int, int]]) -> None:
-        """Copy parts of a file, from start to end, to the same places of a file that is open here, several at once.
+        """Copy byte ranges of a file to the same offsets of an open local file, with several concurrent requests.
+
+        Args:
+            path: the path of the stored file below the URL.
+            descriptor: the file descriptor of the local file.
+            spans: (start, end) of each range, end exclusive.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            StorageError: it cannot be read, is shorter, or cannot be written here.
+            FileNotFoundError: the stored file does not exist.
+            StorageError: it cannot be read, is too short, or the local file cannot be written.
         """
         parts = [
             (start, min(start + RANGE_BYTES, end)) for first, end in spans for start in range(first, end, RANGE_BYTES)
@@ -232,14 +252,14 @@ class Storage:
             list(pool.map(copy, parts))
 
     def publish(self, source: Path, path: str) -> None:
-        """Copy a file of this machine to the store by one upload. Raises StorageError."""
+        """Upload a local file as one object. Raises StorageError."""
 
         def copy() -> None:
             with source.open("rb") as file:
                 if not os.fstat(file.fileno()).st_size:
                     self._put(path, b"")
                     return
-                # Not closed here: a stream that failed keeps its buffer, and the map with it, for a while.
+                # The map is not closed here, because a failed stream keeps a reference to it for a while.
                 self._put(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
         self._retry(copy, path)
@@ -252,15 +272,15 @@ class Storage:
         """Store bytes as a new file and return True; return False if the file exists.
 
         Raises:
-            UserError: the client library that can do it is not installed, or the bucket does not exist.
-            StorageError: it cannot be written.
+            UserError: a client library that supports this operation is not installed, or the bucket does not exist.
+            StorageError: the file cannot be written.
         """
         self.requests["put"] += 1
         create = CREATORS.get(split_url(self.url)[0], _create_by_move)
         return create(self.filesystem, self.root, path, data)
 
     def remove(self, path: str) -> None:
-        """Remove a file; one that is not there is no error. Raises StorageError."""
+        """Remove a file, if it exists. Raises StorageError."""
 
         def remove() -> None:
             with contextlib.suppress(FileNotFoundError):
@@ -269,7 +289,7 @@ class Storage:
         self._retry(remove, path)
 
     def remove_all(self, paths: Iterable[str]) -> None:
-        """Remove files, several at once, as `remove` does."""
+        """Remove files as `remove` does, with several concurrent requests."""
         with ThreadPoolExecutor(REMOVALS) as pool:
             list(pool.map(self.remove, paths))
 
@@ -283,10 +303,11 @@ class Storage:
             return
         if isinstance(self.filesystem, fs.HadoopFileSystem):
             self.filesystem.create_dir(target.rpartition("/")[0])
-        with ThreadPoolExecutor(1) as thread:  # which no signal ends halfway
+        with ThreadPoolExecutor(1) as thread:  # Signals interrupt only the main thread, so they cannot cut an upload.
             thread.submit(_send, self._count("put"), target, data).result()
 
     def _count(self, kind: str) -> fs.FileSystem:
+        """Count a request of a kind and return the file system on which to make it."""
         self.requests[kind] += 1
         return self.filesystem
 
@@ -301,28 +322,28 @@ class Storage:
         return self.url
 
     def __setstate__(self, url: str) -> None:
-        self.__init__(url)  # type: ignore[misc]  # connections are opened anew in another process
+        self.__init__(url)  # type: ignore[misc]  # Another process opens new connections.
 
 
 @lru_cache(maxsize=8)
 def connect(url: str) -> Storage:
-    """Return the storage at a URL, one a process. Raises UserError for a URL that cannot be opened."""
+    """Return the storage at a URL, one object per process. Raises UserError if the URL cannot be opened."""
     return Storage(url)
 
 
 def _send(filesystem: fs.FileSystem, target: str, data: bytes | mmap.mmap) -> None:
-    """Upload bytes. Of a mapped file, what has been sent does not stay in memory. Raises OSError."""
+    """Upload bytes. The pages of a mapped file are released from memory after they are sent. Raises OSError."""
     stream, view = filesystem.open_output_stream(target, compression=None), memoryview(data)
     for start in range(0, len(data), SENT_BYTES):
         stream.write(view[start : start + SENT_BYTES])
         if isinstance(data, mmap.mmap):
-            stream.flush()  # waits until it is sent
+            stream.flush()  # Wait until the bytes are sent.
             data.madvise(mmap.MADV_DONTNEED, start, min(SENT_BYTES, len(data) - start))
     stream.close()
 
 
 def _write_at(descriptor: int, data: memoryview, place: int) -> None:
-    """Write bytes at a place of a file. Raises OSError; `os.pwrite` itself writes what there is room for."""
+    """Write all bytes at an offset of a file. Raises OSError. A single `os.pwrite` may write fewer bytes."""
     while data:
         written = os.pwrite(descriptor, data, place)
         data, place = data[written:], place + written
@@ -336,9 +357,15 @@ def split_url(url: str) -> tuple[str, str, str]:
 
 
 def _connect(url: str) -> tuple[fs.FileSystem, str]:
-    """Open the file system of a URL, in which blanks and letters beyond ASCII may stand as they are."""
+    """Open the file system of a URL.
+
+    Spaces and non-ASCII characters in the URL need not be percent-encoded.
+
+    Returns:
+        The file system, and the path of the URL in it.
+    """
     scheme, bucket, path = split_url(url)
-    store = scheme.rstrip(":")  # of `s3://` as a corpus is named, without the slashes at its end
+    store = scheme.rstrip(":")  # The URL `s3://` arrives here as `s3:`, because slashes at the end are removed.
     if store in BUCKETS and not bucket:
         raise UserError(f"{store}:// names no bucket: give {store}://BUCKET/PATH")
     try:
@@ -346,7 +373,7 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
             return _s3(bucket), f"{bucket}/{path}".rstrip("/")
         if scheme in ("gs", "gcs"):
             return _gcs(), f"{bucket}/{path}".rstrip("/")
-        # of which only HDFS has options behind a `?`; nothing has a part behind a `#`
+        # Of the schemes hdfs and file, only hdfs has options after `?`. Neither has a fragment after `#`.
         kept = string.punctuation.translate({ord(mark): None for mark in ("#" if scheme == "hdfs" else "#?[]")})
         filesystem, root = fs.FileSystem.from_uri(urllib.parse.quote(url, safe=kept))
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -359,7 +386,7 @@ def _connect(url: str) -> tuple[fs.FileSystem, str]:
 
 
 def _s3(bucket: str) -> fs.FileSystem:
-    """Open S3, or what answers at AWS_ENDPOINT_URL. Credentials are found as by all AWS clients."""
+    """Open S3 or, if AWS_ENDPOINT_URL is set, a compatible store. Credentials are found by the AWS client library."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if not region:
@@ -371,7 +398,7 @@ def _s3(bucket: str) -> fs.FileSystem:
         scheme=scheme,
         endpoint_override=host or None,
         retry_strategy=retry,
-        allow_delayed_open=True,  # a file that fits into one request is sent by one, where three would be
+        allow_delayed_open=True,  # A small file is uploaded by one request instead of three.
     )
 
 
@@ -385,7 +412,7 @@ def _gcs() -> fs.FileSystem:
 
 
 def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
-    """Create by a conditional request: `If-None-Match: *`."""
+    """Create a new file in S3 by a conditional request: `If-None-Match: *`."""
     try:
         import obstore
     except ImportError as error:
@@ -407,7 +434,7 @@ def _create_s3(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> 
 
 
 def _create_gcs(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
-    """Create by a precondition: generation 0, which is that of no object."""
+    """Create a new file in GCS with the precondition `if_generation_match=0`: there is no such object."""
     client = _gcs_client()
     from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
 
@@ -431,7 +458,7 @@ def _gcs_client() -> Any:
     if "STORAGE_EMULATOR_HOST" not in os.environ:
         try:
             return storage.Client()
-        except (DefaultCredentialsError, OSError) as error:  # the latter for a project that is not known
+        except (DefaultCredentialsError, OSError) as error:  # An unknown project raises OSError.
             why = " ".join(str(error).split())
             raise UserError(f"gs:// cannot be opened ({why}): give application default credentials") from error
     anonymous: Any = credentials.AnonymousCredentials  # untyped
@@ -439,7 +466,7 @@ def _gcs_client() -> Any:
 
 
 def _create_file(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
-    """Create by a hard link, which is never made over another file."""
+    """Create a new local file by a hard link, which never replaces an existing file."""
     target = Path(root) / path
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
@@ -458,7 +485,7 @@ def _create_file(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -
 
 
 def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes) -> bool:
-    """Create by a rename, which HDFS refuses if the target exists."""
+    """Create a new file by a rename, which HDFS rejects if the target exists."""
     target, temporary = f"{root}/{path}", f"{root}/.{uuid.uuid4().hex}.tmp"
     filesystem.create_dir(target.rpartition("/")[0])
     with filesystem.open_output_stream(temporary, compression=None) as stream:
@@ -473,5 +500,5 @@ def _create_by_move(filesystem: fs.FileSystem, root: str, path: str, data: bytes
     return True
 
 
-# The create-only write of each kind of store, which pyarrow lacks.
+# By URL scheme: the function that creates a file only if it does not exist. pyarrow has no such function.
 CREATORS = {"s3": _create_s3, "gs": _create_gcs, "gcs": _create_gcs, "file": _create_file}

@@ -1,4 +1,4 @@
-"""A corpus's tokenizer: the bytes of text that its pieces stand for, and its form for Hugging Face's tokenizers."""
+"""The tokenizer of a corpus: the number of text bytes of each token, and the conversion to Hugging Face's format."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     import sentencepiece
 
 FILE = "models/tokenizer.model"
-SPACE = "▁"  # SentencePiece's spelling of a space
+SPACE = "▁"  # SentencePiece replaces each space by this character.
 
 Integers = npt.NDArray[np.int64]
 
 
 def load(corpus: Path) -> "sentencepiece.SentencePieceProcessor":
-    """Load the tokenizer of a corpus. Raises UserError when it cannot be read."""
+    """Load the tokenizer of a corpus. Raises UserError if it cannot be read."""
     return read_model(fetch(corpus, FILE), advise_repair(corpus))
 
 
 def read_model(path: Path, advice: str) -> "sentencepiece.SentencePieceProcessor":
-    """Read a SentencePiece model. Raises UserError with advice when it cannot be read."""
+    """Read a SentencePiece model. Raises UserError with the given advice if it cannot be read."""
     import sentencepiece
 
     model = sentencepiece.SentencePieceProcessor()
     try:
-        model.LoadFromSerializedProto(path.read_bytes())  # the constructor takes an empty file
+        model.LoadFromSerializedProto(path.read_bytes())  # The constructor would accept an empty file.
         return model
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} cannot be read or is damaged: {advice}") from error
@@ -39,21 +39,35 @@ def read_model(path: Path, advice: str) -> "sentencepiece.SentencePieceProcessor
 
 @dataclass(frozen=True)
 class PieceBytes:
-    """The number of bytes of text that each token stands for."""
+    """The number of bytes of text that each token of a vocabulary of V pieces represents.
 
-    lengths: Integers  # (V,) by id; 0 for BOS, EOS and other control pieces
-    spaced: Integers  # (V,) 1 where the space that the tokenizer puts before a document is the piece's first byte
+    Attributes:
+        lengths: (V,) bytes by token id; 0 for BOS, EOS and other control pieces.
+        spaced: (V,) 1 if the piece starts with a space and the tokenizer inserts a space before a document, otherwise
+            0. After BOS, this space is not part of the text.
+        bos: the id of BOS.
+    """
+
+    lengths: Integers
+    spaced: Integers
     bos: int
 
-    def of(self, tokens: npt.NDArray[Any]) -> Integers:
-        """Return (n,) bytes of the text of each sequence's targets, ids 1 to L, for (n, L + 1) ids."""
+    def count_targets(self, tokens: npt.NDArray[Any]) -> Integers:
+        """Return the number of text bytes of the targets of each sequence.
+
+        Args:
+            tokens: (n, L + 1) token ids. The targets are the ids 1 to L of each row.
+
+        Returns:
+            (n,) bytes.
+        """
         targets = tokens[:, 1:]
         added = self.spaced[targets] * (tokens[:, :-1] == self.bos)
         return np.asarray((self.lengths[targets] - added).sum(1))
 
 
 def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
-    """Return the bytes of a corpus's pieces; None for a corpus without a tokenizer."""
+    """Return the number of text bytes of each token of a corpus; None for a corpus without a tokenizer."""
     if not fetch(corpus, FILE).is_file():
         return None
     model = load(corpus)
@@ -67,10 +81,12 @@ def piece_bytes(corpus: Path, bos: int) -> PieceBytes | None:
 
 
 def tokenizer_json(pieces: "sentencepiece.SentencePieceProcessor") -> dict[str, Any]:
-    """Return the content of `tokenizer.json`, which gives the same ids for every text.
+    """Convert a SentencePiece model to the content of Hugging Face's `tokenizer.json`.
 
-    Byte-pair merges follow from the order of the pieces: any two pieces that make up a third are a merge, the earlier
-    the better the third one's score.
+    Both tokenizers give the same ids for every text.
+
+    The byte-pair merges are derived from the pieces: every pair of pieces whose concatenation is also a piece is a
+    merge. Merges are sorted by the score of the concatenation, highest first.
     """
     names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
     ids = {name: number for number, name in enumerate(names)}
@@ -110,10 +126,15 @@ def tokenizer_json(pieces: "sentencepiece.SentencePieceProcessor") -> dict[str, 
 
 
 def tokenizer_config(pieces: "sentencepiece.SentencePieceProcessor", length: int) -> dict[str, Any]:
-    """Return the content of `tokenizer_config.json`. Special pieces spelled out in a text are text.
+    """Return the content of Hugging Face's `tokenizer_config.json`.
 
-    The class is not `LlamaTokenizer`: transformers 5 rebuilds that one from vocabulary and merges, and then a text that
-    begins with a space has other ids.
+    Names of special pieces that occur in a text, such as `</s>`, are tokenized as ordinary text. The class is not
+    `LlamaTokenizer`, because transformers 5 rebuilds this class from vocabulary and merges, and then a text that begins
+    with a space gets other ids.
+
+    Args:
+        pieces: the SentencePiece model.
+        length: the maximum sequence length of the model, in tokens.
     """
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
             arguments = ["train", *expand_config(arguments[1:])]
         options = _parser().parse_args(arguments)
         if options.command != "train" and vars(options).get("corpus"):
-            from manifests.shard import local
+            from manifests.shard import open_cached
 
-            options.corpus = local(options.corpus, CACHE, CACHE_BYTES)
+            options.corpus = open_cached(options.corpus, CACHE, CACHE_BYTES)
         text: str = options.function(options)
         if text:
             print(text)
@@ -80,7 +80,7 @@ def _describe(error: Exception) -> str:
 
 
 def _train(options: argparse.Namespace) -> str:
-    from manifests.shard import local
+    from manifests.shard import open_cached
     from manifests.tools.verify import check_shards
     from trainer import parallel
     from trainer.config import RunOptions, check_output, prepare, select_fields
@@ -94,7 +94,7 @@ def _train(options: argparse.Namespace) -> str:
     options.precision = options.precision or ("bf16" if options.device == "cuda" else "fp32")
     options.compile = options.device == "cuda" if options.compile is None else options.compile
     values = vars(options)
-    corpus = local(options.corpus, options.cache, options.cache_bytes)
+    corpus = open_cached(options.corpus, options.cache, options.cache_bytes)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     manifest, plan, config = prepare(corpus, values, world)
     ranks = parallel.start(

@@ -15,7 +15,7 @@ import xxhash
 from torch import Tensor
 
 from manifests.manifest import Manifest, load_manifest
-from manifests.order import Plan, Samples, hash_text, permute, samples, windows_of
+from manifests.order import Plan, Samples, count_windows, hash_text, permute, samples
 from manifests.shard import Shard, Store
 
 # Number of samples whose order is computed in one call. A call has a fixed cost, equal to a few hundred samples.
@@ -197,7 +197,7 @@ def read_validation_windows(corpus: Path, manifest: Manifest, sequence_length: i
     windows_by_source: dict[str, Tensor] = {}
     store = Store(corpus)
     for name, source in sorted(manifest.sources.items()):
-        counts = [windows_of(entry.tokens, sequence_length) for entry in source.validation]
+        counts = [count_windows(entry.tokens, sequence_length) for entry in source.validation]
         if not sum(counts):
             continue
         key = hash_text(f"validation\0{name}")

@@ -209,7 +209,7 @@ class Stepper:
 
     def text_bytes(self, tokens: Tensor) -> npt.NDArray[np.int64]:
         """Return (n,) UTF-8 bytes of text for (n, L + 1) ids on the host, or zeros if the tokenizer is not known."""
-        return self.pieces.of(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
+        return self.pieces.count_targets(tokens.numpy()) if self.pieces else np.zeros(len(tokens), np.int64)
 
 
 def _unpack(values: Tensor) -> StepMetrics:

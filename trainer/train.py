@@ -24,7 +24,7 @@ from torch import nn
 from filters.errors import UserError
 from manifests.files import canonical_json, write_atomic
 from manifests.manifest import Manifest
-from manifests.order import Plan, windows_of
+from manifests.order import Plan, count_windows
 from manifests.sizes import Preset
 from manifests.tokenizer import piece_bytes
 from trainer import checkpoint, events
@@ -141,7 +141,7 @@ def _find_missing_results(setup: RunSetup, step: int) -> tuple[str, str]:
     """
     options, length = setup.options, setup.plan.sequence_length
     held = [entry for source in setup.manifest.sources.values() for entry in source.validation]
-    possible = any(windows_of(entry.tokens, length) for entry in held), setup.evaluate is not None
+    possible = any(count_windows(entry.tokens, length) for entry in held), setup.evaluate is not None
     due = (step == setup.plan.steps or _is_due(step, n) for n in (options.validate_every, options.evaluate_every))
     validates, evaluates = (
         "" if not can or not is_due or events.has_rows(setup.run / name, step) else f"{name} lacks step {step}"

@@ -1,4 +1,7 @@
-"""The one reader of a finished corpus: manifest, index, shards, tokenizer, and the Parquet files beside the shards."""
+"""The reader of a finished corpus: manifest, index, shards, tokenizer, and the Parquet files beside the shards.
+
+All corpus tools use this module.
+"""
 
 import json
 import re
@@ -26,28 +29,38 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
     import sentencepiece
 
-AGAIN = "remove it and give the run again"  # which writes it anew
-LETTER = {"file", "offset", "length", "reason", "detail"}  # keys of every line of `skipped` and `deadletters`
+AGAIN = "remove it and give the run again"  # Advice for a damaged file. The run writes the file again.
+LETTER_KEYS = {"file", "offset", "length", "reason", "detail"}  # The keys of each line of `skipped` and `deadletters`.
 
 _ID = re.compile(f"[0-9a-f]{{1,{2 * ID_BYTES}}}")
 
 
 @dataclass(frozen=True)
 class StoredDocument:
-    """A document in a shard. Its tokens are `start` to `stop`, exclusive, of the shard's flat token column."""
+    """A document in a shard.
 
-    document: str  # the id in hexadecimal
+    Attributes:
+        document: the id in hexadecimal.
+        shard: the path of the shard below `shards/`.
+        row: the row in the shard.
+        start: index of its first token in the shard's `tokens`.
+        stop: end of its tokens, exclusive.
+        cluster_size: number of documents of its run in its duplicate cluster, including this document.
+        locator: the location of its record in the dump.
+    """
+
+    document: str
     source: str
     url: str
     shard: str
     row: int
     start: int
     stop: int
-    cluster_size: int  # documents of its run that it stands for, itself among them
+    cluster_size: int
     locator: Locator
 
     def origin(self) -> list[str]:
-        """Return the two lines that tell people where the document's bytes lie."""
+        """Return two lines of text that describe the location of the record in the dump."""
         place = self.locator
         member = f", member {place.member}" if place.member else ""
         return [
@@ -57,7 +70,14 @@ class StoredDocument:
 
 
 class CorpusReader:
-    """Reads a corpus; each file is opened when it is first needed. Raises UserError for what cannot be read."""
+    """Reads a corpus. Each file is opened when it is first needed.
+
+    Args:
+        folder: the folder of the corpus.
+
+    Raises:
+        UserError: a file cannot be read. All methods may raise it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,19 +85,19 @@ class CorpusReader:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """Return the manifest."""
+        """The manifest."""
         return load_manifest(self.folder)
 
     @cached_property
     def index(self) -> Index:
-        """Return the index of ids and URLs."""
+        """The index of ids and URLs."""
         if not self.manifest.index:
             raise UserError(f"{self.folder} has no index: give the same `python -m pipeline run` again, which adds it")
         return Index(self.folder, [entry.path for entry in self.manifest.index])
 
     @cached_property
     def tokenizer(self) -> "sentencepiece.SentencePieceProcessor":
-        """Return the tokenizer that the manifest names."""
+        """The tokenizer, whose vocabulary size is checked against the manifest."""
         model = tokenizer.load(self.folder)
         if model.get_piece_size() != self.manifest.tokenizer.vocabulary:
             path = self.folder / tokenizer.FILE
@@ -86,16 +106,16 @@ class CorpusReader:
 
     @cached_property
     def run_folders(self) -> list[Path]:
-        """Return the folders in which the first run and every append left their files, by generation."""
+        """The folders of the first run and of every append, by generation."""
         return [generation_folder(self.folder, number) for number in range(len(self.manifest.generations) + 1)]
 
     def shard(self, path: str) -> Shard:
-        """Return an open shard, given its path below `shards/`."""
+        """Open a shard, given its path below `shards/`, or return it from the cache."""
         if not fetch(self.folder, f"shards/{path}").is_file():
             known = [entry.path for entry in self.manifest.shards()]
             if path in known:
                 raise UserError(f"{self.folder / 'shards' / path} is missing: {advise_repair(self.folder)}")
-            known.sort(key=lambda entry: entry.partition("/")[0] not in path)  # those of the same source first
+            known.sort(key=lambda entry: entry.partition("/")[0] not in path)  # Suggest shards of the same source.
             some = ", ".join(known[:6]) + ("…" if len(known) > 6 else "")
             raise UserError(f"no shard {path!r} in {place_of(self.folder)}: give a path below shards/, such as {some}")
         return self._open(self.folder, path)
@@ -110,7 +130,15 @@ class CorpusReader:
         return StoredDocument(identity, columns["source"], url, path, row, start, stop, size, locator)
 
     def decode(self, shard: Shard, spans: Sequence[tuple[int, int]]) -> list[str]:
-        """Return the texts of ranges of a shard's tokens, start to stop."""
+        """Decode ranges of the tokens of a shard.
+
+        Args:
+            shard: the shard.
+            spans: (start, stop) of each range, stop exclusive.
+
+        Returns:
+            One text per range.
+        """
         try:
             texts: list[str] = self.tokenizer.decode([shard.tokens[slice(*span)].tolist() for span in spans])
             return texts
@@ -118,33 +146,53 @@ class CorpusReader:
             raise unreadable(shard.path, "a token id outside the vocabulary", advise_repair(self.folder)) from error
 
     def run_files(self, kind: str, suffix: str, source: str = "") -> list[tuple[str, Path]]:
-        """Return (source, file) of a kind of files, such as `dropped`, of all runs, by generation and name."""
+        """Return the files of one kind that the first run and all appends wrote.
+
+        Args:
+            kind: the folder, such as `dropped`.
+            suffix: the end of the file names.
+            source: the name of a source; empty for all sources.
+
+        Returns:
+            (source, local path) of each file, sorted by generation and name.
+        """
         return [
             (path.relative_to(folder / kind).parts[0], path)
             for folder in self.run_folders
             for path in fetch_files(folder, f"{kind}/{source}".rstrip("/"), suffix)
         ]
 
-    def letters(self, kind: str, holding: bytes, source: str = "") -> Iterator[tuple[str, bytes, dict[str, Any]]]:
-        """Yield (source, line, its values) of the lines of `skipped` or `deadletters` of all runs that hold some bytes.
+    def read_letters(self, kind: str, content: bytes, source: str = "") -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+        """Read lines of `skipped` or `deadletters` of all runs.
 
-        A line's values are the place of a record, and why it is no document.
+        Args:
+            kind: `skipped` or `deadletters`.
+            content: bytes that a line must contain; empty for all lines.
+            source: the name of a source; empty for all sources.
+
+        Yields:
+            (source, line, parsed line). A line contains the location of a record, and the reason why it became no
+            document.
         """
         for name, path in self.run_files(kind, ".jsonl", source):
             try:
                 with path.open("rb") as file:
                     for line in file:
-                        if holding in line:
+                        if content in line:
                             values = json.loads(line)
-                            if not isinstance(values, dict) or not values.keys() >= LETTER:
+                            if not isinstance(values, dict) or not values.keys() >= LETTER_KEYS:
                                 raise ValueError("a line that names no record")
                             yield name, line, values
             except (OSError, ValueError) as error:
                 raise unreadable(path, error, AGAIN) from error
 
 
-def parse_digits(query: str) -> str:
-    """Return an id, or the beginning of one, in lower case; "" for a URL. Raises UserError for what is neither."""
+def parse_id_prefix(query: str) -> str:
+    """Return the lower-case digits if the query is an id or a prefix of an id, or "" if it is a URL.
+
+    Raises:
+        UserError: the query is empty or not valid UTF-8.
+    """
     if _ID.fullmatch(query.lower()):
         return query.lower()
     if not query or query != query.encode(errors="replace").decode():
@@ -153,10 +201,14 @@ def parse_digits(query: str) -> str:
 
 
 def parquet_files(folder: Path, kind: str) -> list[Path]:
-    """Return the Parquet files below `kind` (`clean`, `duplicates`) of one run's folder, by name.
+    """Return the sorted Parquet files of one kind of a run.
+
+    Args:
+        folder: the folder of the run.
+        kind: the folder below it, such as `clean` or `duplicates`.
 
     Raises:
-        UserError: The corpus has no such file.
+        UserError: there is no such file.
     """
     found = fetch_files(folder, kind, ".parquet")
     if not found:
@@ -167,7 +219,16 @@ def parquet_files(folder: Path, kind: str) -> list[Path]:
 def scan_parquet(
     paths: list[Path], columns: list[str], chosen: "pc.Expression"
 ) -> Iterator[tuple[Path, int, pa.Table]]:
-    """Yield (file, row group, its chosen rows) of every row group that has some; only these columns are read.
+    """Read the rows of Parquet files that fulfil a condition.
+
+    Args:
+        paths: the files.
+        columns: the columns to read, including those of the condition.
+        chosen: the condition.
+
+    Yields:
+        (file, number of the row group, table of the rows that fulfil the condition). Row groups without such rows are
+        skipped.
 
     Raises:
         UserError: a file cannot be read.
@@ -182,7 +243,7 @@ def scan_parquet(
 
 @contextmanager
 def open_parquet(path: Path) -> Iterator["pq.ParquetFile"]:
-    """Open a Parquet file; errors inside the block that come from reading it are UserErrors."""
+    """Open a Parquet file. Read errors in the block are converted to UserError."""
     import pyarrow.parquet as pq
 
     try:

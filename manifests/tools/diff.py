@@ -1,7 +1,7 @@
-"""`diff`: the differences of two corpora: documents, the ledger by source and reason, recipe, models, code.
+"""`diff`: the differences of two corpora in documents, ledger, recipe, models, code and inputs.
 
-Documents are compared by id, range by range of the two sorted indexes, so that memory does not grow with the corpora;
-tokens are looked up in the shards only for documents that one side alone has.
+Documents are compared by id, range by range of the two sorted indexes, so that memory does not grow with the corpora.
+Shards are read only to count the tokens of documents that are in only one corpus.
 """
 
 import itertools
@@ -25,32 +25,43 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNITS = ("documents", "tokens")
-SHOWN = 40  # most differences of recipe, of models and of inputs that are shown
-SHOWN_CHARACTERS = 80  # most characters of a value that are shown
-ENTRIES_AT_ONCE = 1 << 18  # entries of each index file in memory at a time
+SHOWN = 40  # Maximum number of differences printed for each of recipe, models, code and inputs.
+SHOWN_CHARACTERS = 80  # Maximum number of characters printed of a value.
+ENTRIES_AT_ONCE = 1 << 18  # Number of entries of each index file in memory at a time.
 
 Count = dict[str, int]  # a number for each of `UNITS`
 
 
 @dataclass(slots=True)
 class Difference:
-    """The differences from corpus A to corpus B. Pairs are [in A, in B], None where a side has no value."""
+    """The differences between corpus A and corpus B.
 
-    a: str  # manifest_sha
+    Attributes:
+        a: manifest_sha of A.
+        b: manifest_sha of B.
+        parent: a sentence on how one corpus was made from the other; empty if it was not.
+        documents: {source: {"both": …, "only_a": …, "only_b": …}} with counts of documents and tokens. `both` has the
+            tokens in B as `tokens`, and the tokens in A as `tokens_a`.
+        ledger: [stage, source, reason, records in A, records in B] of each difference.
+        recipe: {dotted key: [value in A, value in B]}, with None for a missing value; likewise for `models`, `code` and
+            `other`.
+        inputs: {source: {"gone": names, "added": names}}.
+    """
+
+    a: str
     b: str
-    parent: str  # how one descends from the other, for people
-    # {source: {both, only_a, only_b}}; `both` counts tokens in B, and `tokens_a`
+    parent: str
     documents: dict[str, dict[str, Count]]
-    ledger: list[list[Any]] = field(default_factory=list)  # [stage, source, reason, records in A, records in B]
-    recipe: dict[str, list[Any]] = field(default_factory=dict)  # pairs by key
+    ledger: list[list[Any]] = field(default_factory=list)
+    recipe: dict[str, list[Any]] = field(default_factory=dict)
     models: dict[str, list[Any]] = field(default_factory=dict)
     code: dict[str, list[Any]] = field(default_factory=dict)
     other: dict[str, list[Any]] = field(default_factory=dict)
-    inputs: dict[str, dict[str, list[str]]] = field(default_factory=dict)  # {source: {"gone": …, "added": …}}
+    inputs: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
-        """Return True if the two are one corpus: a manifest's hash covers all of it."""
+        """Return True if both corpora have the same manifest hash, which covers the whole corpus."""
         return self.a == self.b
 
     def as_dict(self) -> dict[str, Any]:
@@ -58,7 +69,7 @@ class Difference:
         return {**asdict(self), "equal": self.equal}
 
     def parts(self) -> "Iterator[RenderableType]":
-        """Yield tables and lines for people."""
+        """Yield tables and lines for display."""
         yield f"A {self.a}\nB {self.b}"
         if self.equal:
             yield "the same corpus"
@@ -101,7 +112,11 @@ class Difference:
 
 
 def diff(a: Path, b: Path) -> Difference:
-    """Return the differences from corpus `a` to corpus `b`. Raises UserError for one without manifest or index."""
+    """Return the differences between two corpora.
+
+    Raises:
+        UserError: a corpus has no manifest or no index.
+    """
     readers = CorpusReader(a), CorpusReader(b)
     before, after = (reader.manifest for reader in readers)
     if before.manifest_sha == after.manifest_sha:
@@ -122,11 +137,16 @@ def diff(a: Path, b: Path) -> Difference:
 
 
 def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Count]]:
-    """Return the documents that only `a` and only `b` has, and their tokens, by shard.
+    """Count the documents, and their tokens, that only one of two corpora contains.
 
-    Documents are the same if the first 64 bits of their ids are. The two are compared by ranges of keys, each with at
-    most `ENTRIES_AT_ONCE` entries of a file, so memory does not grow with the corpora. Raises UserError for a file that
-    cannot be read.
+    Two documents are considered equal if the first 64 bits of their ids are equal. The indexes are compared by ranges
+    of keys with at most `ENTRIES_AT_ONCE` entries per index file, so memory does not grow with the corpora.
+
+    Returns:
+        The counts by shard of the documents that only `a` contains, and of those that only `b` contains.
+
+    Raises:
+        UserError: an index file or a shard cannot be read.
     """
     indexes = (a, b)
     found: tuple[dict[str, Count], dict[str, Count]] = ({}, {})
@@ -145,7 +165,7 @@ def compare_indexes(a: Index, b: Index) -> tuple[dict[str, Count], dict[str, Cou
 
 
 def _count_entries(index: Index, part: Part, entries: npt.NDArray[np.int64], counts: dict[str, Count]) -> None:
-    """Add entries of a file, and the tokens of their documents, to the counts of their shards."""
+    """Add the documents of some entries of an index file, and their tokens, to the counts by shard."""
     for number in np.unique(part.shards[entries]).tolist():
         rows = part.rows[entries[part.shards[entries] == number]].astype(np.int64)
         count = counts.setdefault(part.paths[number], dict.fromkeys(UNITS, 0))
@@ -174,7 +194,10 @@ def _sum_shards(manifest: Manifest, source: str) -> Count:
 
 
 def _compare_ledgers(before: Manifest, after: Manifest) -> Iterator[list[Any]]:
-    """Yield reasons whose number of dropped records differs; rows without a reason count the records that came in."""
+    """Yield a row for each reason whose number of dropped records differs.
+
+    A row with an empty reason contains the numbers of records at the input of the stage.
+    """
     for stage in STAGES:
         for source in sorted({*before.sources, *after.sources}):
             counts = [_count_records(manifest, stage, source) for manifest in (before, after)]
@@ -192,7 +215,11 @@ def _count_records(manifest: Manifest, stage: str, source: str) -> Counter[str]:
 
 
 def _compare_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return [in a, in b] for the keys, as dotted paths, under which two nested mappings differ."""
+    """Compare two nested mappings.
+
+    Returns:
+        {dotted key: [value in a, value in b]} for each key whose values differ, with None for a missing value.
+    """
     found: dict[str, list[Any]] = {}
     for key in sorted({*a, *b}):
         here, there = a.get(key), b.get(key)
@@ -204,7 +231,10 @@ def _compare_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, lis
 
 
 def _without_inputs(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe without its inputs, and each source's filters by rule, beside their order."""
+    """Return a recipe without inputs, and with filters in a form that can be compared by key.
+
+    The list of filters of each source becomes a dict from rule to settings, with the order of the rules under `order`.
+    """
     sources = {}
     for name, plain in recipe["sources"].items():
         filters: dict[str, Any] = {"order": []}

@@ -1,7 +1,7 @@
-"""`duplicates`: the cluster of a document, its kept and removed members with reasons, and how their texts differ.
+"""`duplicates`: the duplicate cluster of a document: its kept and removed members, reasons, and differences of texts.
 
-Reads `duplicates/` for the cluster, of `clean/` the columns `id` and `url` alone to find documents, and texts only from
-the row groups that hold them.
+The cluster is read from `duplicates/`. Documents are found by the columns `id` and `url` of `clean/`. Texts are read
+only from the row groups of `clean/` that contain members of the cluster.
 """
 
 import difflib
@@ -19,15 +19,15 @@ from manifests.display import MOST_SHOWN, safe_line
 from manifests.document import ID_BYTES
 from manifests.manifest import GENERATIONS, generation_folder
 from manifests.mirror import list_folder, place_of
-from manifests.tools.corpus import open_parquet, parquet_files, parse_digits, scan_parquet
+from manifests.tools.corpus import open_parquet, parquet_files, parse_id_prefix, scan_parquet
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-COMPARED_LINES = 1_000  # lines compared, from the start of each text: difflib's time grows with their square
-DIFF_LINES = 60  # most lines of a diff that are shown
-LINE_CHARACTERS = 300  # most characters of a line that are shown
-_BREAK = re.compile(r"\n|(?<=[.!?]) ")  # texts are compared by sentence: web text has whole paragraphs on a line
+COMPARED_LINES = 1_000  # Lines that are compared, from the start of each text. The time of difflib is quadratic.
+DIFF_LINES = 60  # Maximum number of lines of a diff that are printed.
+LINE_CHARACTERS = 300  # Maximum number of characters of a line that are printed.
+_BREAK = re.compile(r"\n|(?<=[.!?]) ")  # Texts are compared by sentence, because a line may be a whole paragraph.
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 _IDENTITY = pa.binary(ID_BYTES)
@@ -36,7 +36,12 @@ _ORDER = [("similarity", "ascending"), ("removed", "ascending")]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A document of a cluster. The kept one has no `reason`, and its similarity is 1; None where it is not known."""
+    """A document of a cluster.
+
+    Attributes:
+        similarity: similarity to the kept document, which itself has 1; None if it is unknown.
+        reason: why it was removed; empty for the kept document.
+    """
 
     id: str
     source: str
@@ -65,9 +70,14 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster of `document`: its kept member and the least similar of its `removed_count` removed ones.
+    """A cluster of duplicates.
 
-    The document asked for is always among them.
+    Attributes:
+        document: id of the document of the query.
+        kept: the member that is in the corpus.
+        removed: some of the removed members, by ascending similarity. The document of the query is always included,
+            unless it is the kept one.
+        removed_count: number of all removed members.
     """
 
     document: str
@@ -76,11 +86,14 @@ class Cluster:
     removed_count: int
 
     def compared(self) -> list[Member]:
-        """Return the members to compare with the kept one: the document asked for, or all if it is the kept one."""
+        """Return the members whose texts are compared with the kept member.
+
+        It is the document of the query if it was removed, or else all members in `removed`.
+        """
         return [one for one in self.removed if one.id == self.document] or self.removed
 
     def as_dict(self, diffs: bool) -> dict[str, Any]:
-        """Return plain values; with `diffs`, compared members have their whole diff as a list of lines."""
+        """Return plain values. With `diffs`, each compared member has its complete diff as a list of lines."""
         removed = [one.as_dict() for one in self.removed]
         for plain, one in zip(removed, self.removed, strict=True):
             if diffs and one in self.compared():
@@ -93,7 +106,7 @@ class Cluster:
         }
 
     def lines(self, diffs: bool) -> "Iterator[Text]":
-        """Yield styled lines for people."""
+        """Yield styled lines for display, with the differences of texts if `diffs` is True."""
         from rich.text import Text
 
         yield Text(f"document  {self.document}")
@@ -120,12 +133,12 @@ def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
     """Return the cluster of a document.
 
     Args:
-        folder: a corpus, or the folder of one of its appended generations.
-        document: a hexadecimal id, the beginning of one that no other has, or a URL.
-        shown: removed members that are returned, at least one.
+        folder: the folder of a corpus, or of one of its appended generations.
+        document: a hexadecimal id, a unique prefix of an id, or a URL.
+        shown: maximum number of removed members to return, at least one.
 
     Raises:
-        UserError: there is no such document, more than one, or it has no duplicates.
+        UserError: no document or more than one document matches, or it has no duplicates.
     """
     clean = parquet_files(folder, "clean")
     identity = _find_one(folder, clean, document)
@@ -148,16 +161,24 @@ def duplicates(folder: Path, document: str, shown: int = MOST_SHOWN) -> Cluster:
 
 
 def diff(kept: Member, removed: Member) -> list[str]:
-    """Return a unified diff from the removed text to the kept one, of the first 1,000 lines or sentences of each."""
+    """Return the unified diff from the removed text to the kept text.
+
+    Only the first `COMPARED_LINES` lines or sentences of each text are compared.
+    """
     a, b = (_BREAK.split(one.text, COMPARED_LINES)[:COMPARED_LINES] for one in (removed, kept))
     return list(difflib.unified_diff(a, b, removed.id, kept.id, "removed", "kept", lineterm=""))
 
 
 def find_removed(folder: Path, document: str, most: int) -> list[Removed]:
-    """Return at most `most` of the matching clean documents that one run removed as duplicates.
+    """Return up to `most` matching documents that a run removed as duplicates.
+
+    Args:
+        folder: the folder of the run.
+        document: a hexadecimal id, a prefix of an id, or a URL.
+        most: maximum number of documents.
 
     Raises:
-        UserError: the folder of the run has no clean documents.
+        UserError: the run has no clean documents.
     """
     found = []
     for identity in _find_ids(parquet_files(folder, "clean"), document)[:most]:
@@ -168,8 +189,9 @@ def find_removed(folder: Path, document: str, most: int) -> list[Removed]:
 
 
 def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
+    """Return the id of the only clean document that matches. Raises UserError if none or several match."""
     found = _find_ids(clean, document)
-    digits = parse_digits(document)
+    digits = parse_id_prefix(document)
     named = f"an id that begins with {digits}" if digits else f"the URL {_printable(document)}"
     if not found:
         raise UserError(
@@ -182,9 +204,9 @@ def _find_one(folder: Path, clean: list[Path], document: str) -> bytes:
     return found[0]
 
 
-def matches(document: str) -> pc.Expression:
-    """Return the condition that a row with `id` and `url` matches an id, the beginning of one, or a URL."""
-    prefix = parse_digits(document)
+def match_document(document: str) -> pc.Expression:
+    """Return the condition that the columns `id` and `url` of a row match an id, a prefix of an id, or a URL."""
+    prefix = parse_id_prefix(document)
     if not prefix:
         return pc.field("url") == document
     low, high = (pa.scalar(bytes.fromhex(prefix.ljust(2 * ID_BYTES, fill)), _IDENTITY) for fill in "0f")
@@ -192,14 +214,14 @@ def matches(document: str) -> pc.Expression:
 
 
 def _find_ids(clean: list[Path], document: str) -> list[bytes]:
-    """Return the ids of the clean documents that match an id, the beginning of one, or a URL."""
-    columns = ["id"] if parse_digits(document) else ["id", "url"]
-    found = scan_parquet(clean, columns, matches(document))
+    """Return the ids of the clean documents that match an id, a prefix of an id, or a URL."""
+    columns = ["id"] if parse_id_prefix(document) else ["id", "url"]
+    found = scan_parquet(clean, columns, match_document(document))
     return [identity for _, _, table in found for identity in table["id"].to_pylist()]
 
 
 def _read_cluster(folder: Path, identity: bytes) -> pa.Table | None:
-    """Return the rows of `duplicates/` that make up a document's cluster; None if it is in no cluster."""
+    """Return the rows of `duplicates/` for the cluster of a document; None if it is in no cluster."""
     files, columns = parquet_files(folder, "duplicates"), ["removed", "kept", "similarity", "reason"]
 
     of_document = _is("removed", identity) | _is("kept", identity)
@@ -210,7 +232,10 @@ def _read_cluster(folder: Path, identity: bytes) -> pa.Table | None:
 
 
 def _read_members(folder: Path, identities: Sequence[bytes]) -> dict[bytes, dict[str, Any]]:
-    """Return the members of a cluster; those that a generation has kept of earlier ones are read there."""
+    """Return the members of a cluster by id, as dicts for `Member`.
+
+    The kept document of a cluster in a generation may belong to an earlier generation, so earlier runs are also read.
+    """
     found: dict[bytes, dict[str, Any]] = {}
     for run in [folder, *_earlier_runs(folder)]:
         missing = [identity for identity in identities if identity not in found]
@@ -226,7 +251,7 @@ def _read_members(folder: Path, identities: Sequence[bytes]) -> dict[bytes, dict
 
 
 def _earlier_runs(folder: Path) -> list[Path]:
-    """Return the folders of the runs before a generation, the latest first; none for other folders."""
+    """Return the folders of the runs before a generation, latest first; an empty list if it is no generation."""
     if folder.parent.name != GENERATIONS or not folder.name.isdecimal():
         return []
     return [generation_folder(folder.parents[1], number) for number in reversed(range(int(folder.name)))]
@@ -251,5 +276,5 @@ def _is(column: str, identity: bytes) -> pc.Expression:
 
 
 def _printable(text: str) -> str:
-    """Return the beginning of a line, fit for a terminal."""
+    """Return the first `LINE_CHARACTERS` characters of a line, escaped for the terminal."""
     return safe_line(text[:LINE_CHARACTERS] + ("…" if len(text) > LINE_CHARACTERS else ""))

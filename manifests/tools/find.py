@@ -1,4 +1,7 @@
-"""`find`: the shard and row of a document, or why it is in none, given its id, the beginning of one, or its URL."""
+"""`find`: the shard and row of a document, given its id, a prefix of its id, or its URL.
+
+If no shard contains the document, it is searched among the duplicates and the dropped records.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -11,18 +14,24 @@ from manifests.display import MOST_SHOWN, safe_line
 from manifests.files import canonical_json
 from manifests.manifest import HISTORY, read_manifest
 from manifests.mirror import fetch, list_folder, place_of
-from manifests.tools.corpus import CorpusReader, StoredDocument, parse_digits, scan_parquet
+from manifests.tools.corpus import CorpusReader, StoredDocument, parse_id_prefix, scan_parquet
 
 if TYPE_CHECKING:
     from manifests.tools.duplicates import Removed
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-PLACE = ("file", "offset", "length", "member")  # the columns of a dropped record that say where its bytes lie
+PLACE = ("file", "offset", "length", "member")  # The columns of a dropped record that contain its location in the dump.
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedRecord:
-    """A record that a filter dropped, or that became no document. The id is empty if it never was a document."""
+    """A record that a filter dropped, or that became no document.
+
+    Attributes:
+        document: the id; empty if it never became a document.
+        file: name of the input. `offset` and `length` are the range of its stored bytes.
+        member: path inside nested archives.
+    """
 
     document: str
     source: str
@@ -43,14 +52,20 @@ class DroppedRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocuments:
-    """The documents that match a query, or those that were removed as duplicates or dropped; False without any.
+    """The result of a query. Its truth value is True if anything was found.
 
-    Without any, `unseen` says where the document may be that no file of the run names.
+    Attributes:
+        what: the query.
+        held: matching documents in shards.
+        more: True if more documents match than are in `held`.
+        removed: documents that were removed as duplicates; searched if `held` is empty.
+        dropped: dropped records; searched if `held` and `removed` are empty.
+        unseen: if nothing was found, sentences about other possible causes.
     """
 
-    what: str  # the query
+    what: str
     held: list[StoredDocument]
-    more: bool  # more documents match than `held` lists
+    more: bool
     removed: "list[Removed]"
     dropped: list[DroppedRecord]
     unseen: list[str] = field(default_factory=list)
@@ -59,7 +74,7 @@ class FoundDocuments:
         return bool(self.held or self.removed or self.dropped)
 
     def lines(self, corpus: Path) -> list[str]:
-        """Return lines for people, safe for a terminal."""
+        """Return lines for display, escaped for the terminal."""
         told: list[str] = []
         for one in self.held:
             told += [
@@ -84,33 +99,35 @@ class FoundDocuments:
             told = [
                 f"no shard of {place_of(corpus)} holds it, and no file of its run names it as a duplicate or as dropped"
             ]
-            if "://" not in self.what and not parse_digits(self.what):
+            if "://" not in self.what and not parse_id_prefix(self.what):
                 told.append(f"{self.what!r} was looked up as a URL, which must be written as in the dump")
             told += self.unseen
         return [safe_line(line) for line in told]
 
 
 def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
-    """Return up to `most` documents that match a query.
+    """Return the documents that match a query.
+
+    The files of duplicates and dropped records are read only if no document in a shard matches.
 
     Args:
-        corpus: folder of the corpus.
-        query: 1 to 32 hexadecimal digits are an id or its beginning; anything else is a URL, as in the dump, but with
-            or without the default port.
-        most: documents that are returned, at least one. Other files are read only when no shard holds a match.
+        corpus: the folder of the corpus.
+        query: 1 to 32 hexadecimal digits are an id or a prefix of an id. Anything else is a URL, which must be written
+            as in the dump, except that the default port may be added or omitted.
+        most: maximum number of documents to return, at least one.
 
     Raises:
         UserError: the query is empty or not UTF-8, or the corpus has no manifest or no index.
     """
     reader, most = CorpusReader(corpus), max(1, most)
-    digits = parse_digits(query)
+    digits = parse_id_prefix(query)
     queries = [digits] if digits else vary_port(query)
     look_up = reader.index.find_prefix if digits else reader.index.find_url
     places = itertools.chain.from_iterable(map(look_up, queries))
     held = [reader.document(place.shard, place.row) for place in itertools.islice(places, most + 1)]
     removed = [] if held else _find_removed(reader, queries, most)
     gone = itertools.chain.from_iterable(
-        read(reader, one) for one in queries for read in (_read_dropped, _read_skipped)
+        read(reader, variant) for variant in queries for read in (_read_dropped, _read_skipped)
     )
     dropped = [] if held or removed else list(itertools.islice(gone, most))
     unseen = [] if held or removed or dropped else list(_explain_unseen(reader))
@@ -118,7 +135,7 @@ def find(corpus: Path, query: str, most: int = MOST_SHOWN) -> FoundDocuments:
 
 
 def _explain_unseen(reader: CorpusReader) -> Iterator[str]:
-    """Yield a sentence about each place where a document may be that no shard holds and no file of the run names."""
+    """Yield sentences about possible causes why no file of the run names a document: removal, or a damaged record."""
     earlier = [f"{HISTORY}/{name}" for name in list_folder(reader.folder, HISTORY) if name.endswith(".json")]
     for manifest in [reader.manifest, *(read_manifest(fetch(reader.folder, name)) for name in earlier)]:
         if removal := manifest.removal:
@@ -126,7 +143,7 @@ def _explain_unseen(reader: CorpusReader) -> Iterator[str]:
                 f"the removal list of SHA-256 {removal.list_sha256} took {removal.documents:,} documents out of the "
                 f"parent corpus, manifest_sha {manifest.parent}: `find` in that corpus shows whether it had this one"
             )
-    if letters := sum(1 for _ in reader.letters("deadletters", b"")):
+    if letters := sum(1 for _ in reader.read_letters("deadletters", b"")):
         yield (
             f"a corrupt or too large record may have no URL and no id: deadletters/ lists {letters:,} records that "
             "could not be read"
@@ -134,7 +151,10 @@ def _explain_unseen(reader: CorpusReader) -> Iterator[str]:
 
 
 def vary_port(url: str) -> list[str]:
-    """Return a URL as it is, and with the default port of its scheme if it names none, or without it."""
+    """Return a URL in two variants: unchanged, and with the default port of its scheme added or omitted.
+
+    Only the unchanged URL is returned if it has another port, or a scheme other than http and https.
+    """
     try:
         parts = urlsplit(url)
         host, port, default = parts.netloc, parts.port, DEFAULT_PORTS.get(parts.scheme)
@@ -157,20 +177,20 @@ def _find_removed(reader: CorpusReader, queries: list[str], most: int) -> "list[
 
 
 def _read_dropped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
-    """Yield the documents that filters dropped."""
-    from manifests.tools.duplicates import matches
+    """Yield the matching documents that filters dropped."""
+    from manifests.tools.duplicates import match_document
 
     columns = ["id", "url", "reason", *PLACE]
     for source, path in reader.run_files("dropped", ".parquet"):
-        for _, _, table in scan_parquet([path], columns, matches(query)):
+        for _, _, table in scan_parquet([path], columns, match_document(query)):
             for row in table.to_pylist():
                 document, place = row.pop("id").hex(), {name: row[name] for name in PLACE}
                 yield DroppedRecord(document, source, row["url"] or "", row["reason"], "", **place)
 
 
 def _read_skipped(reader: CorpusReader, query: str) -> Iterator[DroppedRecord]:
-    """Yield the records that became no document."""
+    """Yield the records with a URL that became no document: skipped records and dead letters."""
     quoted = canonical_json({"url": query}).strip()[1:-1]
-    for source, _, row in itertools.chain(*(reader.letters(kind, quoted) for kind in ("skipped", "deadletters"))):
+    for source, _, row in itertools.chain(*(reader.read_letters(kind, quoted) for kind in ("skipped", "deadletters"))):
         place = {name: row[name] for name in PLACE if name in row}
         yield DroppedRecord("", source, query, row["reason"], row["detail"], **place)

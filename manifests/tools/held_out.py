@@ -1,9 +1,9 @@
-"""`freeze`: the text on which runs on several corpora are compared, frozen in a file that none of them trains on.
+"""`freeze`: write a file of held-out text on which models trained on several corpora are compared.
 
-The documents are those of the validation side of one corpus, decoded. One is left out if a compared corpus trains on
-it, by its id, or on its text: more than half of its word 13-grams are in the training texts. 13-grams are GPT-3's
-measure of contamination (Brown et al. 2020, appendix C). Decoded texts are compared, so that filters, rules on
-duplicates and tokenizers of the corpora do not matter.
+The documents are decoded from the validation side of one corpus. A document is dropped if a compared corpus contains
+its id on the training side, or if more than half of its word 13-grams occur in training texts of the compared corpora.
+13-grams are the measure of contamination of GPT-3 (Brown et al. 2020, appendix C). Decoded texts are compared, so the
+result does not depend on the filters, deduplication and tokenizers of the corpora.
 """
 
 import itertools
@@ -22,35 +22,43 @@ from manifests.manifest import ShardEntry
 from manifests.shard import check_rows
 from manifests.tools.corpus import CorpusReader
 
-NGRAM = 13  # words in an n-gram
-SHARED = 0.5  # share of a document's distinct n-grams, above which it is left out
-MIN_WORDS = 50  # least words of a document, as n-grams have them; a shorter one has too few n-grams
-DOCUMENTS = 500  # most documents of each source, by default
-SPARE = 4  # candidates that are read for each document wanted
+NGRAM = 13  # Words per n-gram.
+SHARED = 0.5  # A document is dropped if more than this share of its distinct n-grams are in training texts.
+MIN_WORDS = 50  # Minimum number of words of a document. Shorter documents have too few n-grams.
+DOCUMENTS = 500  # Default for the maximum number of documents per source.
+SPARE = 4  # Number of candidates that are read per requested document, because some are dropped.
 
-Candidate = tuple[dict[str, str], npt.NDArray[np.uint64]]  # a row of the file, and the hashes of its n-grams
+Candidate = tuple[dict[str, str], npt.NDArray[np.uint64]]  # A row of the output, and the hashes of its n-grams.
 
 
 @dataclass(slots=True)
 class SourceCount:
-    """Counts of a source's candidates: frozen documents with their bytes, and those left out by reason."""
+    """Counts for one source.
+
+    Attributes:
+        documents: documents written.
+        bytes: UTF-8 bytes of their texts.
+        short: documents dropped because they have fewer than `MIN_WORDS` words.
+        trained: documents dropped because a compared corpus contains their id on the training side.
+        shared: documents dropped because their n-grams are in training texts.
+    """
 
     documents: int = 0
     bytes: int = 0
-    short: int = 0  # below MIN_WORDS
-    trained: int = 0  # a compared corpus trains on the document
-    shared: int = 0  # a compared corpus trains on its text
+    short: int = 0
+    trained: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOutText:
-    """The result: counts by source, and the hash of the file."""
+    """The result: counts by source, and the SHA-256 of the file."""
 
     sources: dict[str, SourceCount]
     sha256: str
 
     def lines(self) -> Iterator[str]:
-        """Yield lines for people."""
+        """Yield lines for display."""
         yield f"{'source':<18}{'documents':>10}{'bytes':>12}  dropped:{'short':>7}{'trained on':>12}{'text shared':>13}"
         for name, one in sorted(self.sources.items()):
             kept = f"{name:<18}{one.documents:>10,}{one.bytes:>12,}"
@@ -59,18 +67,19 @@ class HeldOutText:
 
 
 def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, documents: int = DOCUMENTS) -> HeldOutText:
-    """Write the held-out documents as JSON lines: a head with `reference` and `compared`, then a document a line.
+    """Write held-out documents to a JSON lines file.
 
-    The head names the corpora by manifest_sha. A document has `source`, `document` (its id), `url` and `text`.
+    The first line has the keys `reference` and `compared`, with the manifest_sha of the corpora. Each further line is a
+    document with `source`, `document` (its id), `url` and `text`.
 
     Args:
-        reference: Corpus whose validation side is taken, in the order of its shards.
-        compared: Corpora that are to be compared.
-        output: File to write.
-        documents: The largest number of documents of a source.
+        reference: The corpus from whose validation side the documents are taken, in the order of its shards.
+        compared: The corpora on which models are trained.
+        output: The file to write.
+        documents: The maximum number of documents per source.
 
     Raises:
-        UserError: Nothing is left, or a corpus cannot be read.
+        UserError: No document remains, or a corpus cannot be read.
     """
     reader, others = CorpusReader(reference), [CorpusReader(corpus) for corpus in compared]
     counts = {name: SourceCount() for name in reader.manifest.sources}
@@ -100,7 +109,13 @@ def freeze_held_out(reference: Path, compared: Sequence[Path], output: Path, doc
 
 
 def _choose_candidates(reader: CorpusReader, documents: int, counts: dict[str, SourceCount]) -> Iterator[Candidate]:
-    """Yield the first documents of each source that are long enough, with the hashes of their n-grams."""
+    """Yield candidates: the first documents of each source that are long enough, with the hashes of their n-grams.
+
+    Args:
+        reader: the reference corpus.
+        documents: number of requested documents per source. At most `SPARE` times as many are read.
+        counts: counts by source, to which too short documents are added.
+    """
     for name, source in sorted(reader.manifest.sources.items()):
         for identity, url, text in itertools.islice(_read_documents(reader, source.validation), SPARE * documents):
             if len(word_hashes(text)) < MIN_WORDS:
@@ -111,8 +126,14 @@ def _choose_candidates(reader: CorpusReader, documents: int, counts: dict[str, S
 
 
 def _compare(candidates: Sequence[Candidate], others: Sequence[CorpusReader]) -> tuple[set[str], list[float]]:
-    """Return the ids that a corpus trains on, and each candidate's share of n-grams that are in training texts."""
-    known = np.unique(np.concatenate([*(hashes for _, hashes in candidates), np.zeros(1, np.uint64)]))  # never empty
+    """Compare candidates with the training documents of corpora.
+
+    Returns:
+        The ids of candidates that are training documents; and for each candidate the share of its n-grams that occur in
+        training texts.
+    """
+    # The additional zero ensures that the array is never empty.
+    known = np.unique(np.concatenate([*(hashes for _, hashes in candidates), np.zeros(1, np.uint64)]))
     seen, trained = np.zeros(len(known), bool), set[str]()
     wanted = {row["document"] for row, _ in candidates}
     for other in others:
@@ -126,7 +147,7 @@ def _compare(candidates: Sequence[Candidate], others: Sequence[CorpusReader]) ->
 
 
 def _read_documents(reader: CorpusReader, entries: Sequence[ShardEntry]) -> Iterator[tuple[bytes, str, str]]:
-    """Yield (id, URL, decoded text) of the documents of shards."""
+    """Yield (id, URL, decoded text) of each document in shards."""
     for entry in entries:
         shard = reader.shard(entry.path)
         rows = check_rows(shard.batch.select(["document", "url"]), shard.path)

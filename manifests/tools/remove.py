@@ -1,12 +1,12 @@
-"""`remove`: write a corpus without the documents that a list names.
+"""`remove`: write a copy of a corpus without the documents on a removal list.
 
-Only the shards and index files that hold such a document are written again, under the same names; all others are the
-parent's files, linked, or copied where they cannot be. Text outside the shards (`documents/`, `clean/`, `dropped/`) is
-not carried over, since it holds removed documents.
+Only the shards and index files that contain a removed document are rewritten, under the same names. All other files are
+hard links to the files of the parent corpus, or copies if links are not possible. The folders with text outside the
+shards (`documents/`, `clean/`, `dropped/`) are left out, because they contain removed documents.
 
-A line of the list is a whole URL (with `://`), a document id (32 hexadecimal digits), a repository on GitHub
-(`owner/name`, or with `github.com/` before it), or a domain (`domain:example.org`, or the bare host), which stands for
-its subdomains as well. Empty lines and lines that begin with `#` are ignored.
+A line of the list is a complete URL (with `://`), a document id (32 hexadecimal digits), a repository on GitHub
+(`owner/name`, or `github.com/owner/name`), or a domain (`domain:example.org`, or the host alone). A domain includes its
+subdomains. Empty lines and lines that begin with `#` are ignored.
 """
 
 import itertools
@@ -47,55 +47,75 @@ from manifests.shard import check_rows, write_shard
 from manifests.tools.corpus import CorpusReader
 from manifests.tools.find import vary_port
 
-# Carried over beside shards and index: what `pipeline trace` reads, and then what `pipeline append` compares new dumps
-# with. None holds text but `inputs`, the dumps that the run itself fetched.
+# Files and folders that are linked in addition to shards and index: first those that `pipeline trace` reads, then those
+# with which `pipeline append` compares new dumps. Only `inputs`, the dumps that the run downloaded, contains text.
 CARRIED = (
     "recipe.yaml code quarantine.jsonl models verdicts duplicates deadletters inputs inherited canaries.json "
     "receipts/extract receipts/filter receipts/clusters/survivors blocks/signatures"
 ).split()
-DECODED_AT_ONCE = 1_000  # documents decoded at a time
-ROWS_AT_ONCE = 1 << 16  # URLs scanned at a time
+DECODED_AT_ONCE = 1_000  # Number of documents that are decoded at a time.
+ROWS_AT_ONCE = 1 << 16  # Number of URLs that are scanned at a time.
 
 Kind = Literal["url", "document", "domain", "repository"]
-Entry = tuple[Kind, str]  # of a list
+Entry = tuple[Kind, str]  # The kind and the value of a line of the list.
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# The host of a URL: RFC 3986, section 3.2; a backslash ends the host as well, as in browsers (WHATWG URL).
+# The host of a URL by RFC 3986, section 3.2. A backslash also ends the host, as in browsers (WHATWG URL).
 HOST = r"^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(?P<name>\[[^\]/?#]*\]|[^/?#:\\]*)"
 REPOSITORY = r"(?i)^https?://(?:www\.|raw\.)?github(?:usercontent)?\.com/(?P<name>[a-z0-9][a-z0-9-]*/[a-z0-9._-]+)"
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _ID = re.compile(r"[0-9a-f]{32}")
-# GitHub's own rules for the names of owners and repositories.
+# GitHub's rules for the names of owners and repositories.
 _REPOSITORY = re.compile(r"(?:github\.com/)?([a-z0-9][a-z0-9-]{0,38}/[a-z0-9._-]{1,100})/?")
 _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)+[a-z][a-z0-9-]{1,62}|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9a-f:.]{2,45}\]")
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalList:
-    """A removal list: its entries, each with the number of the first line that holds it."""
+    """A parsed removal list.
 
-    sha256: str  # of the file
+    Attributes:
+        sha256: the hash of the file.
+        entries: dict from entry to the number of the first line that contains it.
+    """
+
+    sha256: str
     entries: dict[Entry, int] = field(default_factory=dict)
 
-    def of(self, kind: Kind) -> set[str]:
-        """Return the values of the entries of a kind."""
+    def values_of(self, kind: Kind) -> set[str]:
+        """Return the values of all entries of a kind."""
         return {value for of_kind, value in self.entries if of_kind == kind}
 
 
 @dataclass(slots=True)
 class Matches:
-    """The documents that a list names. `idle`: numbers of the lines that match nothing."""
+    """The documents of a corpus that match a removal list.
 
-    rows: dict[str, Rows] = field(default_factory=dict)  # by shard, ascending
-    documents: Counter[str] = field(default_factory=Counter)  # by source
+    Attributes:
+        rows: dict from shard path to the sorted rows of matching documents.
+        documents: number of matching documents by source.
+        tokens: number of their tokens by source.
+        idle: numbers of the lines of the list that match no document.
+    """
+
+    rows: dict[str, Rows] = field(default_factory=dict)
+    documents: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     idle: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of a removal or of its dry run, which has no `manifest_sha`. `shards`: (touched, all)."""
+    """The result of a removal or of a dry run.
+
+    Attributes:
+        removed: the matching documents.
+        listed: number of entries of the list.
+        list_sha256: the hash of the list.
+        shards: (number of rewritten shards, number of all shards).
+        manifest_sha: the hash of the new corpus; empty for a dry run.
+    """
 
     removed: Matches
     listed: int
@@ -118,7 +138,7 @@ class Outcome:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield lines for people."""
+        """Yield lines for display."""
         documents, tokens = self.removed.documents, self.removed.tokens
         for source in sorted(documents):
             yield f"{source}: {_quantities(documents[source], tokens[source])}"
@@ -136,10 +156,15 @@ def _quantities(documents: int, tokens: int) -> str:
 
 
 def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
-    """Write a corpus without the documents that a list names; without `output`, only count them.
+    """Write a copy of a corpus without the documents on a removal list.
+
+    Args:
+        corpus: the folder of the corpus.
+        list_path: the removal list.
+        output: the folder of the new corpus; if it is None, the documents are only counted.
 
     Raises:
-        UserError: the list is malformed or matches nothing, or the output folder is not empty.
+        UserError: the list is malformed or matches no document, or the output folder is not empty.
     """
     reader, listed = CorpusReader(corpus), read_removal_list(list_path)
     if output is not None and output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -158,7 +183,11 @@ def remove(corpus: Path, list_path: Path, output: Path | None) -> Outcome:
 
 
 def read_removal_list(path: Path) -> RemovalList:
-    """Read a list. Raises UserError for one that cannot be read, and for a malformed line by its number."""
+    """Read a removal list.
+
+    Raises:
+        UserError: the list cannot be read, or a line is malformed. The message contains the line number.
+    """
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
@@ -182,7 +211,10 @@ def read_removal_list(path: Path) -> RemovalList:
 
 
 def parse_line(entry: str) -> Entry | None:
-    """Return the kind and value of a line: URLs unchanged, others in lower case; None for a malformed one."""
+    """Return the kind and the value of a line; None for a malformed line.
+
+    URLs are unchanged, all other values are in lower case.
+    """
     if _URL.fullmatch(entry):
         return "url", entry
     lower = entry.lower()
@@ -195,27 +227,32 @@ def parse_line(entry: str) -> Entry | None:
 
 
 def ascii_host(host: str) -> str:
-    """Return a host as DNS has it, for all its spellings in URLs (WHATWG URL, 3.5): no escapes, no dot at the end.
+    """Normalize a host to its form in DNS, so that all spellings in URLs become equal (WHATWG URL, 3.5).
 
-    Labels beyond ASCII are in Punycode (RFC 5891), which unlike Python's "idna" takes no ß for ss.
+    Percent escapes are decoded, and a dot at the end is removed. Non-ASCII labels are converted to Punycode (RFC 5891).
+    Unlike Python's codec "idna", this conversion does not replace ß by ss.
     """
     if not host.isascii() or "%" in host:
-        lower = "".join(map(str.lower, unquote(host)))  # one by one: in a word, Python ends it with another sigma
+        # Characters are lowered one by one, because `str.lower` maps a capital sigma at the end of a word to ς.
+        lower = "".join(map(str.lower, unquote(host)))
         labels = unicodedata.normalize("NFKC", lower).replace("。", ".").split(".")
         host = ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
     return host.lower().rstrip(".")
 
 
 def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
-    """Find the documents that a list names.
+    """Find the documents of a corpus that match a removal list.
 
-    URLs and ids are looked up in the index; for domains and repositories the URL column of every shard is scanned.
-    Raises UserError for a shard or index file that cannot be read.
+    URLs and ids are looked up in the index. If the list contains domains or repositories, the URL column of every shard
+    is scanned.
+
+    Raises:
+        UserError: a shard or index file cannot be read.
     """
     found: dict[str, list[Rows]] = {}
     hit: set[Entry] = set()
     index = reader.index
-    domains, repositories = listed.of("domain"), listed.of("repository")
+    domains, repositories = listed.values_of("domain"), listed.values_of("repository")
     for kind, value in listed.entries:
         places: Iterable[Place] = ()
         if kind == "url":
@@ -242,7 +279,11 @@ def match_documents(reader: CorpusReader, listed: RemovalList) -> Matches:
 
 
 def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Iterator[tuple[Mask, set[Entry]]]:
-    """Yield (mask of the URLs of a listed domain or repository, the entries among them), if there are any."""
+    """Find the URLs of listed domains and repositories.
+
+    Yields:
+        For each of the two kinds with a match: (boolean mask of the matching URLs, set of the matching entries).
+    """
 
     def match(kind: Kind, pattern: str, names_of: Callable[[str], set[str]]) -> Iterator[tuple[Mask, set[Entry]]]:
         named = pc.utf8_lower(pc.extract_regex(urls, pattern).field("name")).dictionary_encode()
@@ -259,25 +300,31 @@ def _scan_urls(urls: pa.Array, domains: set[str], repositories: set[str]) -> Ite
 
 
 def _parent_domains(host: str) -> Iterable[str]:
-    """Yield a host and all domains that contain it, from the inside out."""
+    """Yield a host and its parent domains, the longest first."""
     while host:
         yield host
         host = host.partition(".")[2]
 
 
 class _Writer:
-    """Writes the corpus that is left into a new folder."""
+    """Writes the new corpus.
+
+    Args:
+        reader: the parent corpus.
+        new: the folder of the new corpus.
+        removed: the documents to remove.
+    """
 
     def __init__(self, reader: CorpusReader, new: Path, removed: Matches) -> None:
         self.reader, self.corpus, self.new, self.removed = reader, reader.folder, new, removed
 
     def write(self, listed: RemovalList) -> Manifest:
-        """Write all files; return the manifest."""
+        """Write all files of the new corpus, and return its manifest."""
         manifest, removed = self.reader.manifest, self.removed
         for folder in (generation_folder(Path(), number) for number in range(len(manifest.generations) + 1)):
             for name in (*CARRIED, *((FILE, SHA_FILE) if folder.parts else ())):
-                self._carry(folder / name)
-        self._carry(Path(HISTORY))
+                self._link_all(folder / name)
+        self._link_all(Path(HISTORY))
         archive_manifest(self.new, manifest)
         (self.new / "runs").mkdir()
         sources = {}
@@ -300,12 +347,12 @@ class _Writer:
             "removal": removal,
             "sources": sources,
             "ledger": ledger,
-            "index": [self._index(entry) for entry in manifest.index],
+            "index": [self._write_index_file(entry) for entry in manifest.index],
         }
         return write_manifest(self.new, manifest.model_copy(update=changed))
 
     def _write_shard(self, entry: ShardEntry) -> ShardEntry:
-        """Write a shard without its removed rows; link the parent's own where no row is removed."""
+        """Write a shard without its removed rows, or link the parent's shard if no row is removed."""
         name, rows = Path("shards", entry.path), self.removed.rows.get(entry.path)
         if rows is None:
             self._link(name)
@@ -323,6 +370,7 @@ class _Writer:
         )
 
     def _update_ledger(self) -> dict[str, Any]:
+        """Return the tallies of `tokenize` by source, with the removed documents as dropped records."""
         characters, removed = Counter[str](), self.removed
         for path, rows in removed.rows.items():
             characters[path.partition("/")[0]] += self._count_characters(path, rows)
@@ -338,20 +386,20 @@ class _Writer:
         return tokenize
 
     def _count_characters(self, path: str, rows: Rows) -> int:
-        """Return the number of characters in removed documents, decoded from their tokens, for the ledger."""
+        """Decode removed documents of a shard and return their number of characters."""
         shard, total = self.reader.shard(path), 0
         for start in range(0, len(rows), DECODED_AT_ONCE):
             spans = [tuple(shard.offsets[row : row + 2]) for row in rows[start : start + DECODED_AT_ONCE]]
             total += sum(map(len, self.reader.decode(shard, spans)))
         return total
 
-    def _index(self, entry: IndexEntry) -> IndexEntry:
-        """Write an index file without entries of removed rows, the rows after them renumbered.
+    def _write_index_file(self, entry: IndexEntry) -> IndexEntry:
+        """Write an index file without the entries of removed rows, and with later rows of these shards renumbered.
 
-        The parent's own is linked where it has no entry of a changed shard.
+        If the file has no entry of a rewritten shard, the parent's file is linked.
         """
         name = parse_name(entry.path)
-        assert name is not None, "an open index knows its files' names"
+        assert name is not None, "opening the index has parsed the names of its files"
         part = self.reader.index.part(name)
         kept = self._keep_entries(part)
         if kept is None:
@@ -361,6 +409,7 @@ class _Writer:
         return IndexEntry(path=entry.path, sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(kept))
 
     def _keep_entries(self, part: Part) -> Entries | None:
+        """Return the remaining entries of an index file, or None if it has no entry of a rewritten shard."""
         touched = [number for number, path in enumerate(part.paths) if path in self.removed.rows]
         if not np.isin(part.shards, touched).any():
             return None
@@ -372,13 +421,13 @@ class _Writer:
         earlier = above - np.searchsorted(places, shards)
         return pack_entries(part.keys[stays], part.shards[stays], (part.rows - earlier)[stays].astype(np.uint32))
 
-    def _carry(self, name: Path) -> None:
-        """Link a file, or all files of a folder, if it is there."""
+    def _link_all(self, name: Path) -> None:
+        """Link a file, or all files of a folder, if they exist."""
         if fetch(self.corpus, str(name)).is_file():
             self._link(name)
         for file in list_folder(self.corpus, str(name)):
             self._link(name / file)
 
     def _link(self, name: Path) -> None:
-        """Give the parent's file its name in the new corpus."""
+        """Link or copy a file of the parent to the same path in the new corpus."""
         link_or_copy(fetch(self.corpus, str(name)), self.new / name)

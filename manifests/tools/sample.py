@@ -1,4 +1,4 @@
-"""`sample`: documents drawn by keyed hash: from the shards, decoded, or from the dropped records of one reason."""
+"""`sample`: draw documents by keyed hash, either from the shards or from the records dropped for one reason."""
 
 import heapq
 import re
@@ -23,7 +23,9 @@ from manifests.order import permute
 from manifests.tools.corpus import CorpusReader, open_parquet, scan_parquet
 from manifests.tools.duplicates import duplicates
 
-MOST_DRAWN = 20_000  # most documents read to find a language or score: a rare one must not read the corpus
+# Maximum number of documents that are read to find those of a language or score. Without this limit, a query for a rare
+# language would read the whole corpus.
+MOST_DRAWN = 20_000
 SIGNALS = ("language", "language_score", "perplexity", "bucket", "reference_score")
 SCORES = {"reference": "reference_score", "language": "language_score", "perplexity": "perplexity"}
 BY_DUPLICATES = (Reason.EXACT_DUPLICATE, Reason.NEAR_DUPLICATE, Reason.CONTAINED)
@@ -32,18 +34,28 @@ _PIECE = re.compile(r"@([0-9]{15})\.parquet$")
 
 @dataclass(frozen=True, slots=True)
 class SampleQuery:
-    """The documents to draw from; empty strings stand for all."""
+    """The settings of a sample. An empty string selects all values.
+
+    Attributes:
+        number: number of documents to draw.
+        seed: seed of the keyed hash.
+        source: draw only from this source.
+        language: draw only documents in this language.
+        side: "train" or "validation".
+        reason: draw from the records dropped for this reason, instead of from the shards.
+        score: (column of `clean/`, lowest, highest), both inclusive.
+    """
 
     number: int = 5
     seed: int = 0
     source: str = ""
     language: str = ""
-    side: str = ""  # "train" or "validation"
-    reason: str = ""  # draw from records dropped for this reason instead of from the shards
-    score: tuple[str, float, float] | None = None  # (column of `clean/`, lowest, highest), both inclusive
+    side: str = ""
+    reason: str = ""
+    score: tuple[str, float, float] | None = None
 
     def matches(self, signals: dict[str, Any]) -> bool:
-        """Return True if a document's signals are in the language and the range of scores asked for."""
+        """Return True if the signals of a document match `language` and `score`."""
         if self.language and signals.get("language") != self.language:
             return False
         if self.score is None:
@@ -54,18 +66,23 @@ class SampleQuery:
 
 @dataclass(frozen=True, slots=True)
 class SampledDocument:
-    """One document or dead letter: plain values, and its text, None for a record of which only the place is kept."""
+    """A drawn document or record.
+
+    Attributes:
+        facts: plain values to print.
+        text: the text; None if only the location of the record is known.
+    """
 
     facts: dict[str, Any]
     text: str | None
 
     def as_dict(self, characters: int) -> dict[str, Any]:
-        """Return plain values; the text is unchanged but cut after `characters`."""
+        """Return plain values, with the first `characters` characters of the text."""
         text = self.text
         return self.facts | ({} if text is None else {"text": text[:characters], "characters": len(text)})
 
     def lines(self, characters: int) -> Iterator[str]:
-        """Yield lines for people, safe for a terminal."""
+        """Yield lines for display, escaped for the terminal."""
         for name, value in self.facts.items():
             if value not in (None, ""):
                 shown = f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -77,17 +94,18 @@ class SampledDocument:
 
 @dataclass(slots=True)
 class Sample:
-    """The documents drawn, and a sentence about them, empty if there is nothing to say."""
+    """The result: the drawn documents, and a note for the user, which may be empty."""
 
     drawn: list[SampledDocument]
     note: str = ""
 
 
 class Signals:
-    """The signals of documents in one run's `clean/`; of each file that is needed only their columns are read.
+    """Looks up the signals of documents in the `clean/` folder of a run.
 
-    A document is found by its locator: the file `clean/<source>/<input>.parquet`, or, of an input in pieces, the last
-    one that begins at or before its offset, and in it the row of its id.
+    The locator of a document determines the file: `clean/<source>/<input>.parquet`, or, for an input that was split,
+    the last piece that begins at or before the offset. The id determines the row. Only the columns of ids and signals
+    are read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,11 +115,18 @@ class Signals:
 
     @cached_property
     def present(self) -> bool:
-        """Return True if the run's `clean/` is still there."""
+        """Return True if the run still has a `clean/` folder with files."""
         return bool(list_folder(self.folder, "clean"))
 
-    def of(self, source: str, file: str, offset: int, document: bytes) -> dict[str, Any]:
-        """Return a document's signals that have a value; an empty dict where its file or row is missing."""
+    def find(self, source: str, file: str, offset: int, document: bytes) -> dict[str, Any]:
+        """Return the signals of a document that are not null; an empty dict if its file or row is missing.
+
+        Args:
+            source: the source of the document.
+            file: the name of its input.
+            offset: its offset in the input, in stored bytes.
+            document: its id.
+        """
         path = fetch(self.folder, f"clean/{source}/{file}.parquet")
         if not path.is_file():
             begun = [piece for start, piece in self._pieces(self.folder, source, file) if start <= offset]
@@ -120,7 +145,7 @@ def _read_signals(path: Path) -> pa.Table:
 
 
 def _find_pieces(folder: Path, source: str, file: str) -> list[tuple[int, str]]:
-    """Return (first offset, file below the folder) of the pieces of an input, in order."""
+    """Return (first offset, path below the folder) of each piece of an input, sorted by offset."""
     parent = f"clean/{source}/{file}".rpartition("/")[0]
     names = [f"{parent}/{name}" for name in list_folder(folder, parent)]
     found = [(_PIECE.search(name), name) for name in names if name.startswith(f"clean/{source}/{file}@")]
@@ -128,10 +153,10 @@ def _find_pieces(folder: Path, source: str, file: str) -> list[tuple[int, str]]:
 
 
 def sample(corpus: Path, query: SampleQuery) -> Sample:
-    """Draw documents: the same corpus, query and seed always give the same ones.
+    """Draw documents. The same corpus and query always give the same documents.
 
     Raises:
-        UserError: the corpus does not have the source, reason or signal asked for.
+        UserError: the corpus has no such source, reason or signal.
     """
     reader = CorpusReader(corpus)
     manifest = reader.manifest
@@ -154,13 +179,17 @@ def sample(corpus: Path, query: SampleQuery) -> Sample:
             "`show` lists the reasons it has"
         )
     note = f"{format_quantity(dropped, 'records')} dropped as {query.reason}"
-    if query.reason in DEAD_LETTERS:  # records that could not be read: their places, and what is wrong with them
+    if query.reason in DEAD_LETTERS:  # Dead letters have a location and a description of the damage, but no text.
         return Sample(_draw_lines(reader, query, "deadletters"), note)
     return (_draw_duplicates if query.reason in BY_DUPLICATES else _draw_dropped)(reader, query, note)
 
 
 def parse_score(text: str) -> tuple[str, float, float]:
-    """Parse `--score [NAME=]LOW:HIGH` to (column, lowest, highest); either bound may be empty. Raises UserError."""
+    """Parse `--score [NAME=]LOW:HIGH` into (column, lowest, highest). Either bound may be empty.
+
+    Raises:
+        UserError: the text does not have this form.
+    """
     name, _, bounds = text.rpartition("=")
     low, colon, high = bounds.partition(":")
     try:
@@ -173,6 +202,7 @@ def parse_score(text: str) -> tuple[str, float, float]:
 
 
 def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
+    """Draw from the documents in shards."""
     shards = [
         (side, shard)
         for name, source in sorted(reader.manifest.sources.items())
@@ -192,7 +222,7 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
         looked += 1
         one = reader.document(entry.path, row)
         place, identity = one.locator, bytes.fromhex(one.document)
-        found = signals[generation_of(entry.path)].of(one.source, place.file, place.offset, identity)
+        found = signals[generation_of(entry.path)].find(one.source, place.file, place.offset, identity)
         asked -= found.keys()
         if query.matches(found):
             facts = {name: getattr(one, name) for name in ("document", "source", "url")}
@@ -214,7 +244,16 @@ def _draw_kept(reader: CorpusReader, query: SampleQuery) -> Sample:
 
 
 def _draw_rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> Iterator[tuple[str, ShardEntry, int]]:
-    """Yield (side, shard, row) of up to `most` different documents, each as likely as any; no shard is read for it."""
+    """Draw up to `most` different documents uniformly, without reading the shards.
+
+    Args:
+        shards: (side, shard) of all shards to draw from.
+        seed: the seed.
+        most: the maximum number of documents.
+
+    Yields:
+        (side, shard, row).
+    """
     ends = np.cumsum([shard.documents for _, shard in shards], dtype=np.int64)
     count = int(ends[-1]) if len(ends) else 0
     for number in permute(np.arange(min(count, most)), count, order_key(seed, "sample row", b"")).tolist():
@@ -224,14 +263,14 @@ def _draw_rows(shards: list[tuple[str, ShardEntry]], seed: int, most: int) -> It
 
 
 def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the dropped documents of which the run kept a copy."""
+    """Draw from the dropped documents whose text the run kept."""
     offered = []
     chosen = (pc.field("reason") == query.reason) & pc.field("text").is_valid()
     for source, path in reader.run_files("dropped", ".parquet", query.source):
         for _, group, table in scan_parquet([path], ["reason", "id", "text"], chosen):
             ids = table["id"].to_pylist()
             offered += [(order_key(query.seed, "sample", identity), source, path, group, identity) for identity in ids]
-    if not offered:  # dropped by `extract`, which keeps the places of records, or not kept
+    if not offered:  # The records were dropped by `extract`, which keeps only locations, or their text was not kept.
         places = _draw_lines(reader, query, "skipped")
         if places:
             return Sample(places, f"{note} by extract, which keeps their places, but never their text")
@@ -247,7 +286,7 @@ def _draw_dropped(reader: CorpusReader, query: SampleQuery, note: str) -> Sample
 
 
 def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sample:
-    """Draw from the documents removed as duplicates, whose texts are in `clean/`."""
+    """Draw from the documents that were removed as duplicates. Their texts are in `clean/`."""
     if not any(list_folder(folder, "clean") for folder in reader.run_folders):
         return Sample([], f"{note}, but there is no clean/ with their texts")
     ids = []
@@ -269,10 +308,10 @@ def _draw_duplicates(reader: CorpusReader, query: SampleQuery, note: str) -> Sam
 
 
 def _draw_lines(reader: CorpusReader, query: SampleQuery, kind: str) -> list[SampledDocument]:
-    """Draw from the lines of one kind of file that have the reason asked for."""
+    """Draw from the lines of `skipped` or `deadletters` that have the reason of the query."""
     keyed = (
         (order_key(query.seed, "sample", source.encode() + line), source, line, values)
-        for source, line, values in reader.letters(kind, query.reason.encode(), query.source)
+        for source, line, values in reader.read_letters(kind, query.reason.encode(), query.source)
         if values["reason"] == query.reason
     )
     chosen = heapq.nsmallest(query.number, keyed, key=lambda one: one[:3])

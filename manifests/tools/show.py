@@ -1,4 +1,4 @@
-"""`show`: the contents of a corpus, as tables for people."""
+"""`show`: print a summary of a corpus as tables."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ COUNTS = ("records_in", "dead_letters", "dropped", "documents", "train_tokens", 
 
 
 def summary_parts(manifest: Manifest) -> "Iterator[RenderableType]":
-    """Yield sources, dropped records by reason, and the corpus's hashes, as tables and lines."""
+    """Yield tables and lines with the sources, the dropped records by reason, and the hashes of a corpus."""
     from rich.text import Text
 
     yield _source_table(manifest)
@@ -26,7 +26,7 @@ def summary_parts(manifest: Manifest) -> "Iterator[RenderableType]":
     problems = imbalances(manifest.ledger)
     state = (f"NOT balanced: {'; '.join(problems)}", "red") if problems else ("balanced", "green")
     yield Text.assemble("ledger    ", state)
-    whole = figures(manifest)["total"]
+    whole = summarize(manifest)["total"]
     yield f"shards    {whole['shards']:,}, {whole['bytes'] / 1e6:,.2f} MB, {whole['tokens']:,} tokens"
     if manifest.index:
         size, rows = sum(entry.bytes for entry in manifest.index), sum(entry.rows for entry in manifest.index)
@@ -39,10 +39,11 @@ def summary_parts(manifest: Manifest) -> "Iterator[RenderableType]":
     yield f"manifest  {manifest.manifest_sha}"
 
 
-def figures(manifest: Manifest) -> dict[str, Any]:
-    """Return the numbers of the tables for programs: counts by source and in total; by source also epochs.
+def summarize(manifest: Manifest) -> dict[str, Any]:
+    """Return the numbers of the table of sources as plain values: counts by source and in total.
 
-    `share`: the source's part of the mixture. `epochs_asked`: needed for the goal; `epochs_at_goal`: at most its cap.
+    For each source, `share` is its part of the mixture, `epochs_asked` is the number of epochs that its weight requires
+    to reach the token goal, and `epochs_at_goal` is this number limited by `max_epochs`.
     """
     weights = sum(source.weight for source in manifest.sources.values())
     sources: dict[str, dict[str, Any]] = {}
@@ -75,7 +76,7 @@ def _source_table(manifest: Manifest) -> "Table":
 
     counts = ("records in", "dead", "dropped", "documents", "train tokens", "held out")
     table = number_table("Sources", "source", "weight", *counts, "MB", "epochs at goal")
-    for name, found in figures(manifest)["sources"].items():
+    for name, found in summarize(manifest)["sources"].items():
         asked, cap = found["epochs_asked"], found["max_epochs"]
         epochs = "no tokens" if asked is None else f"{asked:.2f}" if asked <= cap else f"{cap:.2f} (cap)"
         table.add_row(
@@ -104,7 +105,7 @@ def _reason_table(ledger: Mapping[str, Mapping[str, Any]], findings: Mapping[str
 
 
 def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each result that a stage left in the manifest."""
+    """Yield a line for each finding of a stage in the manifest."""
     if lines := findings.get("line_dedup"):
         missed, found = lines["missed_by_ccnet_scope"], lines["duplicates"]
         yield (
@@ -140,5 +141,6 @@ def _findings(findings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _count_dropped(tallies: list[Tally], damaged: bool) -> int:
+    """Return the number of dropped records: the dead letters if `damaged` is True, otherwise all others."""
     dropped = [item for tally in tallies for item in tally.dropped.items()]
     return sum(units["records"] for reason, units in dropped if (reason in DEAD_LETTERS) == damaged)

@@ -1,4 +1,4 @@
-"""`trace`: from a token to the bytes it came from, from the shard alone."""
+"""`trace`: find the document and the location in the dump of a token, by reading only the shard."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,12 +9,18 @@ from manifests.display import safe, safe_line
 from manifests.document import document_id
 from manifests.tools.corpus import CorpusReader, StoredDocument
 
-AROUND = 12  # tokens shown before and after the token
+AROUND = 12  # Number of tokens that are printed before and after the token.
 
 
 @dataclass(frozen=True)
 class Lineage(StoredDocument):
-    """The origin of a token: its document, and the decoded text around it."""
+    """The origin of a token.
+
+    Attributes:
+        token: index of the token in the shard.
+        piece: the piece of the vocabulary.
+        text: the decoded text around the token.
+    """
 
     token: int
     piece: str
@@ -22,15 +28,15 @@ class Lineage(StoredDocument):
 
     @property
     def has_derived_id(self) -> bool:
-        """Return True if the document's id is the one that its source and locator give."""
+        """Return True if the id of the document equals the id computed from its source and locator."""
         return document_id(self.source, self.locator).hex() == self.document
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values; `position` is the token's place among the document's `tokens`."""
+        """Return plain values. `position` is the index of the token in its document, which has `tokens` tokens."""
         return asdict(self) | {"position": self.token - self.start, "tokens": self.stop - self.start}
 
     def lines(self) -> list[str]:
-        """Return the lineage as lines for people."""
+        """Return lines for display, escaped for the terminal."""
         told = [
             f"token     {self.token} of {self.shard}: {self.piece!r}",
             f"document  {self.document}, token {self.token - self.start} of {self.stop - self.start}",
@@ -42,12 +48,12 @@ class Lineage(StoredDocument):
 
 
 def trace(corpus: Path, shard_name: str, token: int) -> Lineage:
-    """Return the lineage of one token.
+    """Return the lineage of a token.
 
     Args:
-        corpus: folder of the corpus.
-        shard_name: path of a shard below `shards/`.
-        token: index into its flat token column.
+        corpus: the folder of the corpus.
+        shard_name: the path of a shard below `shards/`.
+        token: index into `tokens` of the shard.
 
     Raises:
         UserError: there is no such shard or token, or the corpus cannot be read.

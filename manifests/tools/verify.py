@@ -37,7 +37,7 @@ from manifests.manifest import (
     read_manifest,
 )
 from manifests.mirror import list_folder, mirror_of, stored_copy
-from manifests.shard import Shard, open_shard, open_shard_of, shard_schema, token_bytes, token_dtype
+from manifests.shard import Shard, find_token_bytes, open_shard, open_shard_of, shard_schema, token_dtype
 from manifests.tools.verify_index import (
     ROWS_AT_ONCE,
     Sums,
@@ -196,7 +196,7 @@ def _check_manifest(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
     """Check the manifest's recipe against its hash and the manifest's own numbers, and `recipe.yaml` against it."""
-    from manifests.recipe import find_user_code, parse_recipe, read_yaml
+    from manifests.recipe import add_user_code_path, parse_recipe, read_yaml
 
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
         yield f"{FILE}: its recipe_sha does not match its recipe"
@@ -204,7 +204,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
         if sha256_json(generation.recipe) != generation.recipe_sha:
             yield f"{FILE}: the recipe_sha of generation {generation.number} does not match its recipe"
     yield from _guard("recipe", _check_mixture(manifest))
-    find_user_code(corpus)
+    add_user_code_path(corpus)
     try:
         data = _read(corpus, RECIPE)
         recipe = parse_recipe(read_yaml(data), RECIPE)
@@ -353,7 +353,7 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         return shard
 
     name = f"shards/{entry.path}"
-    with stored_copy(corpus, name, token_bytes if fast else None) as path:
+    with stored_copy(corpus, name, find_token_bytes if fast else None) as path:
         shard = _open_file(path, name, entry, fast, open_valid)
     if isinstance(shard, str):
         return FileCheck([shard])

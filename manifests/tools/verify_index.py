@@ -1,7 +1,8 @@
-"""`verify` for `index/`: the order of its entries, and the entries against the shards.
+"""The checks of `verify` for `index/`: the order of its entries, and the comparison of the entries with the shards.
 
-Neither side fits in memory, and looking up every document would be a random read each. So each side gives, by shard,
-the number of entries and the sum of their hashes; entries themselves are compared only where two sums differ.
+Neither the index nor the shards fit in memory, and a lookup of every document would need one random read per document.
+Therefore the number of entries and the sum of their hashes are computed for each shard, once from the index and once
+from the shard. Single entries are compared only if these values differ.
 """
 
 from collections import defaultdict
@@ -28,14 +29,15 @@ from manifests.index import (
 from manifests.manifest import Manifest
 from manifests.shard import Shard
 
-ROWS_AT_ONCE = 1 << 14  # rows of a shard in memory at a time
-ENTRIES_AT_ONCE = 1 << 20  # entries of an index file in memory at a time
+ROWS_AT_ONCE = 1 << 14  # Number of rows of a shard in memory at a time.
+ENTRIES_AT_ONCE = 1 << 20  # Number of entries of an index file in memory at a time.
 
-Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]  # by (kind, shard), (2,): entries and the sum of their hashes
+# Dict from (kind, shard path) to a (2,) array: the number of entries, and the sum of their hashes.
+Sums = dict[tuple[str, str], npt.NDArray[np.uint64]]
 
 
 def check_index_names(manifest: Manifest) -> list[str]:
-    """Check by their names that every part of every kind and generation of the index is there."""
+    """Check by file names that the index files of every kind and generation are complete. Return the problems."""
     problems, groups = [], set()
     listed = {entry.path for entry in manifest.index}
     for path in sorted(listed):
@@ -52,7 +54,14 @@ def check_index_names(manifest: Manifest) -> list[str]:
 
 
 def check_entries(part: Part, known: set[str]) -> list[str]:
-    """Check that an index file's entries are sorted and all of its share of the keys, and of shards in `known`."""
+    """Check the entries of an index file, and return the problems.
+
+    The entries must be sorted, their keys must be in the range of the file, and they must refer to known shards.
+
+    Args:
+        part: the index file.
+        known: the paths of all shards.
+    """
     found = list(_check_order(part))
     used = {part.paths[number] for number in np.unique(part.shards).tolist() if number < len(part.paths)}
     if len(part.shards) and int(part.shards.max()) >= len(part.paths):
@@ -61,7 +70,7 @@ def check_entries(part: Part, known: set[str]) -> list[str]:
 
 
 def _check_order(part: Part) -> Iterator[str]:
-    """Check that each entry sorts after the one before, all within the file's share of the keys."""
+    """Check that entries are in strictly ascending order, and that all keys are in the range of the file."""
     for start in range(0, len(part.keys) - 1, ENTRIES_AT_ONCE):
         here = slice(start, start + ENTRIES_AT_ONCE + 1)
         keys, shards, rows = part.keys[here], part.shards[here], part.rows[here]
@@ -76,7 +85,7 @@ def _check_order(part: Part) -> Iterator[str]:
 
 
 def checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
-    """Return the number and the sum of the hashes of the entries that a shard must have in the index."""
+    """Return the (2,) checksum of the entries of one kind that the index must have for a shard."""
     total = np.zeros(2, np.uint64)
     for keys, rows in _index_keys(shard, kind):
         total += checksum_entries(keys, np.zeros(len(keys), np.uint32), rows, 1)[0]
@@ -84,7 +93,7 @@ def checksum_shard(shard: Shard, kind: str) -> npt.NDArray[np.uint64]:
 
 
 def checksum_part(part: Part) -> Sums:
-    """Return the number and the sum of the hashes of an index file's entries, by shard."""
+    """Return the checksums of the entries of an index file, by kind and shard."""
     totals = np.zeros((len(part.paths), 2), np.uint64)
     for start in range(0, len(part.keys), ENTRIES_AT_ONCE):
         here = slice(start, start + ENTRIES_AT_ONCE)
@@ -93,7 +102,17 @@ def checksum_part(part: Part) -> Sums:
 
 
 def compare_index(corpus: Path, manifest: Manifest, shards: Iterable[Sums], parts: Iterable[Sums]) -> Iterator[str]:
-    """Compare the checksums of the shards with those of the index; where they differ, name the entry."""
+    """Compare the checksums of the shards with the checksums of the index.
+
+    Args:
+        corpus: the folder of the corpus.
+        manifest: its manifest.
+        shards: checksums computed from the shards.
+        parts: checksums computed from the index files.
+
+    Yields:
+        For each shard and kind that differs, a message about the first wrong entry.
+    """
     held: Sums = defaultdict(lambda: np.zeros(2, np.uint64))
     for sums in parts:
         for key, total in sums.items():
@@ -109,7 +128,7 @@ def compare_index(corpus: Path, manifest: Manifest, shards: Iterable[Sums], part
 
 
 def _find_difference(index: Index, kind: str, path: str) -> str:
-    """Return a sentence about the first entry in which the index differs from one shard."""
+    """Return a message about the first entry in which the index differs from a shard."""
     shard = index.shard(path)
     keys, expected = np.zeros(shard.batch.num_rows, np.uint64), np.zeros(shard.batch.num_rows, bool)
     for found, rows in _index_keys(shard, kind):
@@ -139,7 +158,7 @@ def _find_difference(index: Index, kind: str, path: str) -> str:
 
 
 def _index_keys(shard: Shard, kind: str) -> Iterator[tuple[Keys, npt.NDArray[np.uint32]]]:
-    """Yield the keys that a shard's rows must have in the index, and their rows, some rows at a time."""
+    """Yield batches of (keys, rows): the entries of one kind that the index must have for a shard."""
     for start in range(0, shard.batch.num_rows, ROWS_AT_ONCE):
         rows = shard.batch.slice(start, ROWS_AT_ONCE)
         if kind == "urls":

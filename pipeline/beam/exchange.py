@@ -275,7 +275,7 @@ def read_block(corpus: Path, place: BlockPlace) -> bytes:
     mirror = mirror_of(corpus)
 
     def read() -> bytes:
-        if mirror is not None and not mirror.holds(path, mark):
+        if mirror is not None and not mirror.has_copy(path, mark):
             return mirror.storage.read_range(path, offset, length) if length else b""
         with (corpus / path).open("rb") as file:
             file.seek(offset)

@@ -17,7 +17,7 @@ from manifests import mirror, storage
 from manifests.document import CLEAN_SCHEMA, Document, Locator, Part, content_hash, document_id
 from manifests.ledger import Tally
 from manifests.recipe import Recipe, Tokenizer, parse_recipe
-from manifests.shard import open_shard, shard_schema, token_bytes, write_shard
+from manifests.shard import find_token_bytes, open_shard, shard_schema, write_shard
 from pipeline.beam.exchange import Mapped
 from pipeline.beam.step import Receipt
 from pipeline.beam.tables import table_writer
@@ -75,7 +75,7 @@ def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatc
         )
         machine = mirror.open_mirror(tmp_path / "machine", store)
         before = machine.storage.requests["get"]
-        with mirror.stored_copy(machine.folder, "x.arrow", token_bytes) as path:
+        with mirror.stored_copy(machine.folder, "x.arrow", find_token_bytes) as path:
             found = open_shard(path)
         whole = open_shard(tmp_path / "store/x.arrow")
         assert found.batch.drop_columns("tokens").equals(whole.batch.drop_columns("tokens"))
@@ -85,11 +85,11 @@ def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatc
             assert not found.tokens.all(), "unread"
             rest = (tmp_path / "store/x.arrow").stat().st_size - whole.tokens.nbytes
             assert (machine.storage.requests["get"] - before) << 10 < rest + (20 << 10)
-    with mirror.stored_copy(machine.folder, "y.arrow", token_bytes) as path:
+    with mirror.stored_copy(machine.folder, "y.arrow", find_token_bytes) as path:
         assert not path.exists()
     (tmp_path / "store/z.arrow").write_bytes(b"no shard" * 10_000)
     with (
-        mirror.stored_copy(machine.folder, "z.arrow", token_bytes) as path,
+        mirror.stored_copy(machine.folder, "z.arrow", find_token_bytes) as path,
         pytest.raises((pa.ArrowInvalid, OSError)),
     ):
         open_shard(path)

@@ -98,7 +98,7 @@ def test_a_new_corpus_that_cannot_be_uploaded_leaves_nothing(stored: Storage, mo
 @pytest.mark.parametrize("path", ["../x", "/x", "shards/../../x", "a//b", ".", "", "x/.."])
 def test_no_name_in_a_store_leads_out_of_its_mirror(stored: Storage, tmp_path: Path, path: str) -> None:
     mirror = Mirror(tmp_path / "here/mirror", stored)
-    for fetched in (mirror.fetch, mirror.fetch_anew, lambda name: mirror.fetch_all([name])):
+    for fetched in (mirror.fetch, mirror.download, lambda name: mirror.fetch_all([name])):
         with pytest.raises(UserError, match="is no name of a file of a corpus"):
             fetched(path)
     assert list(tmp_path.iterdir()) == []
@@ -175,9 +175,9 @@ def test_a_mirror_takes_no_older_file_for_the_one_that_is_wanted(stored: Storage
     stored.write("x", b"other")
     assert mirror.fetch("x", first).read_bytes() == b"first", "it is here"
     assert mirror.fetch("x", second).read_bytes() == b"other"
-    assert mirror.holds("x", second[:16]) and not mirror.holds("x", first)
+    assert mirror.has_copy("x", second[:16]) and not mirror.has_copy("x", first)
     (tmp_path / "here/x").write_bytes(b"touch")
-    assert not mirror.holds("x", second)
+    assert not mirror.has_copy("x", second)
     mirror.fetch("x", second)
 
 

@@ -22,7 +22,7 @@ from filters.errors import UserError
 from manifests import order, storage
 from manifests.manifest import ShardEntry, load_manifest, write_manifest
 from manifests.order import Plan, SourcePlan, plan_for, samples
-from manifests.shard import Store, local, open_shard
+from manifests.shard import Store, open_cached, open_shard
 from manifests.tools import verify
 from manifests.tools.verify import check_shards
 from trainer import data
@@ -221,7 +221,9 @@ def test_validation_windows_are_drawn_from_all(corpus: Path) -> None:
         windows = [tokens[n * LENGTH : (n + 1) * LENGTH + 1].tolist() for n in range((len(tokens) - 1) // LENGTH)]
         places = [windows.index(row.tolist()) for row in rows]
         assert len(rows) == 5 and max(places) > len(windows) / 2, "from all of them, not the first"
-    assert len(read_validation_windows(corpus, manifest, LENGTH, 10**6)["web"]) == order.windows_of(len(tokens), LENGTH)
+    assert len(read_validation_windows(corpus, manifest, LENGTH, 10**6)["web"]) == order.count_windows(
+        len(tokens), LENGTH
+    )
 
 
 def damage(copy: Path, path: str, kind: str) -> None:
@@ -291,11 +293,11 @@ def shards_here(folder: Path) -> list[str]:
 
 
 def test_a_path_is_left_alone(corpus: Path, tmp_path: Path) -> None:
-    assert local(str(corpus), tmp_path, 1) == corpus and Store(corpus).url == ""
+    assert open_cached(str(corpus), tmp_path, 1) == corpus and Store(corpus).url == ""
 
 
 def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Path) -> None:
-    folder = local(f"{corpus.as_uri()}/", tmp_path, 1 << 30)
+    folder = open_cached(f"{corpus.as_uri()}/", tmp_path, 1 << 30)
     assert shards_here(folder) == [] if (folder / "shards").exists() else True
     manifest = load_manifest(folder)
     assert check_shards(folder, manifest, "auto") == ""
@@ -313,7 +315,7 @@ def test_batches_from_a_store_are_those_from_the_disk(corpus: Path, tmp_path: Pa
 def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, tmp_path: Path) -> None:
     manifest = load_manifest(corpus)
     biggest = max(entry.bytes for entry in manifest.shards())
-    folder = local(corpus.as_uri(), tmp_path, int(2.5 * biggest))
+    folder = open_cached(corpus.as_uri(), tmp_path, int(2.5 * biggest))
     near, far = BatchReader(corpus, plan(corpus)), BatchReader(folder, plan(folder))
     for step in range(12):
         assert same(near.batch(step, 0, 1), far.batch(step, 0, 1))
@@ -326,7 +328,7 @@ def test_the_cache_keeps_within_its_budget_and_forgets_the_oldest(corpus: Path, 
         wait_past(opened.open(path).path)
     assert paths[0] in shards_here(folder) and paths[1] not in shards_here(folder)
     with pytest.raises(UserError, match="is less than the largest shard"):
-        local(corpus.as_uri(), tmp_path, biggest - 1)
+        open_cached(corpus.as_uri(), tmp_path, biggest - 1)
 
 
 def wait_past(path: Path) -> None:
@@ -343,7 +345,7 @@ def test_a_folder_of_any_name_is_a_url(corpus: Path, tmp_path: Path, name: str) 
     """The URL is that of `Path.as_uri`, or the unquoted path if it contains no percent sign."""
     copy = Path(shutil.copytree(corpus, tmp_path / name))
     for url in [copy.as_uri()] + [f"file://{copy}"] * ("%" not in name):
-        assert load_manifest(local(url, tmp_path / "cache", 1 << 30)) == load_manifest(corpus)
+        assert load_manifest(open_cached(url, tmp_path / "cache", 1 << 30)) == load_manifest(corpus)
 
 
 class Flaky(fs.FileSystemHandler):  # type: ignore[misc]
@@ -387,7 +389,7 @@ def test_a_bad_download_is_tried_again_and_then_refused_by_name(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     with remote(corpus, [fault], monkeypatch) as handler:
-        folder = local("mock://bucket/corpus", tmp_path, 1 << 30)
+        folder = open_cached("mock://bucket/corpus", tmp_path, 1 << 30)
         shard = Store(folder).open("web/train-0.arrow")
         assert handler.reads == 2 and shard.path.read_bytes() == (corpus / "shards/web/train-0.arrow").read_bytes()
         handler.faults, handler.reads = [fault] * 9, 0
@@ -401,7 +403,7 @@ def test_a_bad_download_is_tried_again_and_then_refused_by_name(
 
 
 def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp_path: Path) -> None:
-    folder = local(corpus.as_uri(), tmp_path, 1 << 30)
+    folder = open_cached(corpus.as_uri(), tmp_path, 1 << 30)
     for name in ("train-0", "train-1"):
         left = folder / f"shards/web/.{name}.arrow.part"
         left.parent.mkdir(parents=True, exist_ok=True)
@@ -412,7 +414,7 @@ def test_what_a_killed_process_left_is_removed_or_written_over(corpus: Path, tmp
 
 
 def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Path, tmp_path: Path) -> None:
-    folder = local(copy.as_uri(), tmp_path / "cache", 1 << 30)
+    folder = open_cached(copy.as_uri(), tmp_path / "cache", 1 << 30)
     Store(folder).open("web/train-0.arrow")
     damage(folder, "web/train-0.arrow", "byte")
     assert check_shards(folder, load_manifest(folder), "full") == ""
@@ -420,7 +422,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
     assert path.read_bytes() == (copy / "shards/web/train-0.arrow").read_bytes()
     manifest = load_manifest(copy)
     write_manifest(copy, manifest.model_copy(update={"goal_tokens": 5}))
-    assert local(copy.as_uri(), tmp_path / "cache", 1 << 30) != folder
+    assert open_cached(copy.as_uri(), tmp_path / "cache", 1 << 30) != folder
 
 
 @pytest.mark.parametrize(
@@ -428,7 +430,7 @@ def test_a_damaged_copy_is_fetched_anew_and_a_new_corpus_has_a_new_copy(copy: Pa
 )
 def test_a_wrong_url_is_one_sentence(tmp_path: Path, url: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        local(url, tmp_path, 1)
+        open_cached(url, tmp_path, 1)
 
 
 def read_all(folder: Path, out: Path) -> None:
@@ -439,7 +441,7 @@ def read_all(folder: Path, out: Path) -> None:
 
 def test_processes_of_one_machine_share_a_cache_too_small_for_them(corpus: Path, tmp_path: Path) -> None:
     biggest = max(entry.bytes for entry in load_manifest(corpus).shards())
-    folder = local(corpus.as_uri(), tmp_path / "cache", int(1.5 * biggest))
+    folder = open_cached(corpus.as_uri(), tmp_path / "cache", int(1.5 * biggest))
     children = [fork_server().Process(target=read_all, args=(folder, tmp_path / str(n))) for n in range(3)]
     for child in children:
         child.start()

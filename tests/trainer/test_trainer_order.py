@@ -16,13 +16,13 @@ from manifests.order import (
     Plan,
     SourcePlan,
     Stage,
+    count_windows,
     expected_counts,
     permute,
     plan_from,
     quotas,
     samples,
     stage_quotas,
-    windows_of,
 )
 
 sources = st.lists(
@@ -164,7 +164,7 @@ def test_a_stage_goes_on_where_the_one_before_ended_and_reads_only_what_it_weigh
 
 
 def test_windows_share_no_target_and_need_one_token_more() -> None:
-    assert [windows_of(tokens, 4) for tokens in (0, 1, 4, 5, 8, 9)] == [0, 0, 0, 1, 1, 2]
+    assert [count_windows(tokens, 4) for tokens in (0, 1, 4, 5, 8, 9)] == [0, 0, 0, 1, 1, 2]
 
 
 def test_the_order_is_the_same_in_another_process() -> None:

@@ -260,7 +260,7 @@ def test_bytes_of_pieces_add_up_to_the_text(tmp_path: Path) -> None:
     assert pieces is not None and piece_bytes(tmp_path / "none", 1) is None
     tokens = [id for text in texts for id in (model.bos_id(), *model.encode(text), model.eos_id())]
     row = np.array([[model.eos_id(), *tokens]], np.uint16)
-    assert pieces.of(row).tolist() == [sum(len(text.encode()) for text in texts)]
+    assert pieces.count_targets(row).tolist() == [sum(len(text.encode()) for text in texts)]
 
 
 def test_mfu_in_both_conventions() -> None:
