@@ -104,7 +104,8 @@ class Table(NamedTuple):
 
     Attributes:
         member: The name of the member, "" if the file is not an archive.
-        size: The number of decoded bytes. For a member, the archive's header states it. For a compressed table, it is 0.
+        size: The number of decoded bytes. For a member it is read from the archive's header. It is 0 for a compressed
+            table.
         chunks: The decoded bytes in UTF-8. None for a member that is not Posts.xml.
     """
 
