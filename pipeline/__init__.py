@@ -1,1 +1,1 @@
-"""The Beam jobs: sources, stages, the graph that joins them, and the command line."""
+"""The program that builds a corpus with Apache Beam: sources, stages, their order, and the command line."""

@@ -1,8 +1,8 @@
-"""append: read new dumps as a new generation of a corpus; existing files keep their names and bytes.
+"""The command `append`: add new dumps to a corpus as a new generation. Existing files keep their names and bytes.
 
-The generation is a run of its own in `generations/<number>`, with the parent as an earlier corpus and the parent's
-tokenizer, models and cut-offs. Only when it is finished do its shards and index files come up into the corpus, as hard
-links, and last of all the manifest that names them: until then the corpus is the old one.
+The generation is a separate run in `generations/<number>`. It uses the tokenizer, models and cut-offs of the corpus,
+and compares its documents with the documents of the corpus. When the run is finished, its shards and index files are
+hard-linked into the corpus. The manifest that lists them is written last, so the corpus is unchanged until then.
 """
 
 import json
@@ -38,24 +38,26 @@ from pipeline.stages.manifest import LEDGER
 from pipeline.stages.models import inherited
 from pipeline.stages.tokenizer import MODEL
 
-PUBLISHING = "publishing"  # a file in the generation's folder: the hash of the manifest that is about to include it
+# File in the folder of a generation. It contains the hash of the new manifest, and exists from before the manifest is
+# written until the append is complete.
+PUBLISHING = "publishing"
 
 
 def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_unreadable: bool = False) -> Finished:
-    """Read dumps into a new generation, or finish one that was broken off.
+    """Build a new generation from dumps and add it to the corpus, or complete an interrupted append.
 
     Args:
-        corpus: a finished corpus.
-        inputs: paths and globs by source.
-        engine: where jobs run.
-        skip_unreadable: skip inputs that cannot be opened before work begins.
+        corpus: Folder of a finished corpus.
+        inputs: Paths and globs of the new dumps, by source.
+        engine: Engine that runs the jobs.
+        skip_unreadable: True to skip inputs that cannot be opened.
 
     Returns:
-        The new manifest, and what `run` says of the generation.
+        The result of the run that built the generation, with the new manifest of the corpus.
 
     Raises:
-        UserError: also for an input whose name the corpus has already.
-        Exception: what `run` raises.
+        UserError: The corpus is not finished or has an input with the same name, or `run` raises the error.
+        StorageError, WorkerDiedError, RecallError, LedgerError: Raised by `run`.
     """
     corpus = corpus.absolute()
     load_manifest(corpus)
@@ -80,7 +82,13 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
 
 
 def merge_generation(parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Return the manifest of a corpus and its new generation: shards, schemes, index and ledger of both."""
+    """Return the manifest of a corpus after an append. Its shards, signatures, index and ledger cover both manifests.
+
+    Args:
+        parent: Manifest of the corpus before the append.
+        made: Manifest of the new generation.
+        number: Number of the new generation.
+    """
     sources = dict(parent.sources)
     for name, new in made.sources.items():
         old = sources.get(name)
@@ -124,7 +132,10 @@ def merge_generation(parent: Manifest, made: Manifest, number: int) -> Manifest:
 
 
 def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Manifest:
-    """Publish a finished generation. Every step may be repeated; writing the manifest decides."""
+    """Add a finished generation to the corpus. The new manifest takes effect when its file is written.
+
+    Each step can be repeated after an interruption.
+    """
     folder, manifest = generation_folder(corpus, number), merge_generation(parent, made, number)
     write_atomic(folder / PUBLISHING, f"{manifest.manifest_sha}\n".encode())
     archive_manifest(corpus, parent)
@@ -142,9 +153,10 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
 
 
 def _finish(corpus: Path, manifest: Manifest) -> bool:
-    """Do the rest once the manifest names its last generation, and return True if there was anything to do.
+    """Complete an append whose manifest is written. Return True if there was an incomplete append.
 
-    The files that repeat the manifest are written, and the generation's own names for its shards removed.
+    The files that repeat the contents of the manifest are written, and the links to the shards and index files in the
+    folder of the generation are removed.
     """
     folder = generation_folder(corpus, len(manifest.generations))
     try:
@@ -163,16 +175,20 @@ def _finish(corpus: Path, manifest: Manifest) -> bool:
 
 
 def _check(corpus: Path, parent: Manifest) -> None:
-    """Raise UserError unless the corpus is what its hash says, since that will stand in the new manifest.
+    """Check that the files of a corpus match its manifest, because the new manifest will contain its hash.
 
-    A run that was broken off on a finished corpus has replaced files, or the recipe, below an older manifest.
+    They do not match if a later run on the finished corpus was interrupted: it may have replaced files or the recipe,
+    but not the manifest.
+
+    Raises:
+        UserError: The manifest, its hash, the last run or the tokenizer do not match.
     """
     beside = corpus / SHA_FILE
     said = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
     if not parent.manifest_sha == parent.sha() == said:
         raise UserError(f"{corpus / FILE} does not match its hash: run `python -m manifests verify {corpus}`")
     first = parent.generations[0].parent if parent.generations else parent.manifest_sha
-    with suppress(OSError, ValueError, AttributeError):  # a corpus that `remove` has written has no status
+    with suppress(OSError, ValueError, AttributeError):  # A corpus that `remove` has written has no status file.
         if json.loads((corpus / folders.STATUS).read_bytes()).get("manifest", first) != first:
             raise UserError(
                 f"the last run on {corpus} was not finished, so the files may not be those of its manifest: give the "
@@ -186,7 +202,7 @@ def _check(corpus: Path, parent: Manifest) -> None:
 def _refuse_known(
     corpus: Path, parent: Manifest, recipe: Recipe, inputs: Mapping[str, list[str]], folder: Path
 ) -> None:
-    """Raise UserError for an input whose name the corpus has: a document's id comes from it, so none may come twice."""
+    """Raise UserError if the corpus has an input of the same name. Ids of documents are derived from the name."""
     for name in inputs:
         known = parent.input_names(name)
         for file in sorted(inputs_module.match_names(name, recipe.sources[name].inputs, folder)):
@@ -198,7 +214,7 @@ def _refuse_known(
 
 
 def _has_inputs(manifest: Manifest, inputs: Mapping[str, list[str]], corpus: Path) -> bool:
-    """Return True if the last generation was made of exactly these inputs."""
+    """Return True if the last generation was built from exactly these inputs."""
     folder, recipe = generation_folder(corpus, len(manifest.generations)), manifest.generations[-1].recipe
     asked = {name: sorted(inputs_module.match_names(name, patterns, folder)) for name, patterns in inputs.items()}
     return asked == {name: source["inputs"] for name, source in recipe["sources"].items() if source["inputs"]}

@@ -1,7 +1,7 @@
-"""The output folder of a run: create or refuse it, lock it against a second run, gather its times.
+"""Manage the output folder of a run: create or refuse it, lock it, and write the times of tasks.
 
-Of a corpus in an object store it is the mirror: the driver's own files come from there when a run begins and go there
-when it ends, receipts come when their step begins. Everything else is moved by the tasks.
+If the corpus is in an object store, the folder is its mirror. The files that the driver writes are downloaded when a
+run begins and uploaded when it ends. Receipts are downloaded when their step begins. Tasks transfer all other files.
 """
 
 import contextlib
@@ -31,17 +31,17 @@ from pipeline.beam.tasklist import remove_task_lists
 from pipeline.lease import HEARTBEATS, LEASES, is_leased, leased
 
 STATUS = f"runs/{progress.FILE}"
-LOCK = "runs/lock"  # the first file of a corpus
-LOCK_SECONDS = 1.0  # in which whoever asks for the state of a run has let go of the lock
+LOCK = "runs/lock"  # The first file of a corpus.
+LOCK_SECONDS = 1.0  # Seconds to wait for the lock, because `is_held` may hold it for a moment.
 
-# Files by which a corpus is recognised, as JSON, and keys that they have: a folder named `runs` says nothing.
+# JSON files by which a corpus is recognised, and keys that they must have. The name of a folder `runs` is not enough.
 MARKS = {
     LOCK: {"teratoken_corpus"},
     STATUS: {"started", "state", "steps"},
     FILE: {"manifest_sha", "ledger"},
 }
 
-# Files of a corpus that no task writes, in the order in which they are published.
+# Files that the driver writes, not a task, in the order in which they are uploaded.
 DRIVER_FILES = (
     *(RECIPE_FILE, quarantine.FILE, "ledger.json", "report.html"),
     *(SHA_FILE, FILE),
@@ -49,24 +49,29 @@ DRIVER_FILES = (
 
 
 def prepare(corpus: Path) -> None:
-    """Create the output folder, or refuse one that holds other files: a run removes those that it does not know."""
+    """Create the output folder and its lock file.
+
+    Raises:
+        UserError: The folder has files that are not a corpus, or cannot be written. A run removes files that do not
+            belong to the corpus, so it must not use a folder with other files.
+    """
     try:
         if corpus.exists() and not corpus.is_dir():
             raise UserError(f"--output {corpus} is a file: give a folder")
-        is_known = mirror_of(corpus) is not None  # of a corpus in an object store that is looked at there
+        is_known = mirror_of(corpus) is not None  # For a corpus in an object store, `_leased` checks the store.
         if not is_known and _holds_files(corpus) and not is_corpus(lambda name: (corpus / name).read_bytes()):
             raise UserError(f"--output {corpus} holds files that are not a corpus: give a new or empty folder")
         (corpus / RECEIPTS).mkdir(parents=True, exist_ok=True)
         (corpus / LOCK).parent.mkdir(exist_ok=True)
         (corpus / LOCK).touch()
-        with (corpus / LOCK).open("r+b") as file:  # not emptied first: another run may do the same now
+        with (corpus / LOCK).open("r+b") as file:  # "r+b" does not truncate: another run may write it at the same time.
             file.write(canonical_json(dict.fromkeys(MARKS[LOCK], 1)))
     except OSError as error:
         raise UserError(f"--output {corpus} cannot be written ({error.strerror}): give another folder") from error
 
 
 def is_corpus(read: Callable[[str], bytes]) -> bool:
-    """Return True for a folder that a run has begun to write. `read`: returns a file of it, or raises OSError."""
+    """Return True if a folder has a file of a corpus. `read` returns the content of a file, or raises OSError."""
     for name, keys in MARKS.items():
         with contextlib.suppress(OSError, ValueError):
             plain = json.loads(read(name))
@@ -76,7 +81,7 @@ def is_corpus(read: Callable[[str], bytes]) -> bool:
 
 
 def _holds_files(corpus: Path) -> bool:
-    """Return True if a folder holds any file but a lock; empty folders do not count. Raises OSError."""
+    """Return True if a folder has a file other than the lock file; empty folders do not count. Raises OSError."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -86,7 +91,7 @@ def _holds_files(corpus: Path) -> bool:
 
 
 def refuse_changed(corpus: Path) -> None:
-    """Raise UserError for a corpus that was made from another by appending or removing: a run knows nothing of it."""
+    """Raise UserError if the corpus was changed by `append` or `remove`, because a run would undo the change."""
     try:
         parent = json.loads((corpus / FILE).read_bytes()).get("parent")
     except (FileNotFoundError, ValueError, AttributeError):
@@ -120,12 +125,10 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
 
 
 def _lock(corpus: Path, file: BinaryIO) -> None:
-    """Lock a corpus's file for this process alone.
-
-    It is tried for `LOCK_SECONDS`, since `is_held` holds it for a moment, too.
+    """Lock the lock file of a corpus exclusively. Try for `LOCK_SECONDS`, because `is_held` locks it for a moment.
 
     Raises:
-        UserError: another run holds it, or the file system has no locks.
+        UserError: Another run holds the lock, or the file system has no locks.
     """
     until = time.monotonic() + LOCK_SECONDS
     while True:
@@ -143,12 +146,16 @@ def _lock(corpus: Path, file: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _leased(corpus: Path, mirror: Mirror) -> Iterator[Callable[[], None]]:
-    """Hold the lease on a corpus in an object store, and fetch the driver's own files. Yields what `locked` does."""
+    """Hold the lease on a corpus in an object store, and download the driver's files.
+
+    Yields:
+        A function that raises StorageError if another run has taken the lease.
+    """
     store = mirror.storage
     if not is_corpus(store.read) and _holds_objects(store):
         raise UserError(f"--output {store.url} holds files that are not a corpus: give an empty one")
     with leased(store, partial(mirror.push, [STATUS])) as lease:
-        shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # each is fetched when its step begins
+        shutil.rmtree(corpus / RECEIPTS, ignore_errors=True)  # Receipts are downloaded when their step begins.
         mirror.pull(CODE)
         for name in DRIVER_FILES:
             (corpus / name).unlink(missing_ok=True)
@@ -157,21 +164,21 @@ def _leased(corpus: Path, mirror: Mirror) -> Iterator[Callable[[], None]]:
 
 
 def _holds_objects(store: Storage) -> bool:
-    """Return True if a store holds more than a run that was refused before it began has left there."""
+    """Return True if a store has files other than the ones that a refused run may have written."""
     if not store.list_files(LEASES):
-        return not store.is_empty()  # one request, where to list all files may take long
+        return not store.is_empty()  # This needs one request. Listing all files may take long.
     return not all(entry.path.startswith((LEASES, HEARTBEATS, "inputs/")) for entry in store.list_files())
 
 
 def publish(corpus: Path, started: str) -> None:
-    """Copy the driver's own files of a run to the store of a mirror; the manifest last."""
+    """Upload the driver's files of a run, the manifest last. Do nothing for a local corpus."""
     mirror = mirror_of(corpus)
     if mirror is not None:
         mirror.push([f"runs/{started}.json", f"runs/{started}.log", STATUS, *DRIVER_FILES])
 
 
 def publish_code(corpus: Path) -> None:
-    """Copy the mark of a corpus and the user's own modules to the store of a mirror, before workers look for them."""
+    """Upload the lock file and the user's own modules, which workers import. Do nothing for a local corpus."""
     mirror = mirror_of(corpus)
     if mirror is not None:
         mirror.push([LOCK])
@@ -179,7 +186,7 @@ def publish_code(corpus: Path) -> None:
 
 
 def is_held(corpus: Path) -> bool:
-    """Return True if a run holds the corpus: one of this machine, or of any that has a lease in an object store."""
+    """Return True if a run on this machine holds the lock, or a run on any machine has the lease of an object store."""
     mirror = mirror_of(corpus)
     try:
         with (corpus / LOCK).open("rb") as file:
@@ -192,7 +199,7 @@ def is_held(corpus: Path) -> bool:
 
 
 def refresh_status(corpus: Path) -> None:
-    """Fetch the status of a run elsewhere on a corpus in an object store, if there is one."""
+    """Download the status of the last run, if the corpus is in an object store."""
     mirror = mirror_of(corpus)
     if mirror is not None:
         with contextlib.suppress(FileNotFoundError):
@@ -200,7 +207,10 @@ def refresh_status(corpus: Path) -> None:
 
 
 def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
-    """Gather the times of Beam jobs and their tasks in `runs/<start>.json`, which nothing hashes."""
+    """Write the times of the jobs and tasks to `runs/<start>.json`, and move the log to `runs/<start>.log`.
+
+    No hash covers these files.
+    """
     parts = sorted(engine.timings.glob("*.json")) if engine.timings.is_dir() else []
     records = [json.loads(part.read_bytes()) for part in parts]
     record = {
@@ -222,7 +232,10 @@ def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
 
 
 def clear_killed_run(corpus: Path, engine: Engine) -> None:
-    """Remove what a killed run has left half done, and take over the marks of its tasks: one may have killed it."""
+    """Remove temporary files and task lists of a killed run, and move its start marks to this run.
+
+    A start mark names a task that was running. The task may be the reason why the run was killed.
+    """
     remove_temporaries(corpus)
     remove_task_lists(corpus)
     for mark in sorted((corpus / "runs").glob(f"*.parts/{BEGUN}/*.json")):

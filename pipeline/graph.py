@@ -1,7 +1,7 @@
-"""The stages of a run in order, each from the receipts of those before.
+"""Run the stages of a build in order. Each stage uses the receipts of earlier stages.
 
-Stages that do not depend on each other share Beam jobs. The files of each step are the resume points, and what is
-finished is not done again.
+Stages that do not depend on each other share Beam jobs. A task whose output files are complete is not repeated, so an
+interrupted run continues where it stopped.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +41,10 @@ from pipeline.stages.models import models_of
 
 
 class StageGraph:
-    """One run: a method per stage, named as `manifests.stages` names it, and the receipts that they hand on."""
+    """One run: a method per stage, with the name of the stage in `manifests.stages`, and the receipts of the stages.
+
+    Methods that return `Work` are generators. They yield the turns of a job, and receive the receipts of its tasks.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,7 @@ class StageGraph:
         last: str | None = None,
         generation: int = 0,
     ) -> None:
-        """Take what `pipeline.run.run` takes; `last` is the stage to stop after."""
+        """Create the run. The arguments are those of `pipeline.run.run`; `last` is the stage to stop after."""
         self.recipe, self.corpus, self.engine, self.inputs = recipe, corpus, engine, inputs
         self.keep_dropped, self.last, self.generation = keep_dropped, last, generation
         self.names = {name: [item.name for item in inputs.dumps if item.source == name] for name in recipe.sources}
@@ -61,7 +64,7 @@ class StageGraph:
         self.recall_report = ""
         self.code: dict[str, set[str]] = {}
         self.findings: dict[str, Any] = {}
-        self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # tallies by stage and source
+        self.ledger: dict[str, dict[str, dict[str, Any]]] = {}  # stage -> source -> tally
         if lists := filters.count_lists(recipe):
             self.findings["lists"] = lists
         if reasons := filters.custom_reasons(recipe):
@@ -69,29 +72,33 @@ class StageGraph:
         if inputs.unreadable:
             self.findings["unreadable"] = {"files": len(inputs.unreadable), "names": sorted(inputs.unreadable)}
 
-        self.offsets: Receipts = {}  # by input
-        self.cited: Receipts = {}  # by source and dump
-        self.extracted: Receipts = {}  # by split, as are all below without a comment
-        self.verdicts: dict[str, Receipts] = {}  # by stage, then by split
-        self.language_models: Receipts = {}  # by `SOURCE/LANGUAGE`
-        self.cuts: Receipts = {}  # by source
-        self.classifiers: Receipts = {}  # by source
-        self.filtered: Receipts = {}
+        # `Receipts` are dicts from name to receipt. The comments say what the names are.
+        self.offsets: Receipts = {}  # inputs, as SOURCE/NAME
+        self.cited: Receipts = {}  # Wikipedia dumps, as SOURCE/NAME
+        self.extracted: Receipts = {}  # splits
+        self.verdicts: dict[str, Receipts] = {}  # stage -> splits
+        self.language_models: Receipts = {}  # SOURCE/LANGUAGE
+        self.cuts: Receipts = {}  # sources
+        self.classifiers: Receipts = {}  # sources
+        self.filtered: Receipts = {}  # splits
         self.splits: list[Split] = []
-        self.exact: Receipts = {}  # edges by range
-        self.candidates: list[PartReceipts] = []  # by search
-        self.sketched: Receipts = {}
-        self.edges: Receipts = {}  # by path below the corpus
-        self.clean: list[Unit] = []  # reads the clean documents of a split
+        self.exact: Receipts = {}  # hash ranges; each receipt has pairs of identical documents
+        self.candidates: list[PartReceipts] = []  # the receipts of each search for near-duplicates
+        self.sketched: Receipts = {}  # splits
+        self.edges: Receipts = {}  # paths of files of duplicate pairs, relative to the corpus
+        self.clean: list[Unit] = []  # a unit per split, which reads its clean documents
         self.measured: Receipt | None = None
-        self.shards: Receipts = {}  # by name
-        self.index: Receipts = {}  # by file
+        self.shards: Receipts = {}  # shards
+        self.index: Receipts = {}  # index files
 
     def build(self) -> Manifest | None:
-        """Run the stages in order, then write the manifest and the statistics. Without these, stop after `last`.
+        """Run the stages in order, then write the manifest and the statistics.
+
+        Returns:
+            The manifest; None if the run stopped after the stage `last`.
 
         Raises:
-            UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
+            UserError, StorageError, WorkerDiedError, RecallError, LedgerError: The message is a sentence for the user.
         """
         for names, works in self.stages():
             self.finish(together(*(work() for work in works)))
@@ -102,9 +109,10 @@ class StageGraph:
         return made
 
     def stages(self) -> tuple[tuple[tuple[str, ...], tuple[Callable[[], Work[None]], ...]], ...]:
-        """Return the stages of the run in order: names, and the work that shares jobs.
+        """Return the stages of the run in order, as pairs: names of stages, and methods whose work shares jobs.
 
-        What describes the corpus comes last, and is not named: it is of no use without the manifest.
+        The stage `statistics` is not among them, because it runs after the manifest is written. The statistics of the
+        splits are computed together with `recall` and `tokenizer`.
         """
         passes = (((stage,), (getattr(self, stage),)) for stage in filters.order_of_passes(self.recipe))
         return (
@@ -119,7 +127,7 @@ class StageGraph:
         )
 
     def split_offsets(self) -> Work[None]:
-        """Hash the inputs, and find where large dumps can be cut."""
+        """Hash the inputs, and find the offsets where large dumps can be cut."""
         dumps, training = self.inputs.dumps, self.inputs.training
         others = [item for uses in training.values() for items in uses.values() for item in items]
         self.offsets, hashed = yield from together(
@@ -131,16 +139,16 @@ class StageGraph:
         self.inputs = replace(self.inputs, dumps=known(dumps), training=given)
 
     def train_language_models(self) -> Work[None]:
-        """Train the language models of the sources whose rules ask for it, on texts that are given."""
+        """Train the language models that rules need, on the texts that the recipe gives."""
         training = self.inputs.training[perplexity.STAGE]
         self.language_models = yield from run_units(perplexity.train_step(self.recipe, training))
 
     def collect_cited_urls(self) -> Work[None]:
-        """Collect the URLs that Wikipedia cites, for the sources whose rules ask for them."""
+        """Collect the URLs that Wikipedia cites, for the sources whose rules need them."""
         self.cited = yield from run_units(references.url_step(self.inputs.training[references.STAGE]))
 
     def extract(self) -> Work[None]:
-        """Read the documents of sources whose records stand for themselves, and join those of others from rows."""
+        """Extract documents, and join documents of sources in which a document consists of several rows."""
         given = (self.recipe, self.inputs.dumps, self.offsets, self.inputs.models, self.inputs.quarantine)
         step = extract.extract_step(*given)
         self.extract_arguments = step.by_source
@@ -149,18 +157,18 @@ class StageGraph:
         self.ledger["extract"] = manifest.sum_tallies(self.extracted, dropped_rows)
         if step.shared:
             sweep(self.corpus, step, self.extracted)
-        self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # of no more use, and large
+        self.inputs, self.offsets = replace(self.inputs, dumps=[]), {}  # They are large and not needed any more.
 
     def url_dedup(self) -> Work[None]:
-        """Find older copies under one URL, of the sources whose rules ask for it."""
+        """Find documents with a newer copy under the same URL, in the sources whose rules need it."""
         yield from self.find_duplicates(url_dedup)
 
     def line_dedup(self) -> Work[None]:
-        """Find lines that occur elsewhere, of the sources whose rules ask for it."""
+        """Find lines that also occur in other documents, in the sources whose rules need it."""
         yield from self.find_duplicates(line_dedup)
 
     def find_duplicates(self, stage: ModuleType) -> Work[None]:
-        """Run the turns of a stage's module that compares keys of all documents, and keep its verdicts."""
+        """Run a stage that compares documents, given as its module, and store its verdicts and findings."""
         _, *found = yield stage.dedup_turns(*self.before(stage.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
@@ -168,13 +176,13 @@ class StageGraph:
             self.findings[stage.STAGE] = stage.findings(duplicates)
 
     def perplexity(self) -> Work[None]:
-        """Score documents and find cut-offs, of the sources whose rules ask for it."""
+        """Score documents and compute cut-offs, in the sources whose rules need it."""
         score = perplexity.score_step(*self.before(perplexity.STAGE))
         [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
         self.verdicts[perplexity.STAGE] = scores
 
     def references(self) -> Work[None]:
-        """Train classifiers on the pages that Wikipedia cites, of the sources whose rules ask for it."""
+        """Train classifiers of pages that Wikipedia cites, in the sources whose rules need it."""
         training = self.inputs.training[references.STAGE]
         recipe, extracted, by_source, verdicts = self.before(references.STAGE)
         step = references.positives_step(recipe, training, self.extract_arguments, by_source)
@@ -184,7 +192,7 @@ class StageGraph:
         [_, [(self.classifiers,)]] = yield [[(sample,)], [(train,)]]
 
     def filter(self) -> Work[None]:
-        """Filter the documents, and begin to compare what is left."""
+        """Filter the documents, and run the first steps that compare the kept documents, in the same job."""
         made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered)
@@ -193,14 +201,14 @@ class StageGraph:
         self.splits = [*here, *self.inputs.earlier]
 
     def first_comparisons(self) -> list[Part]:
-        """Return the steps that compare documents as soon as `filter` has run."""
+        """Return the steps that compare documents and need only the results of `filter`."""
         splits = [*splits_of(self.recipe, self.corpus, self.extracted), *self.inputs.earlier]
         sketch = containment.sketch_step(self.recipe, splits)
         searches = neardup.near_searches(splits)
         return [neardup.find_exact(splits), (sketch,), *(search.find_candidates() for search in searches)]
 
     def neardup(self) -> Work[None]:
-        """Verify candidates for pairs of duplicates, in this corpus and with earlier ones."""
+        """Verify the candidate pairs of near-duplicates, within this corpus and with earlier corpora."""
         searches = neardup.near_searches(self.splits)
         works = (search.verify(found) for search, found in zip(searches, self.candidates, strict=True))
         found = yield from together(*works)
@@ -215,7 +223,7 @@ class StageGraph:
         self.edges = {receipt.outputs[0].path: receipt for receipt in (*self.exact.values(), *near)}
 
     def clusters(self) -> Work[None]:
-        """Join duplicates to clusters, find documents that are almost whole in others, and choose those that stay."""
+        """Join duplicates to clusters, find documents that are contained in others, and choose the survivors."""
         labels = yield from self.connect()
         contained = containment.compare_step(self.recipe, self.splits, self.sketched)
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, labels[-1], contained)
@@ -225,18 +233,18 @@ class StageGraph:
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.clean = survivors.survivor_units(self.filtered, self.survivors)
         self.ledger["neardup"] = manifest.sum_tallies(chosen)
-        self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # of no more use
+        self.splits, self.exact, self.candidates, self.sketched, self.edges = [], {}, [], {}, {}  # not needed any more
 
     def connect(self) -> Work[Part]:
-        """Return the steps that are left to join duplicates to clusters."""
+        """Join duplicates to clusters. Return the last steps, which can share a job with other work."""
         return clusters.connect(self.corpus, self.edges, one_worker=self.recipe.deduplication.one_worker)
 
     def cluster_tables(self) -> Work[None]:
-        """Write clusters beside the clean documents."""
+        """Write the tables of clusters in `clusters/`, with a file per split."""
         yield from run_units(survivors.table_step(self.filtered, self.survivors))
 
     def recall(self) -> Work[None]:
-        """Measure the recall of near-duplicate detection on planted copies. Raises RecallError where it is too low."""
+        """Measure the recall of near-duplicate detection with canaries. Raises RecallError if it is too low."""
         sources = recall.sources_by_minhash(self.recipe, map(source_of, self.filtered))
         if sources and self.recipe.deduplication.canaries:
             drawn = yield from run_units(recall.draw_step(self.recipe, self.clean, self.survivors))
@@ -245,14 +253,14 @@ class StageGraph:
             self.recall_report = recall.report(self.measured)
 
     def tokenizer(self) -> Work[None]:
-        """Train the tokenizer on a sample, or take the given one."""
+        """Train the tokenizer on a sample, or copy the given one."""
         tokenizer.require_text(self.recipe, self.ledger)
         sample = tokenizer.sample_step(self.recipe, self.clean, self.survivors)
         [_, [(trained,)]] = yield [[(sample,)], [(tokenizer.train_step(self.recipe, sample),)]]
         self.trained = trained["all"]
 
     def tokenize(self) -> Work[None]:
-        """Write the token shards, then the index of documents and URLs and the statistics of shards."""
+        """Write the token shards, the index of documents and URLs, and the statistics of shards."""
         recipe_sha = self.recipe.sha(self.names)
         parts, shards = tokenize.tokenize_steps(
             self.recipe, recipe_sha, self.clean, self.survivors, self.trained, self.generation
@@ -266,7 +274,7 @@ class StageGraph:
         self.ledger["tokenize"] = manifest.sum_tallies(tokenized)
 
     def split_statistics(self) -> Work[None]:
-        """Describe the documents of each split."""
+        """Summarize the documents of each split for the statistics."""
         self.of_splits = yield from run_units(
             statistics.split_step(self.recipe, self.extracted, self.filtered, self.survivors)
         )
@@ -291,7 +299,7 @@ class StageGraph:
         )
 
     def statistics(self, manifest_sha: str) -> Work[None]:
-        """Write `statistics.json`, which nothing hashes."""
+        """Write `statistics.json`, which no hash covers."""
         yield from run_units(
             statistics.merge_step(
                 self.recipe, manifest_sha, self.of_splits, self.of_shards, self.survivors, self.measured
@@ -299,7 +307,14 @@ class StageGraph:
         )
 
     def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], filters.Verdicts]:
-        """Return the arguments of a stage that applies the rules before its own; all rules for an empty name."""
+        """Return the arguments of a step function that applies rules before another stage.
+
+        Args:
+            stage: Name of the stage. The rules before the rule that needs it are applied. If empty, all are applied.
+
+        Returns:
+            The recipe, the receipts of `extract`, the arguments of each source, and the verdicts of earlier stages.
+        """
         made = {perplexity.STAGE: (self.language_models, self.cuts), references.STAGE: (self.classifiers,)}
         trained: dict[str, list[Receipt]] = {}
         for name, source in self.recipe.sources.items():
@@ -316,7 +331,7 @@ class StageGraph:
         return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:
-        """Return every model that the corpus depends on, for the manifest."""
+        """Return the manifest entries of all models that the corpus depends on, by use."""
         entries = {name: ModelEntry(sha256=sha) for name, sha in self.inputs.models.items()}
         kinds = {"perplexity": self.language_models, "cuts": self.cuts, "references": self.classifiers}
         for kind, found in kinds.items():
@@ -328,24 +343,25 @@ class StageGraph:
         return entries
 
     def finish(self, work: Work[Any]) -> None:
-        """Run the jobs that work asks for, until it ends."""
+        """Run the jobs that the generator `work` yields, until it ends."""
         with garbage_collection(False):
             finish(work, self.run_turns)
 
     def run_turns(self, turns: Turns) -> list[list[PartReceipts]]:
-        """Run a job, and return the receipts of each part."""
+        """Run one job. Return the receipts of each part of each turn."""
         self.engine.check()
         for step in steps_of(turns):
-            if step.units and not step.omits_code_version:  # for the manifest
+            if step.units and not step.omits_code_version:  # The manifest records the hash of the code.
                 self.code.setdefault(step.name, set()).add(step.code())
         made, ran = run_job(self.corpus, turns, self.engine_for(turns))
         self.ran += ran
         return made
 
     def engine_for(self, turns: Turns) -> Engine:
-        """Return the engine of a job: the local one where nothing grows with the corpus.
+        """Return the engine that runs a job.
 
-        A job of its own would take a remote engine minutes to start.
+        If no step of the job grows with the corpus, it is the local engine, because a remote engine needs minutes to
+        start a job.
         """
         grows = any(kind_of(step.name).unit != "run" for step in steps_of(turns) if step.units)
         return self.engine if grows else self.engine.here()

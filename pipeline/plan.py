@@ -29,19 +29,19 @@ NO_RATES = (
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """Arguments of `plan` beside the recipe.
+    """The arguments of `plan` besides the recipe.
 
     Attributes:
-        inputs: globs of dumps by source.
-        unique: number of unique tokens by source.
-        corpus: a corpus of the recipe to measure on.
-        rates: records of runs, for the processing rates.
-        run: folder of a training run.
-        workers: processes to estimate the elapsed time for.
-        utilisation: share of a GPU's peak performance.
-        peak_tflops: peak performance of a GPU.
-        core_hour_price: price of a CPU core per hour, in any currency.
-        gpu_hour_price: price of a GPU per hour, in the same currency.
+        inputs: Globs of dumps, by source.
+        unique: Number of unique tokens, by source.
+        corpus: A corpus built from the recipe, on which tokens and factors are measured.
+        rates: Paths of `runs/<start>.json`, from which processing rates are taken.
+        run: Folder of a training run.
+        workers: Number of processes for which the wall time is estimated.
+        utilisation: Share of a GPU's peak performance that the training reaches.
+        peak_tflops: Peak performance of a GPU, in TFLOP/s.
+        core_hour_price: Price of a CPU core per hour, in any currency.
+        gpu_hour_price: Price of a GPU per hour, in the same currency.
     """
 
     inputs: dict[str, list[str]]
@@ -58,7 +58,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class PlanResult:
-    """Estimates of `plan`, and the measurements they rest on; without rates there is no `cost`."""
+    """The estimates of `plan`, and the measurements from which they are computed. `cost` is None without rates."""
 
     request: PlanRequest
     plan: plans.Plan
@@ -70,7 +70,7 @@ class PlanResult:
     notes: list[str]
 
     def text(self) -> str:
-        """Return the tables for people."""
+        """Return the estimates as tables of text."""
         request = self.request
         parts: list[RenderableType] = [*plans.plan_parts(self.plan), ""]
         if self.cost is not None:
@@ -86,7 +86,7 @@ class PlanResult:
         return render_text(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the estimates as JSON values."""
         request = self.request
         sizes, cost = [asdict(size) for size in self.training], None
         if request.gpu_hour_price is not None:
@@ -106,7 +106,7 @@ class PlanResult:
 
 
 def plan(recipe: Recipe, request: PlanRequest) -> PlanResult:
-    """Plan a recipe. Raises UserError for a mistake in the request."""
+    """Estimate the tokens and costs of a recipe. Raises UserError for a mistake in the request."""
     for option, sources in (("--input", request.inputs), ("--unique", request.unique)):
         for source in sources:
             if source not in recipe.sources:
@@ -141,7 +141,11 @@ def plan(recipe: Recipe, request: PlanRequest) -> PlanResult:
 
 
 def parse_unique_tokens(options: list[str]) -> dict[str, float]:
-    """Return `SOURCE=TOKENS` options by source. Raises UserError for another form, or a source given twice."""
+    """Parse options `SOURCE=TOKENS` to a dict from source to tokens.
+
+    Raises:
+        UserError: An option has another form, or a source is given twice.
+    """
     found: dict[str, float] = {}
     for option in options:
         source, _, number = option.partition("=")
@@ -158,7 +162,7 @@ def parse_unique_tokens(options: list[str]) -> dict[str, float]:
 
 
 def _measure(recipe: Recipe, corpus: Path) -> tuple[dict[str, MeasuredSource], list[str]]:
-    """Return the measurements of a corpus by source, and notes about what differs from the recipe."""
+    """Return the measurements of each source in a corpus, and notes about differences from the recipe."""
     manifest = load_manifest(corpus)
     if not set(manifest.sources) & set(recipe.sources):
         raise UserError(f"--corpus {corpus} holds none of the recipe's sources: give a corpus of this recipe")
@@ -173,13 +177,17 @@ def _measure(recipe: Recipe, corpus: Path) -> tuple[dict[str, MeasuredSource], l
 
 
 def _supply(name: str, recipe: Recipe, request: PlanRequest, measured: Mapping[str, MeasuredSource]) -> Supply:
-    """Return a source's supply as stated, else from files of the command line, the corpus, or the recipe's inputs."""
+    """Return the supply of a source.
+
+    It is taken from the first that exists: the number of `--unique`, the files of `--input`, the corpus, the inputs of
+    the recipe.
+    """
     source = recipe.sources[name]
     kind = source.kind or name
     known = measured[name].supply if name in measured else None
     if name in request.unique:
         return supply.stated_supply(request.unique[name], known.factors if known else supply.default_factors(kind))
-    own = [pattern for pattern in source.inputs if "://" in pattern or is_matched(pattern)]  # others are not here yet
+    own = [pattern for pattern in source.inputs if "://" in pattern or is_matched(pattern)]  # without missing files
     if patterns := request.inputs.get(name, [] if known else own):
         sizes, factors = _stored_sizes(name, patterns), known.factors if known else None
         return supply.estimate_supply(kind, sizes, factors, recipe.shards.validation)
@@ -187,7 +195,7 @@ def _supply(name: str, recipe: Recipe, request: PlanRequest, measured: Mapping[s
 
 
 def _stored_sizes(source: str, patterns: list[str]) -> dict[str, int]:
-    """Return the stored bytes of a source's input files by name; nothing is downloaded."""
+    """Return a dict from name to stored bytes for the input files of a source. Nothing is downloaded."""
     for pattern in patterns:
         if "://" in pattern:
             raise UserError(
@@ -196,7 +204,7 @@ def _stored_sizes(source: str, patterns: list[str]) -> dict[str, int]:
     try:
         found = match(source, patterns, Path())
         for folder in filter(Path.is_dir, found.values()):
-            next(folder.iterdir())  # is among the inputs because it cannot be read
+            next(folder.iterdir())  # A folder is among the inputs only if it cannot be read. This raises the error.
         return {name: path.stat().st_size for name, path in found.items()}
     except OSError as error:
         raise UserError(f"source {source}: {error.filename} cannot be read ({error.strerror}): check it") from error

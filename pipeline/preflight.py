@@ -1,4 +1,4 @@
-"""The inputs of a run, and everything that can be wrong before it begins."""
+"""Check the recipe, the models and the inputs before a run begins, and return the inputs."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pipeline.stages.models import hash_models, map_model_paths
 from pipeline.stages.split_offsets import is_cut
 from pipeline.stages.tokenizer import check as check_tokenizer
 
-LONGEST_NAME = 255  # bytes of a file's name (Linux, NAME_MAX)
+LONGEST_NAME = 255  # Bytes of a file name (NAME_MAX of Linux).
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class RunInputs:
     """The inputs of a run.
 
     Attributes:
-        dumps: of all sources.
-        models: hashes of the models and lists that the recipe gives by path, by source and use.
-        training: files that a stage trains on for a source's rule, by stage and then by `SOURCE/USE`.
-        earlier: the splits of earlier corpora to compare with.
-        unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
-        quarantine: records that readers drop unread.
+        dumps: Dumps of all sources.
+        models: Hashes of the models and lists that the recipe gives by path, by `SOURCE.RULE.USE`.
+        training: Files that models are trained on: stage -> `SOURCE/USE` -> files.
+        earlier: Splits of the earlier corpora with which documents are compared.
+        unreadable: Inputs that could not be opened and were skipped, as `SOURCE/NAME`.
+        quarantine: Places of records that readers drop without reading them.
     """
 
     dumps: list[Input]
@@ -45,16 +45,16 @@ class RunInputs:
 
 
 def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, terminal: TextIO | None = None) -> RunInputs:
-    """Check readers, models and the inputs.
+    """Check the readers, models and inputs of a recipe, and return the inputs. Inputs at URLs are downloaded.
 
     Args:
-        recipe: with absolute paths.
-        corpus: the output folder.
-        skip_unreadable: skip inputs that cannot be opened, instead of refusing them.
-        terminal: receives the progress of downloads; None for no output.
+        recipe: Recipe with absolute paths.
+        corpus: Output folder.
+        skip_unreadable: True to skip inputs that cannot be opened, instead of raising an error.
+        terminal: Stream for the progress of downloads; None for no output.
 
     Raises:
-        UserError: something is wrong, in one sentence.
+        UserError: The recipe or an input cannot be used. The message is one sentence.
     """
     used = {name: source for name, source in recipe.sources.items() if source.inputs}
     for name, source in used.items():
@@ -104,7 +104,7 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
 
 
 def _refuse_own(corpus: Path, item: Input) -> None:
-    """Raise UserError for an input that the run itself writes, as where the output folder lies below a glob."""
+    """Raise UserError if an input is in the output folder, for example because a glob covers the output folder."""
     mirror = mirror_of(corpus)
     for root in (str(corpus), *((mirror.storage.url,) if mirror is not None else ())):
         if item.path.startswith(f"{root}/") and not item.path.startswith(f"{root}/{inputs_module.DOWNLOADED}/"):
@@ -115,7 +115,7 @@ def _refuse_own(corpus: Path, item: Input) -> None:
 
 
 def _check_length(recipe: Recipe, item: Input) -> None:
-    """Raise UserError for an input of which no file of the corpus can have the name, as each of its splits does."""
+    """Raise UserError if the name of an input is too long. Files of the corpus are named after it, with a suffix."""
     most = LONGEST_NAME - len("@000000000000000.parquet" if is_cut(recipe, item) else ".parquet")
     if len(PurePosixPath(item.name).name.encode()) > most:
         raise UserError(
@@ -125,7 +125,7 @@ def _check_length(recipe: Recipe, item: Input) -> None:
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """Return the recipe with all paths absolute, so that workers may run in any folder."""
+    """Return a copy of the recipe in which all paths are absolute, so that workers can run in any folder."""
     inputs = {name: list(map(_absolute, source.inputs)) for name, source in recipe.sources.items()}
     against = list(map(_absolute, recipe.deduplication.against))
     deduplication = recipe.deduplication.model_copy(update={"against": against})
@@ -138,9 +138,10 @@ def _absolute(path: str) -> str:
 
 
 def keep_user_code(recipe: Recipe, corpus: Path) -> None:
-    """Copy the modules of a user's own classes into the corpus, for workers elsewhere and for later commands.
+    """Copy the Python modules of a user's own rules and readers into the corpus.
 
-    Of a class in a package, all Python files of the package are copied.
+    Workers on other machines and later commands import them from there. If a class is in a package, all Python files of
+    the package are copied.
     """
     classes: list[type] = []
     for source in recipe.sources.values():

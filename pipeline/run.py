@@ -1,4 +1,4 @@
-"""A whole run: hold the folder, check the inputs, run the stages, write the report."""
+"""Run a whole build: lock the output folder, check the inputs, run the stages, write the report."""
 
 import contextlib
 import itertools
@@ -26,19 +26,19 @@ from pipeline.graph import StageGraph
 from pipeline.preflight import RunInputs, keep_user_code, preflight, with_absolute_paths
 from pipeline.stages.models import with_local_models
 
-KEPT = 3  # dropped documents that are kept per reason and split, for the report to show
+KEPT = 3  # Default number of dropped documents per reason and split whose text is stored for the report.
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run's result.
+    """The result of a run.
 
     Attributes:
-        manifest: None when `--stage` ended it earlier.
-        ran: tasks that had to be done.
-        recall: the measured recall of near-duplicate detection, as text.
-        unreadable: inputs that could not be opened and were skipped, as `SOURCE/NAME`.
-        quarantined: records that this run has added to the quarantine file.
+        manifest: The manifest of the corpus; None if the run stopped after the stage of `--stage`.
+        ran: Number of tasks that ran. Tasks that were already finished are not counted.
+        recall: The measured recall of near-duplicate detection, as text.
+        unreadable: Inputs that could not be opened and were skipped, as `SOURCE/NAME`.
+        quarantined: Number of records that this run added to the quarantine file.
     """
 
     manifest: Manifest | None
@@ -58,20 +58,24 @@ def run(
     skip_unreadable: bool = False,
     quarantined: Path | None = None,
 ) -> Finished:
-    """Build a corpus, or finish one, or find that it is finished.
+    """Build a corpus, or continue an interrupted build. A finished corpus is not changed.
 
     Args:
-        recipe: what to build.
-        corpus: the output folder.
-        engine: where jobs run.
-        keep_dropped: dropped documents that are kept per reason and split.
-        only: the stage to stop after.
-        generation: its number, where the files are to be appended to another corpus.
-        skip_unreadable: skip inputs that cannot be opened before work begins; the next run tries them again.
-        quarantined: a quarantine file whose records are dropped unread, as those in the corpus's own.
+        recipe: Definition of the corpus.
+        corpus: Output folder.
+        engine: Engine that runs the jobs.
+        keep_dropped: Number of dropped documents per reason and split whose text is stored.
+        only: Name of the stage to stop after; None to run all stages.
+        generation: Number of the generation if the files will be appended to another corpus, otherwise 0.
+        skip_unreadable: True to skip inputs that cannot be opened. The next run tries them again.
+        quarantined: A quarantine file of another corpus. Its records are added to this corpus's quarantine file and
+            dropped without being read.
+
+    Returns:
+        The result of the run.
 
     Raises:
-        UserError, StorageError, WorkerDiedError, RecallError, LedgerError: with a sentence for the user.
+        UserError, StorageError, WorkerDiedError, RecallError, LedgerError: The message is a sentence for the user.
     """
     corpus, recipe = corpus.absolute(), with_absolute_paths(recipe)
     with folder.locked(corpus) as check_lock, running(engine) as engine:
@@ -91,7 +95,7 @@ def run(
                 if finished.manifest is not None:
                     engine.status.end_corpus(finished.manifest.manifest_sha)
             if finished.manifest is not None:
-                write_report(corpus)  # after the times, which it shows
+                write_report(corpus)  # The report shows the times, which `_recorded` has just written.
             check_lock()
             folder.publish(corpus, started)
         except OSError as error:
@@ -100,7 +104,11 @@ def run(
 
 
 def _begin(recipe: Recipe, corpus: Path, engine: Engine) -> None:
-    """Clear away what a killed run has left, write what workers need, and try the engine on a new corpus."""
+    """Prepare the output folder and the engine.
+
+    Temporary files of a killed run are removed, and the recipe and the user's own code are written. If the corpus is
+    new, the engine runs a test job.
+    """
     folder.clear_killed_run(corpus, engine)
     write_atomic(corpus / RECIPE_FILE, recipe.as_yaml())
     keep_user_code(recipe, corpus)
@@ -110,12 +118,12 @@ def _begin(recipe: Recipe, corpus: Path, engine: Engine) -> None:
 
 
 def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: RunInputs) -> Finished:
-    """Build the corpus, and once more after each record that kills the interpreter, without it.
+    """Build the corpus. After a record crashes the interpreter, build again without this record.
 
     Args:
-        corpus: its folder.
-        graph_of: returns the stages of a run over inputs.
-        inputs: of the run.
+        corpus: Output folder.
+        graph_of: Function that returns the stages of a run over the given inputs.
+        inputs: Inputs of the run.
     """
     held, ran = inputs.quarantine, 0
     for crashes in itertools.count():
@@ -132,23 +140,27 @@ def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: Ru
 
 @contextlib.contextmanager
 def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
-    """Keep the run's status while the block runs, and its times when it ends, however it does."""
+    """Update the status of the run while the block runs. At its end, also after an error, write the times."""
     try:
         engine.status.open(corpus / "runs" / STATUS)
         yield
     finally:
         engine.pool.stop()
         engine.status.close(sys.exception())
-        with contextlib.suppress(OSError):  # times are no reason to fail, or to hide one
+        with contextlib.suppress(OSError):  # A failure here must not fail the run, or hide the original error.
             folder.fold_timings(corpus, started, engine)
         if sys.exception() is not None:
-            with contextlib.suppress(StorageError):  # nor is it to tell a store how the run ended
+            with contextlib.suppress(StorageError):  # A failed upload must not hide the original error.
                 engine.check()
                 folder.publish(corpus, started)
 
 
 def _quarantine(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
-    """Return the records that are dropped unread, and keep those of a given file in the corpus. Raises UserError."""
+    """Return the places of quarantined records. Add the records of the file `path` to the corpus's quarantine file.
+
+    Raises:
+        UserError: `path` is not a file.
+    """
     if path is not None and not path.is_file():
         raise UserError(f"--quarantine {path} is not a file: give {quarantine.FILE} of another corpus")
     held = quarantine.read_quarantine(corpus / quarantine.FILE)

@@ -1,4 +1,4 @@
-"""The command `trace`: read the bytes behind a token again, repeat the steps, and compare the tokens."""
+"""The command `trace`: read the document of a token from its dump again, repeat all steps, and compare the tokens."""
 
 import contextlib
 import json
@@ -29,17 +29,17 @@ from pipeline.stages.models import cuts_path, hash_given_files, inherited, model
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
 
-LINES = "line_dedup"  # the stage whose verdicts are kept for tracing
+LINES = "line_dedup"  # The verdicts of this stage are needed to filter the document again.
 
 
 @dataclass(frozen=True)
 class Rederivation:
-    """A token's lineage, and the result of deriving its document again.
+    """The result of deriving the document of a token again.
 
     Attributes:
-        lineage: The token's way from the dump to the shard.
-        same: True if the tokens are the same.
-        finding: The result in words.
+        lineage: Origin of the token: dump, locator, document, shard.
+        same: True if the derived tokens equal the tokens in the shard.
+        finding: The result as a sentence.
     """
 
     lineage: Lineage
@@ -47,22 +47,22 @@ class Rederivation:
     finding: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON values."""
+        """Return the result as JSON values."""
         return {**self.lineage.as_dict(), "same": self.same, "finding": self.finding}
 
     def text(self) -> str:
-        """Return lines for people, safe for a terminal."""
+        """Return the result as lines of text. Control characters are escaped."""
         return "\n".join([*self.lineage.lines(), safe_line(f"again     {self.finding}")])
 
 
 def trace(corpus: Path, shard: str, token: int, moved: dict[str, list[str]]) -> Rederivation:
-    """Derive the document that holds a token again.
+    """Derive the document that contains a token from its dump again, and compare the tokens.
 
     Args:
-        corpus: The corpus.
-        shard: A path below `shards/`.
-        token: Index in the flat token column.
-        moved: Folders that sources' dumps have been moved to, by source.
+        corpus: Folder of the corpus.
+        shard: Path of the shard, relative to `shards/`.
+        token: Index of the token among all tokens of the shard.
+        moved: For each source, the folders to which its dumps were moved.
 
     Raises:
         UserError: The corpus, the shard or a dump cannot be read.
@@ -73,7 +73,10 @@ def trace(corpus: Path, shard: str, token: int, moved: dict[str, list[str]]) -> 
 
 
 class Rederiver:
-    """Derives documents of one generation of a corpus again; recipe, models and inputs are found once."""
+    """A tool that derives documents of one generation of a corpus again.
+
+    The recipe, models and inputs are loaded once and reused for all documents.
+    """
 
     def __init__(self, corpus: Path, moved: dict[str, list[str]], generation: int = 0) -> None:
         self.corpus, self.moved, self.reader = corpus, moved, CorpusReader(corpus)
@@ -81,18 +84,18 @@ class Rederiver:
         fetch_files(self.folder, "models")
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = load_run_recipe(self.folder)
-        if generation:  # the corpus may have been moved since
+        if generation:  # The recipe has paths of the corpus, which may have been moved since.
             self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
         for name in moved.keys() - self.recipe.sources.keys():
             raise UserError(
                 f"--input {name}=…: the corpus has no source {name!r}, only {', '.join(self.recipe.sources)}"
             )
-        self.models: dict[str, dict[str, Any]] = {}  # by source, of those that were asked for
-        self.inputs: dict[str, dict[str, Path | StoredDump]] = {}  # paths and dumps in stores by source and name
+        self.models: dict[str, dict[str, Any]] = {}  # source -> models of its rules; filled when they are needed
+        self.inputs: dict[str, dict[str, Path | StoredDump]] = {}  # source -> name of the dump -> dump
 
     def check(self, shard: str, lineage: Lineage) -> tuple[bool, str]:
-        """Return True if the steps give the tokens that the shard holds, and the result in words."""
+        """Derive one document again. Return True if its tokens equal the tokens in the shard, and a sentence."""
         expected = self.reader.shard(shard).tokens[lineage.start : lineage.stop]
         if not lineage.has_derived_id:
             return False, "the document's id does not follow from its source and locator"
@@ -131,7 +134,7 @@ class Rederiver:
         return True, f"the same {len(tokens)} tokens, from {dumps[place.file]}"
 
     def _filter(self, document: Document, lineage: Lineage, joined: bool) -> Filtered:
-        """Pass a document through its source's rules again. Raises LookupError if a verdict is not kept."""
+        """Apply the rules of its source to a document again. Raises LookupError if a verdict is missing."""
         source, models = self.recipe.sources[lineage.source], self._models(lineage.source)
         rules = source.rules_at("filter")
         found = [
@@ -141,7 +144,7 @@ class Rederiver:
         return apply_rules(page_of(document.as_row(), source.kind in LANGUAGE_KNOWN), rules, found)
 
     def _models(self, name: str) -> dict[str, Any]:
-        """Return what the run made for a source's rules. Raises UserError if a file that they name has changed."""
+        """Return the models of a source's rules. Raises UserError if a file that the recipe names has changed."""
         if name not in self.models:
             source, entries = self.recipe.sources[name], self.manifest.models.items()
             expected = {use: one.sha256 for use, one in entries if not one.path and use.startswith(f"{name}.")}
@@ -152,10 +155,12 @@ class Rederiver:
         return self.models[name]
 
     def _line_verdict(self, lineage: Lineage, joined: bool) -> Any:
-        """Return the kept verdict on a document's lines. Of a joined document, or a piece's, all splits are searched.
+        """Return the mask of the document's duplicate lines.
+
+        All splits of the dump are searched. For a joined document, all joined splits of the source are searched.
 
         Raises:
-            LookupError: no file of verdicts holds it.
+            LookupError: No verdict file contains the document.
         """
         from pipeline.stages.filter import find_mask, verdict_path
 
@@ -169,7 +174,7 @@ class Rederiver:
         return verdict
 
     def _find_dump(self, name: str, file: str) -> Path | StoredDump:
-        """Return the present path of a source's file, or the file in an object store."""
+        """Return the current path of a dump, or a description of the dump in an object store."""
         for folder in self.moved.get(name, []):
             if (Path(folder) / file).is_file():
                 return Path(folder) / file
@@ -182,12 +187,12 @@ class Rederiver:
             raise UserError(f"source {name}: {file} cannot be found: give --input {name}=DIR, the folder above it")
         dump = self.inputs[name][file]
         if isinstance(dump, StoredDump) and ":" in (self.recipe.sources[name].kind or ""):
-            return fetch_url(dump.url, dump.version, self.corpus)  # a user's reader may need a buffer
+            return fetch_url(dump.url, dump.version, self.corpus)  # A reader that a user wrote may need a buffer.
         return dump
 
 
 def _read_cutoffs(corpus: Path, source: str) -> "dict[str, Cuts] | None":
-    """Return the perplexity cut-offs that the run computed for a source; None if it computed none."""
+    """Read the perplexity cut-offs that the run computed for a source; None if it computed none."""
     path = fetch(corpus, cuts_path(source))
     if not path.exists():
         return None

@@ -1,1 +1,1 @@
-"""One file a stage, in the order of a run."""
+"""The stages of a run, with one file per stage. `pipeline/graph.py` has their order."""

@@ -1,9 +1,11 @@
-"""split_offsets: the hash of each input, and where a large dump can be cut, by one pass that only frames its records.
+"""split_offsets: hash each input, and find the offsets where a large dump can be cut into pieces.
 
-A file that is larger than the recipe's `split_bytes` is read in pieces that begin and end where records do, so that one
-large file uses all cores and documents do not depend on the number of workers. A file that cannot be cut is one piece.
+The offsets are found in one pass, which only finds where records begin and end. A file that is larger than the recipe's
+`split_bytes` is read in pieces that begin and end at record boundaries. So one large file uses all cores, and documents
+do not depend on the number of workers. A file that cannot be cut is one piece.
 
-The steps of this stage know a file by its size and time of change, all later ones by its hash.
+In the cache keys of this stage, a file is identified by its size and modification time; in the keys of all later
+stages, by its hash.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +28,13 @@ OFFSETS, CHECKSUMS = f"{STAGE}/offsets", f"{STAGE}/checksums"
 
 
 class Piece(NamedTuple):
-    """A piece of an input: stored bytes from `start` to `end`, and the reader's state at the start."""
+    """A piece of an input.
+
+    Attributes:
+        start: Offset of the first stored byte.
+        end: Offset after the last stored byte.
+        state: State of the reader at `start`.
+    """
 
     start: int
     end: int
@@ -34,7 +42,7 @@ class Piece(NamedTuple):
 
 
 def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
-    """Return the step with a unit per file that is larger than a split, or of a source whose rows are joined."""
+    """Return the step that finds offsets, with a unit per file for which `is_cut` is true."""
     units = []
     for item in filter(lambda item: is_cut(recipe, item), inputs):
         source = recipe.sources[item.source]
@@ -54,7 +62,7 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
 def find_offsets(
     corpus: Path, unit: str, *, name: str, source: Source, split_bytes: int, file: str, path: str
 ) -> Result:
-    """Return the hash and the pieces of one file as facts; of a joined source, the file's survey as well."""
+    """Return the hash of one file and its pieces as facts. For a joined source, return the hash and the survey."""
     joined = joined_for(source)
     facts = {"sha256": sha256_file(Path(path))}
     with open_stored(Path(path)) as stored:
@@ -65,25 +73,28 @@ def find_offsets(
 
 
 def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input]) -> Step:
-    """Return the step with a unit per file of this machine that is not cut. Those of object stores keep their version.
+    """Return the step that hashes files, with a unit per local file that is not cut.
+
+    Files in object stores are not hashed, because that would need a complete download. They are identified by their
+    version.
 
     Args:
         recipe: Recipe of the run.
-        dumps: of all sources.
-        others: files that a stage trains on.
+        dumps: Dumps of all sources.
+        others: Files that a stage trains on.
     """
     items = [*(item for item in dumps if not is_cut(recipe, item)), *others]
     units = [Unit(unit_of(item), file_of(item), (), item.size) for item in items if not is_url(item.path)]
-    return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)  # dumps of object stores have no unit
+    return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)
 
 
 def hash_input(corpus: Path, unit: str, *, file: str, path: str) -> Result:
-    """Return the hash of a file as a fact."""
+    """Return the SHA-256 of a file as a fact."""
     return Result([], {}, {"sha256": sha256_file(Path(path))})
 
 
 def with_checksums(items: Iterable[Input], hashed: Receipts) -> list[Input]:
-    """Return inputs with their hashes, from the receipts of both steps."""
+    """Return the inputs with their hashes. `hashed` has the receipts of both steps of this stage."""
     return [
         replace(item, sha256=hashed[unit_of(item)].facts["sha256"]) if unit_of(item) in hashed else item
         for item in items
@@ -91,7 +102,7 @@ def with_checksums(items: Iterable[Input], hashed: Receipts) -> list[Input]:
 
 
 def is_cut(recipe: Recipe, item: Input) -> bool:
-    """Return True if a file is larger than a split, or of a source whose rows are joined."""
+    """Return True if a file is larger than a split, or belongs to a source whose rows are joined."""
     return item.size > recipe.split_bytes or joined_for(recipe.sources[item.source]) is not None
 
 
@@ -101,12 +112,12 @@ def unit_of(item: Input) -> str:
 
 
 def file_of(item: Input) -> dict[str, Any]:
-    """Return the arguments that name an input: its path counts by size and hash."""
+    """Return the arguments of a task that reads an input. The cache key covers its size and hash, not its path."""
     return {"file": item.name, "path": Keyed(item.path, [item.size, item.key], (item.version,))}
 
 
 def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:
-    """Yield the pieces of an input: all of it where no offsets were looked for."""
+    """Yield the pieces of an input. If the input was not cut, the only piece is the whole file."""
     receipt = offsets.get(unit_of(item))
     for piece in receipt.facts["pieces"] if receipt else [(0, item.size, 0)]:
         yield Piece(*piece)
@@ -120,9 +131,18 @@ def piece_unit(
     calls: tuple[Callable[..., Any], ...],
     quarantine: Iterable[Place],
 ) -> Unit:
-    """Return the unit that reads a piece of an input.
+    """Return the unit that reads one piece of an input.
 
-    Of a dump in an object store a task fetches its piece alone, but for readers of users, which may need a buffer.
+    If the dump is in an object store, the task downloads only its piece. Readers that users wrote get a copy of the
+    whole dump, because they may need a buffer.
+
+    Args:
+        name: Name of the unit.
+        item: The input.
+        piece: The piece to read.
+        source: Settings of the source.
+        calls: Functions and classes of the reader, whose code is part of the cache key.
+        quarantine: Places of records that the reader drops without reading them.
     """
     arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
     if is_url(item.path) and size < item.size and ":" not in (source.kind or ""):

@@ -1,8 +1,9 @@
-"""statistics: a description of the corpus for its report, by source, and the sizes of clusters.
+"""statistics: write `statistics.json`, which describes the corpus for its report.
 
-It has lengths, languages, scores, domains, years, licences and examples of dropped records. A small summary per split
-and per shard is merged into `statistics.json`. Nothing hashes it and nothing depends on it; the same corpus gives the
-same bytes. Only columns are read, and text where its length or an example needs it.
+It contains lengths, languages, scores, domains, years, licences and examples of dropped records for each source, and
+the sizes of clusters. A small summary per split and per shard is written first, then all summaries are merged. No hash
+covers `statistics.json` and no other step reads it, but the same corpus gives the same bytes. The step reads only the
+columns that it needs.
 """
 
 import heapq
@@ -42,19 +43,21 @@ STAGE = "statistics"
 SPLITS, SHARDS, MERGE = (f"{STAGE}/{step}" for step in ("splits", "shards", "merge"))
 FILE = "statistics.json"
 
-NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}  # in a summary; more are not exact
+# Number of names that a summary counts, by kind. If there are more, the counts are approximate (`FrequentNames`).
+NAMES = {"domains": 2_000, "language": 300, "year": 300, "licence": 300}
 SHOWN_NAMES = 50
-EXAMPLES = 3  # of dropped records, by source and reason
+EXAMPLES = 3  # Examples of dropped records per source and reason.
 EXAMPLE_CHARACTERS = 300
 BATCH_ROWS = 1_024
-PERPLEXITY = "perplexity/"  # and a bucket: the name of a histogram
-CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))  # similarities at which the curve of the bands is drawn
+PERPLEXITY = "perplexity/"  # Prefix of the name of a histogram; the bucket follows (head, middle or tail).
+# Similarities at which the probability that MinHash finds a pair is computed for the report.
+CURVE_AT = tuple(step / 100 for step in range(30, 101, 2))
 
 Plain = dict[str, Any]
 
 
 def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters: Receipt) -> Step:
-    """Return the step with a unit per split."""
+    """Return the step that summarizes documents, with a unit per split. `clusters` is the receipt of the survivors."""
     verdicts, units = verdicts_of(clusters), []
     for split in sorted(filtered):
         receipt, on_clean = filtered[split], verdicts.get(split)
@@ -69,7 +72,7 @@ def split_step(recipe: Recipe, extracted: Receipts, filtered: Receipts, clusters
 
 
 def shard_step(shards: Step) -> Step:
-    """Return the step with a unit per shard."""
+    """Return the step that summarizes shards, with a unit per shard."""
     units = [Unit(unit.name, awaits=(Awaited(shards.name, unit.name),)) for unit in shards.units]
     return Step(SHARDS, summarize_shard, units)
 
@@ -77,7 +80,16 @@ def shard_step(shards: Step) -> Step:
 def merge_step(
     recipe: Recipe, manifest_sha: str, splits: Receipts, shards: Receipts, clusters: Receipt, measured: Receipt | None
 ) -> Step:
-    """Return the step with the one unit that adds all up. `measured`: the receipt of the planted copies."""
+    """Return the step with one unit that merges all summaries.
+
+    Args:
+        recipe: Recipe of the run.
+        manifest_sha: Hash of the manifest, which names the corpus.
+        splits: Receipts of the summaries of splits.
+        shards: Receipts of the summaries of shards.
+        clusters: Receipt of the survivors.
+        measured: Receipt of the measurement with canaries; None if recall was not measured.
+    """
     searched = recall.sources_by_minhash(recipe, {source_of(split) for split in splits})
     settings: Plain = {
         "manifest_sha": manifest_sha,
@@ -97,21 +109,21 @@ def merge_step(
 
 
 def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], dropped: str, verdicts: str) -> Result:
-    """Write the summary of one split's documents, as far as they are in the corpus.
+    """Write the summary of the documents of one split that are in the corpus, with examples of dropped records.
 
     Args:
         corpus: Folder of the corpus.
-        split: of `filter`.
-        seed: for the choice of examples.
-        letters: paths of its dead letters and of places of records that gave no document.
-        dropped: path of the documents that the filters dropped; empty if none was kept.
-        verdicts: path of the verdicts on duplicates; empty if there is no such file.
+        split: Name of the split.
+        seed: Seed for the selection of examples.
+        letters: Paths of the split's files in `deadletters/` and `skipped/`.
+        dropped: Path of the documents that filters dropped; empty if there is no such file.
+        verdicts: Path of the verdicts on duplicates; empty if there is no such file.
     """
-    went = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
+    removed = {row: verdict.reason for row, verdict in read_verdicts(corpus, verdicts).items() if verdict.reason}
     histograms = defaultdict[str, Counter[int]](Counter)
     names = {kind: FrequentNames(capacity) for kind, capacity in NAMES.items()}
     documents = 0
-    for batch in _read_batches(corpus / f"clean/{split}.parquet", went):
+    for batch in _read_batches(corpus / f"clean/{split}.parquet", removed):
         documents += batch.num_rows
         histograms["characters"].update(count_bins(pc.utf8_length(batch["text"]), COUNT_EDGES))
         histograms["score"].update(count_bins(_to_floats(batch["reference_score"]), SHARE_EDGES))
@@ -126,7 +138,7 @@ def summarize_split(corpus: Path, split: str, *, seed: int, letters: list[str], 
         "documents": documents,
         "histograms": histograms,
         "names": {kind: found.as_dict() for kind, found in names.items()},
-        "examples": _choose_examples(_read_dropped(corpus, split, letters, dropped, went, seed)),
+        "examples": _choose_examples(_read_dropped(corpus, split, letters, dropped, removed, seed)),
     }
     return _write_summary(corpus, f"blocks/{SPLITS}/{split}.json", plain)
 
@@ -149,7 +161,7 @@ def merge(
     shards: list[str],
     clusters: list[str],
 ) -> Result:
-    """Add up all summaries, in the order of their names, and write `statistics.json`."""
+    """Merge all summaries in the order of their names, and write `statistics.json`."""
     sources: dict[str, _Merged] = {}
     for step, names in ((SPLITS, splits), (SHARDS, shards)):
         for name in names:
@@ -185,7 +197,7 @@ class _Merged:
             self.examples[reason] = sorted(both, key=lambda one: one["key"])[:EXAMPLES]
 
     def as_dict(self) -> Plain:
-        """Return plain values, as `statistics.json` holds them."""
+        """Return JSON values for `statistics.json`."""
         edges = {"characters": COUNT_EDGES, "tokens": COUNT_EDGES, "score": SHARE_EDGES}
         perplexity = {
             name.removeprefix(PERPLEXITY): found
@@ -205,24 +217,24 @@ class _Merged:
         }
 
 
-def _read_batches(path: Path, went: Iterable[int]) -> Iterator[pa.RecordBatch]:
-    """Yield the columns that are summed up of the documents that stay; `went`: rows of the others."""
+def _read_batches(path: Path, removed: Iterable[int]) -> Iterator[pa.RecordBatch]:
+    """Yield the columns that a summary needs, without the removed documents. `removed` has their row numbers."""
     columns = ["text", "url", "timestamp", "licence", "language", "perplexity", "bucket", "reference_score"]
     start = 0
     with pq.ParquetFile(path) as file:
         stays = np.ones(file.metadata.num_rows, bool)
-        stays[list(went)] = False
+        stays[list(removed)] = False
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
             yield batch.filter(pa.array(stays[start : start + batch.num_rows]))
             start += batch.num_rows
 
 
 def _read_dropped(
-    corpus: Path, split: str, letters: list[str], dropped: str, went: dict[int, str], seed: int
+    corpus: Path, split: str, letters: list[str], dropped: str, removed: dict[int, str], seed: int
 ) -> Iterator[Plain]:
-    """Yield examples of a split's dropped records, each with the key that it is drawn by.
+    """Yield the dropped records of a split that can be examples, each with its selection key.
 
-    They are dead letters, places of records and documents that the run kept for this, and duplicates.
+    These are dead letters, skipped records, dropped documents whose text was stored, and duplicates.
     """
     for path in letters:
         with (corpus / path).open("rb") as lines:
@@ -233,17 +245,17 @@ def _read_dropped(
     for row in read_rows(corpus / dropped, ["reason", "id", "url", "text"]) if dropped else ():
         if row["text"] is not None:
             yield _make_document_example(row["reason"], row, seed)
-    yield from _read_duplicates(corpus / f"clean/{split}.parquet", went, seed)
+    yield from _read_duplicates(corpus / f"clean/{split}.parquet", removed, seed)
 
 
-def _read_duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Plain]:
-    """Yield the duplicates of a split with the smallest keys; only row groups with some are read with their text."""
+def _read_duplicates(path: Path, removed: dict[int, str], seed: int) -> Iterator[Plain]:
+    """Yield the duplicates with the smallest keys as examples. Text is read only from row groups that contain them."""
     with pq.ParquetFile(path) as file:
         keyed: dict[str, list[tuple[int, int]]] = {}
         rows = itertools.chain.from_iterable(batch["id"].to_pylist() for batch in file.iter_batches(columns=["id"]))
-        for row, identity in enumerate(rows if went else ()):
-            if row in went:
-                keyed.setdefault(went[row], []).append((order_key(seed, "statistics", identity), row))
+        for row, identity in enumerate(rows if removed else ()):
+            if row in removed:
+                keyed.setdefault(removed[row], []).append((order_key(seed, "statistics", identity), row))
         chosen = {row for found in keyed.values() for _, row in heapq.nsmallest(EXAMPLES, found)}
         start = 0
         for group in range(file.num_row_groups):
@@ -251,7 +263,7 @@ def _read_duplicates(path: Path, went: dict[int, str], seed: int) -> Iterator[Pl
             if here := sorted(row for row in chosen if start <= row < end):
                 table = file.read_row_group(group, ["id", "url", "text"]).take([row - start for row in here])
                 for row, found in zip(here, table.to_pylist(), strict=True):
-                    yield _make_document_example(went[row], found, seed)
+                    yield _make_document_example(removed[row], found, seed)
             start = end
 
 
@@ -265,7 +277,7 @@ def _make_example(reason: str, identity: bytes, seed: int, text: str, **place: A
 
 
 def _choose_examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
-    """Return the examples with the smallest keys of each reason, so that the choice depends on no order."""
+    """Return the examples with the smallest keys for each reason. The result does not depend on the input order."""
     held: dict[str, list[tuple[int, int, Plain]]] = {}
     for number, example in enumerate(offered):
         heap = held.setdefault(example.pop("reason"), [])
@@ -276,7 +288,10 @@ def _choose_examples(offered: Iterator[Plain]) -> dict[str, list[Plain]]:
 
 
 def _count_cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
-    """Return a histogram of documents per cluster, the one that stayed included; rows come cluster by cluster."""
+    """Return a histogram of documents per cluster, including the document that is kept.
+
+    The files have a row for each removed document. The rows of a cluster are consecutive.
+    """
     rows = itertools.chain.from_iterable(read_rows(corpus / path, ["cluster"]) for path in paths)
     clusters = itertools.groupby(rows, key=lambda row: row["cluster"])
     sizes = Counter(1 + sum(1 for _ in removed) for _, removed in clusters)
@@ -287,7 +302,10 @@ def _count_cluster_sizes(corpus: Path, paths: list[str]) -> Counter[int]:
 
 
 def _describe_bands(corpus: Path, searched: list[Plain], measured: bool) -> list[Plain]:
-    """Return the curve of the bands of each MinHash settings, and the share of planted copies found, with intervals."""
+    """Describe each MinHash setting by the probability curve of its bands and the measured recall.
+
+    The recall is the share of canaries that was found at each similarity, with its confidence interval.
+    """
     results = json.loads((corpus / recall.FILE).read_bytes())["settings"] if measured else []
     found = []
     for number, bands in enumerate(searched):
