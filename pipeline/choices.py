@@ -1,4 +1,4 @@
-"""Engines by name: the runner behind each, the options that it takes from us, and what is missing to use it here."""
+"""Engines by name: the Beam runner of each engine, its default options, and a check of what it needs."""
 
 import contextlib
 import importlib.util
@@ -19,13 +19,13 @@ from manifests.storage import connect
 from pipeline.beam.engines import LOCAL, Engine
 
 DASK = "pipeline.dask_runner.ClosingDaskRunner"
-FLINK = "2.2"  # Beam's default version
-JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
+FLINK = "2.2"  # Beam's default version of Flink.
+JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # Beam downloads the jars of job servers from here.
 JAR_CACHE = Path("~/.apache_beam/cache/jars")
-TESTED = 64  # elements of the self-test, enough for every worker to get some
+TESTED = 64  # Elements of the self-test. There are enough for every worker to process some.
 SELF_TEST = "selftest"
-OTHER_SERVERS = {"--job_endpoint", "--flink_submit_uber_jar"}  # with these options Beam starts no job server
-DATAFLOW_OPTIONS = {  # that must be given, and what each is
+OTHER_SERVERS = {"--job_endpoint", "--flink_submit_uber_jar"}  # With one of these options, Beam starts no job server.
+DATAFLOW_OPTIONS = {  # Required options, with descriptions.
     "project": "the project that pays",
     "region": "where workers run: that of the bucket",
     "temp_location": "a folder in a bucket for the service's own files",
@@ -36,13 +36,14 @@ POOL_COMMAND = "python -m apache_beam.runners.worker.worker_pool_main --service_
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine that `--engine` names.
+    """An engine that `--engine` can name.
 
     Attributes:
-        runner: Beam's runner.
-        about: where it runs, for people.
-        missing: returns what is missing to use it here with these Beam options and how to get it; empty for nothing.
-        defaults: Beam options that it gets where they are not given, by name; one without a value is a flag.
+        runner: Name of the Beam runner.
+        about: Description of where it runs, for users.
+        missing: Function that takes the Beam options, and returns what is missing to use the engine and how to get it.
+            The text is empty if nothing is missing.
+        defaults: Beam options that are added if they are not given, by name. An option with an empty value is a flag.
     """
 
     runner: str
@@ -79,7 +80,15 @@ def _spark(arguments: Sequence[str]) -> str:
 
 
 def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
-    """Return what is missing to use a cluster, whose address an option gives, through a job server that runs here."""
+    """Return what is missing to use a Flink or Spark cluster through a job server on this machine.
+
+    Args:
+        arguments: Beam options.
+        engine: `flink` or `spark`.
+        name: Name of the option with the address of the cluster.
+        example: Example of an address, for the message.
+        artifact: The part of the job server's Maven artifact that names the engine and its version.
+    """
     address = option(arguments, name)
     if missing := _java(arguments):
         return missing
@@ -115,7 +124,7 @@ CHOICES = {
 
 
 def list_engines() -> str:
-    """Return a line for each engine: whether it can be used here, or what is missing."""
+    """Return a text with one line per engine: `ready`, or what is missing to use it."""
     width = max(map(len, CHOICES))
     lines = []
     for name, choice in CHOICES.items():
@@ -125,10 +134,10 @@ def list_engines() -> str:
 
 
 def choose(name: str, engine: Engine) -> Engine:
-    """Return the engine with the runner that a name stands for.
+    """Return a copy of the engine with the runner and the default options of the engine `name`.
 
     Raises:
-        UserError: something is missing to use it, or the options name another runner.
+        UserError: Something is missing to use the engine, or the Beam options also name a runner.
     """
     choice = CHOICES[name]
     given = option(engine.arguments, "runner")
@@ -140,9 +149,9 @@ def choose(name: str, engine: Engine) -> Engine:
         return engine
     defaults = dict(choice.defaults)
     if name == "flink" and is_embedded(option(engine.arguments, "flink_master")):
-        defaults["parallelism"] = str(engine.workers)  # of a Flink inside the job server: as many threads as workers
+        defaults["parallelism"] = str(engine.workers)  # Flink runs inside the job server, with a thread per worker.
     elif name in ("flink", "spark") and option(engine.arguments, "environment_type"):
-        defaults["sdk_worker_parallelism"] = "0"  # Python processes on a machine: its cores less one, instead of one
+        defaults["sdk_worker_parallelism"] = "0"  # Python processes per machine: 0 means cores - 1; the default is 1.
     added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
              if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
@@ -150,13 +159,16 @@ def choose(name: str, engine: Engine) -> Engine:
 
 @contextlib.contextmanager
 def running(engine: Engine) -> Iterator[Engine]:
-    """Yield the engine with what it needs for a whole run: Dask without an address gets one cluster of processes."""
+    """Start the services that an engine needs for a whole run, and yield the engine that uses them.
+
+    Dask without an address gets a cluster of local processes. Flink gets one job server.
+    """
     with contextlib.ExitStack() as stack:
         if engine.runner == DASK and not option(engine.arguments, "dask_client_address"):
             from distributed import LocalCluster
 
-            logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of its own start and end
-            made: Any = LocalCluster  # untyped
+            logging.getLogger("distributed").setLevel(logging.ERROR)  # Dask logs every step of its start and end.
+            made: Any = LocalCluster  # The class has no type hints.
             cluster = stack.enter_context(
                 made(n_workers=engine.workers, threads_per_worker=1, dashboard_address=None, processes=True)
             )
@@ -170,9 +182,12 @@ def running(engine: Engine) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _with_job_server(engine: Engine) -> Iterator[Engine]:
-    """Yield the engine with one job server of Flink for all jobs. Raises UserError if it does not start.
+    """Start one Flink job server for all jobs, and yield the engine that uses it.
 
-    Beam itself starts a server for each job, and stops none of them before this process ends.
+    Without this, Beam would start a server for each job, and would stop them only when this process ends.
+
+    Raises:
+        UserError: The job server does not start.
     """
     from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions
     from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
@@ -182,7 +197,8 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
     (port,) = pick_port(options.view_as(JobServerOptions).job_port)
     options.view_as(JobServerOptions).job_port = port
     server = FlinkJarJobServer(options)
-    with _told(engine, "does not start its job server"):  # Java is too old, the jar is another's or cannot be fetched
+    # It does not start if Java is too old, or if the jar has another version or cannot be downloaded.
+    with _told(engine, "does not start its job server"):
         server.start()
     try:
         yield replace(engine, arguments=(*engine.arguments, f"--job_endpoint=localhost:{port}"))
@@ -191,17 +207,17 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
 
 
 def check_engine(engine: Engine) -> None:
-    """Run a small job that has to deliver every element, on any engine but the local one.
+    """Run a small test job, in which the workers write one file per element. The local engine is not tested.
 
     Raises:
-        UserError: an element got lost, or the workers write into another folder.
+        UserError: The job fails, or files are missing, for example because the workers write into another folder.
     """
     if engine.runner == LOCAL:
         return
     corpus = engine.timings.parents[1]
     mirror = mirror_of(corpus)
     place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
-    _remove_delivered(place)  # by a run that was killed here
+    _remove_delivered(place)  # A killed run may have left files.
     with _told(engine, "does not run a test job"), engine.pipeline() as pipeline:
         import apache_beam as beam
 
@@ -218,9 +234,9 @@ def check_engine(engine: Engine) -> None:
 
 @contextlib.contextmanager
 def _told(engine: Engine, what: str) -> Iterator[None]:
-    """Raise UserError for whatever an engine raises while the block runs, and let Beam log nothing of it.
+    """Raise UserError for every exception that an engine raises in the block, and suppress Beam's log messages.
 
-    Engines fail in ways of their own: a jar or a credential is missing, or no one answers.
+    Each engine raises other exceptions, for example if a jar or a credential is missing or a server does not answer.
     """
     logging.disable(logging.ERROR)
     try:
@@ -235,7 +251,7 @@ def _told(engine: Engine, what: str) -> Iterator[None]:
 
 
 def _remove_delivered(place: str) -> int:
-    """Remove what a test has delivered, and return the number of files."""
+    """Remove the files that a test job wrote, and return their number."""
     found = connect(place).list_files()
     connect(place).remove_all(entry.path for entry in found)
     return len(found)
@@ -247,7 +263,7 @@ def _leave(place: str, group: tuple[int, Iterable[int]]) -> None:
 
 
 def option(arguments: Sequence[str], name: str) -> str:
-    """Return the value of a Beam option as given, `--NAME=VALUE` or `--NAME VALUE`; empty if it is not there."""
+    """Return the value of a Beam option that is given as `--NAME=VALUE` or `--NAME VALUE`; empty if it is missing."""
     for number, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == f"--{name}":
@@ -261,7 +277,7 @@ def _answers(address: str) -> bool:
         port = place.port or {"https": 443, "http": 80}.get(place.scheme, 0)
         with socket.create_connection((place.hostname or "", port), timeout=3):
             return True
-    except (OSError, ValueError):  # the latter for what is no address: ports beyond 65535, an open bracket
+    except (OSError, ValueError):  # ValueError: the text is not an address, for example if the port exceeds 65535.
         return False
 
 
@@ -277,18 +293,21 @@ def _credentials() -> str:
 
 
 def _java(arguments: Sequence[str]) -> str:
-    """Return what is missing to start a job server: Beam takes `java` from the PATH, wherever JAVA_HOME points."""
+    """Return what is missing to start a job server. Beam uses `java` from the PATH, and ignores JAVA_HOME."""
     found = shutil.which(option(arguments, "job_server_java_launcher") or "java")
     return "" if found else "Java 11 or newer on the PATH, or given as -- --job_server_java_launcher=FILE"
 
 
 def is_embedded(address: str) -> bool:
-    """Return True if a cluster's address stands for one inside the job server, whose workers Beam starts itself."""
+    """Return True if the address means a cluster inside the job server. Beam starts the workers of such a cluster."""
     return address.startswith(("[", "local[")) or address == "local"
 
 
 def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
-    """Return what is missing of a job server's jar: given by path or URL, in Beam's cache, or to be had from Maven."""
+    """Return what is missing to get the jar of a job server.
+
+    The jar is given by path or URL in the option `name`, or it is in Beam's cache, or Beam downloads it from Maven.
+    """
     from importlib.metadata import version
 
     given, file = option(arguments, name), f"{artifact}-{version('apache-beam')}.jar"
@@ -304,7 +323,7 @@ def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
 
 
 def _workers(arguments: Sequence[str]) -> str:
-    """Return what is missing of the Python workers beside a cluster."""
+    """Return what is missing to use Python workers on the machines of a cluster."""
     kind, address = option(arguments, "environment_type"), option(arguments, "environment_config")
     if not kind:
         return (
