@@ -52,34 +52,34 @@ class Choice:
     defaults: Mapping[str, str] = field(default_factory=dict)
 
 
-def _dask(arguments: Sequence[str]) -> str:
+def _missing_for_dask(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("distributed") is None:
         return "the package distributed: pip install dask distributed"
     return ""
 
 
-def _portable(arguments: Sequence[str]) -> str:
+def _missing_for_portable(arguments: Sequence[str]) -> str:
     endpoint = option(arguments, "job_endpoint")
     if not endpoint:
         return "the address of a job service: -- --job_endpoint=HOST:PORT"
-    if not _answers(endpoint):
+    if not _accepts_connections(endpoint):
         return f"an answer from the job service at {endpoint}: start it, or mend the address"
-    return _workers(arguments) if option(arguments, "environment_type") else ""
+    return _missing_workers(arguments) if option(arguments, "environment_type") else ""
 
 
-def _flink(arguments: Sequence[str]) -> str:
+def _missing_for_flink(arguments: Sequence[str]) -> str:
     version = option(arguments, "flink_version") or FLINK
-    missing = _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    missing = _missing_for_cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
     if missing or is_embedded(option(arguments, "flink_master")) or option(arguments, "parallelism"):
         return missing
     return "the number of tasks that run at once, 1 by default: -- --parallelism=N, such as the cluster's slots"
 
 
-def _spark(arguments: Sequence[str]) -> str:
-    return _cluster(arguments, "spark", "spark_master_url", "spark://HOST:PORT, or local[2]", "spark-3")
+def _missing_for_spark(arguments: Sequence[str]) -> str:
+    return _missing_for_cluster(arguments, "spark", "spark_master_url", "spark://HOST:PORT, or local[2]", "spark-3")
 
 
-def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
+def _missing_for_cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
     """Return what is missing to use a Flink or Spark cluster through a job server on this machine.
 
     Args:
@@ -90,35 +90,41 @@ def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, art
         artifact: The part of the job server's Maven artifact that names the engine and its version.
     """
     address = option(arguments, name)
-    if missing := _java(arguments):
+    if missing := _missing_java(arguments):
         return missing
     if not address:
         return f"the address of the cluster: -- --{name}={example}"
-    if not is_embedded(address) and not _answers(address):
+    if not is_embedded(address) and not _accepts_connections(address):
         return f"an answer from {address}: start the cluster, or mend the address"
-    missing = _jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
-    return missing or ("" if is_embedded(address) else _workers(arguments))
+    missing = _missing_jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
+    return missing or ("" if is_embedded(address) else _missing_workers(arguments))
 
 
-def _dataflow(arguments: Sequence[str]) -> str:
+def _missing_for_dataflow(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("apitools") is None:
         return "Beam's client for Google Cloud: pip install 'apache-beam[gcp]'"
     for name, why in DATAFLOW_OPTIONS.items():
         if not option(arguments, name):
             return f"the option -- --{name}=…, {why} (docs/dataflow.md)"
-    return _credentials()
+    return _missing_credentials()
 
 
 CHOICES = {
     "local": Choice(LOCAL, "worker processes on this machine", lambda arguments: ""),
-    "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _dask),
+    "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _missing_for_dask),
     "portable": Choice(
-        "PortableRunner", "any job service of Beam, such as Prism", _portable, {"environment_type": "LOOPBACK"}
+        "PortableRunner",
+        "any job service of Beam, such as Prism",
+        _missing_for_portable,
+        {"environment_type": "LOOPBACK"},
     ),
-    "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _flink),
-    "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _spark),
+    "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _missing_for_flink),
+    "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _missing_for_spark),
     "dataflow": Choice(
-        "DataflowRunner", "Google Cloud Dataflow", _dataflow, {"sdk_location": "container", "no_save_main_session": ""}
+        "DataflowRunner",
+        "Google Cloud Dataflow",
+        _missing_for_dataflow,
+        {"sdk_location": "container", "no_save_main_session": ""},
     ),
 }
 
@@ -198,7 +204,7 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
     options.view_as(JobServerOptions).job_port = port
     server = FlinkJarJobServer(options)
     # It does not start if Java is too old, or if the jar has another version or cannot be downloaded.
-    with _told(engine, "does not start its job server"):
+    with _raise_user_errors(engine, "does not start its job server"):
         server.start()
     try:
         yield replace(engine, arguments=(*engine.arguments, f"--job_endpoint=localhost:{port}"))
@@ -217,13 +223,13 @@ def check_engine(engine: Engine) -> None:
     corpus = engine.timings.parents[1]
     mirror = mirror_of(corpus)
     place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
-    _remove_delivered(place)  # A killed run may have left files.
-    with _told(engine, "does not run a test job"), engine.pipeline() as pipeline:
+    _remove_test_files(place)  # A killed run may have left files.
+    with _raise_user_errors(engine, "does not run a test job"), engine.pipeline() as pipeline:
         import apache_beam as beam
 
         elements = pipeline | beam.Create([(number % 7, number) for number in range(TESTED)])
-        _ = elements | beam.GroupByKey() | SELF_TEST >> beam.Map(partial(_leave, place))
-    delivered = _remove_delivered(place)
+        _ = elements | beam.GroupByKey() | SELF_TEST >> beam.Map(partial(_write_elements, place))
+    delivered = _remove_test_files(place)
     shutil.rmtree(corpus / "runs" / SELF_TEST, ignore_errors=True)
     if delivered < TESTED:
         raise UserError(
@@ -233,7 +239,7 @@ def check_engine(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def _told(engine: Engine, what: str) -> Iterator[None]:
+def _raise_user_errors(engine: Engine, what: str) -> Iterator[None]:
     """Raise UserError for every exception that an engine raises in the block, and suppress Beam's log messages.
 
     Each engine raises other exceptions, for example if a jar or a credential is missing or a server does not answer.
@@ -250,14 +256,14 @@ def _told(engine: Engine, what: str) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _remove_delivered(place: str) -> int:
+def _remove_test_files(place: str) -> int:
     """Remove the files that a test job wrote, and return their number."""
     found = connect(place).list_files()
     connect(place).remove_all(entry.path for entry in found)
     return len(found)
 
 
-def _leave(place: str, group: tuple[int, Iterable[int]]) -> None:
+def _write_elements(place: str, group: tuple[int, Iterable[int]]) -> None:
     for number in group[1]:
         connect(place).write(str(number), b"")
 
@@ -271,7 +277,7 @@ def option(arguments: Sequence[str], name: str) -> str:
     return ""
 
 
-def _answers(address: str) -> bool:
+def _accepts_connections(address: str) -> bool:
     try:
         place = urlsplit(address if "//" in address else f"//{address}")
         port = place.port or {"https": 443, "http": 80}.get(place.scheme, 0)
@@ -281,7 +287,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _credentials() -> str:
+def _missing_credentials() -> str:
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
@@ -292,7 +298,7 @@ def _credentials() -> str:
     return ""
 
 
-def _java(arguments: Sequence[str]) -> str:
+def _missing_java(arguments: Sequence[str]) -> str:
     """Return what is missing to start a job server. Beam uses `java` from the PATH, and ignores JAVA_HOME."""
     found = shutil.which(option(arguments, "job_server_java_launcher") or "java")
     return "" if found else "Java 11 or newer on the PATH, or given as -- --job_server_java_launcher=FILE"
@@ -303,7 +309,7 @@ def is_embedded(address: str) -> bool:
     return address.startswith(("[", "local[")) or address == "local"
 
 
-def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
+def _missing_jar(arguments: Sequence[str], name: str, artifact: str) -> str:
     """Return what is missing to get the jar of a job server.
 
     The jar is given by path or URL in the option `name`, or it is in Beam's cache, or Beam downloads it from Maven.
@@ -314,7 +320,7 @@ def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
     if given:
         found = "://" in given or Path(given).is_file()
         return "" if found else f"the jar {given}, which does not exist: mend the path of --{name}"
-    if (JAR_CACHE.expanduser() / file).is_file() or _answers(JAR_SOURCE):
+    if (JAR_CACHE.expanduser() / file).is_file() or _accepts_connections(JAR_SOURCE):
         return ""
     return (
         f"{file}, and {urlsplit(JAR_SOURCE).hostname} does not answer: fetch it elsewhere, and put it into {JAR_CACHE} "
@@ -322,7 +328,7 @@ def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
     )
 
 
-def _workers(arguments: Sequence[str]) -> str:
+def _missing_workers(arguments: Sequence[str]) -> str:
     """Return what is missing to use Python workers on the machines of a cluster."""
     kind, address = option(arguments, "environment_type"), option(arguments, "environment_config")
     if not kind:
@@ -333,6 +339,6 @@ def _workers(arguments: Sequence[str]) -> str:
     if kind == "EXTERNAL" and not address:
         return "the address of the worker pool: -- --environment_config=HOST:PORT"
     local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # as seen from the cluster's machines
-    if kind == "EXTERNAL" and local and not _answers(address):
+    if kind == "EXTERNAL" and local and not _accepts_connections(address):
         return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or mend the address"
     return ""

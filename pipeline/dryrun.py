@@ -91,10 +91,10 @@ class DryEngine(Engine):
     def end_job(self, pipeline: "beam.Pipeline") -> None:
         """Measure the graph of a job, and write invented receipts for its tasks."""
         corpus = self.timings.parents[1]
-        tasks = listed_tasks(corpus)
+        tasks = read_tasks_to_run(corpus)
         steps = tuple(dict.fromkeys(task.step for task in tasks))
         self.graphs.append(GraphSize(steps, len(tasks), self.measure(pipeline)))
-        leave_receipts(corpus, tasks, self.recipe, self.splits)
+        write_receipts(corpus, tasks, self.recipe, self.splits)
 
     def measure(self, pipeline: "beam.Pipeline") -> int:
         """Return the size of a pipeline in Beam's portable format, in bytes."""
@@ -141,10 +141,10 @@ def dry_run(recipe: Recipe, splits: int, kind: type[DryEngine] = DryEngine) -> l
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
         engine = kind(1, (), corpus / "runs" / "dry.parts", quiet=True, recipe=recipe, splits=splits)
-        return DryGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
+        return DryGraph(recipe, corpus, engine, invent_inputs(recipe, splits)).build_graphs()
 
 
-def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
+def invent_inputs(recipe: Recipe, splits: int) -> RunInputs:
     """Return invented inputs for every source, and invented models, lists and training files for its rules."""
     dumps, models = list[Input](), dict[str, str]()
     training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}
@@ -164,7 +164,7 @@ def _input(source: str, name: str, size: int) -> Input:
     return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH, NO_HASH)
 
 
-def listed_tasks(corpus: Path) -> list[Task]:
+def read_tasks_to_run(corpus: Path) -> list[Task]:
     """Read the tasks that must run from the task lists of a job in a corpus."""
     *listed, _ = read_all(corpus)
     groups = (one for one in listed if not isinstance(one, Task))
@@ -172,16 +172,16 @@ def listed_tasks(corpus: Path) -> list[Task]:
     return [*mapped, *(one for one in listed if isinstance(one, Task))]
 
 
-def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
+def write_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
     """Write an invented receipt for each task of a run with `splits` splits per source."""
     for task in tasks:
         if task.step == "filter":
             write_atomic(corpus / signature_path(task.name), b"")  # A later step reads the size of this file.
-        plain = {"fingerprint": task.fingerprint, **make_up(task, recipe, splits)}
+        plain = {"fingerprint": task.fingerprint, **invent_result(task, recipe, splits)}
         write_atomic(corpus / receipt_name(task.step, task.name), canonical_json(plain))
 
 
-def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
+def invent_result(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
     """Return invented outputs, tallies and facts of a task. They contain all values with which any step is planned."""
     paths = [f"blocks/{task.step}/{task.name}"]
     if task.step == "filter":
