@@ -1,1 +1,1 @@
-"""Books without the text that publishers add."""
+"""Read books, and remove the text that publishers add."""

@@ -1,7 +1,7 @@
-"""EPUB books (EPUB 2.0.1 and 3.3): the text of the chapters in reading order, and title, author and language.
+"""Read EPUB books (EPUB 2.0.1 and 3.3): the text of the chapters in reading order, title, author and language.
 
-`META-INF/container.xml` names the package document, whose spine names the chapters. Nothing is written to disk, no
-document type is trusted, and no more is decompressed than the caller allows.
+`META-INF/container.xml` names the package document, and the spine of the package document lists the chapters. Nothing
+is written to disk, members that declare XML entities are refused, and the decompressed size is limited by the caller.
 """
 
 import io
@@ -22,14 +22,15 @@ from filters.reasons import Reason
 
 MAGIC = b"PK\x03\x04"
 CONTAINER, ENCRYPTION = "META-INF/container.xml", "META-INF/encryption.xml"
-PACKAGE = "application/oebps-package+xml"  # media type of package documents: a container may list other renditions
+# Media type of package documents. A container may also list renditions with other media types.
+PACKAGE = "application/oebps-package+xml"
 MEMBERS = 20_000  # files in an archive
-RATIO = 200  # decoded bytes per stored byte of a member; chapters of plain prose have three to five
-SMALL = 1 << 20  # bytes of a member for which any such ratio is accepted
-PACKAGE_BYTES = 8 << 20  # of container, package document and list of encrypted members, each
-# Media types of chapters: XHTML, and what older or careless packages name it (OPF 2.0.1, section 1.3.7).
+RATIO = 200  # maximum of decoded bytes per stored byte of a member; chapters of prose have three to five
+SMALL = 1 << 20  # `RATIO` is not checked for members of at most this number of bytes
+PACKAGE_BYTES = 8 << 20  # the largest container, package document, or list of encrypted members
+# Media types of chapters: XHTML, and other types that older or incorrect packages state (OPF 2.0.1, section 1.3.7).
 DOCUMENTS = ("application/xhtml+xml", "text/html", "text/x-oeb1-document", "application/xml", "text/xml")
-# Obfuscation of fonts (OCF 3.3, section 4.3), which prevents nobody from reading.
+# Methods of font obfuscation (OCF 3.3, section 4.3). They do not encrypt text.
 FONTS = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 
 _ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
@@ -37,15 +38,16 @@ _SELF_CLOSED = re.compile(
     r"<(?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|wbr)\b)([A-Za-z][\w:.-]{0,40})"
     r"([^<>]{0,2000})/>"
 )
-# The number of a printed page, which may stand within a word (EPUB Structural Semantics 1.1, DPUB-ARIA 1.0); its class
-# in books of Project Gutenberg and Wikisource.
-PAGE_MARKS = ("pagebreak", "pagen", "page-n")  # one of them is in every page break
+# Elements that contain the number of a printed page. They may be inside a word. They are marked by attributes of EPUB
+# Structural Semantics 1.1 or DPUB-ARIA 1.0, or by a class in books of Project Gutenberg and Wikisource.
+PAGE_MARKS = ("pagebreak", "pagen", "page-n")  # every match of `_PAGE_BREAK` contains one of these strings
 _PAGE_BREAK = re.compile(
     r"<(span|div|a|p)\b[^<>]{0,400}?\b(?:(?:epub:type|role)\s*=\s*[\"'](?:doc-)?pagebreak"
     r"|class\s*=\s*[\"'](?:[\w -]{0,60}[ -])?page-?n(?:um|o|umber)(?:[ -][\w -]{0,60})?)[\"'][^<>]{0,400}>"
     r"[^<>]{0,40}(?:<a\b[^<>]{0,400}>[^<>]{0,40}</a\s*>[^<>]{0,40})?</\1\s*>"
 )
-# The number of a note, which stands behind a word, and the sign that leads back from it: declared, or a raised link.
+# Links to a note behind a word, and links from a note back to the text. They have an attribute that declares them, or
+# they are superscripts.
 _TO_NOTE = r"<a\b[^<>]{0,400}?\b(?:epub:type|role)\s*=\s*[\"'](?:doc-)?(?:noteref|backlink)[\"'][^<>]{0,400}>"
 _TO_PLACE = r"<a\b[^<>]{0,400}?href\s*=\s*[\"'][^\"'<>]{0,200}#[^<>]{0,400}>"
 _SUP, _END = r"<sup\b[^<>]{0,200}>\s{0,9}", r"\s{0,9}</sup\s*>"
@@ -53,7 +55,7 @@ _NOTE_MARK = re.compile(
     rf"(?:{_SUP})?{_TO_NOTE}(?:<(?:sup|span)\b[^<>]{{0,200}}>)?[^<>]{{0,20}}(?:</(?:sup|span)\s*>)?</a\s*>(?:{_END})?"
     rf"|{_SUP}{_TO_PLACE}[^<>]{{1,8}}</a\s*>{_END}|{_TO_PLACE}\s{{0,9}}{_SUP}[^<>]{{1,8}}{_END}\s{{0,9}}</a\s*>"
 )
-# The elements that hold a whole document, and what they say that is no text of the book.
+# The outer elements of a document, and attributes in them which say that the document is not text of the book.
 _OUTER = re.compile(r"<body\b[^<>]{0,400}>(?:\s{0,99}<(?:section|div|nav)\b[^<>]{0,400}>){0,3}")
 _APPARATUS = re.compile(
     r"\b(?:epub:type|role)\s*=\s*[\"'][^\"']{0,100}\b(?:toc|landmarks|page-?list|index|copyright-page|lo[aitv])(?![\w-])"
@@ -61,17 +63,17 @@ _APPARATUS = re.compile(
 _GUIDE_APPARATUS = frozenset(["toc", "index", "copyright-page", "loi", "lot"])
 _LINK = re.compile(r"<a\b[^<>]{0,400}?href\s*=\s*[\"'](?!\w{1,20}:)[^<>]{0,400}>(.{0,400}?)</a\s*>", re.DOTALL)
 _TAGS = re.compile(r"<[^<>]*>")
-LEAST_LINKS = 3  # of a table of contents that does not say what it is
+LEAST_LINKS = 3  # least number of links in a table of contents that is not declared as such
 
 
 class Epub(NamedTuple):
-    """A book.
+    """The content of an EPUB book.
 
     Attributes:
         text: The chapters, with an empty line between them.
         package: The path of the package document.
-        size: Decoded bytes of the chapters.
-        about: Title, author, language and identifier as the package states them.
+        size: The number of decoded bytes of all chapters.
+        about: Title, author, language and identifier from the package document, by these names.
     """
 
     text: str
@@ -80,25 +82,26 @@ class Epub(NamedTuple):
     about: dict[str, str]
 
 
-class _BadError(Exception):
+class _EpubError(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.damage = Damage(reason, detail)
 
 
 def read_epub(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | Damage:
-    """Return the book in an archive, or why it cannot be read.
+    """Read the book in an archive. Return its content, or the reason why it cannot be read.
 
     Args:
-        stored: The archive.
-        max_bytes: Decoded bytes of all chapters together.
-        max_depth: Nesting of HTML elements.
+        stored: The bytes of the archive.
+        max_bytes: The maximum number of decoded bytes of all chapters together.
+        max_depth: The maximum nesting depth of HTML elements.
     """
-    whole = io.BytesIO(bytes(stored))  # here, so that no failure of storage is taken for damage
+    # All bytes are read outside of `try`, so that a storage error is not reported as damage of the archive.
+    whole = io.BytesIO(bytes(stored))
     try:
         with zipfile.ZipFile(whole) as archive:
             return _read_archive(archive, max_bytes, max_depth)
-    except _BadError as error:
+    except _EpubError as error:
         return error.damage
     except ExtractionError as error:
         return Damage(error.reason, error.detail)
@@ -109,12 +112,12 @@ def read_epub(stored: Stored, max_bytes: int, max_depth: int = 2_000) -> Epub | 
 def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> Epub:
     names = archive.namelist()
     if len(names) > MEMBERS:
-        raise _BadError(Reason.TOO_LARGE, f"{len(names)} files in an archive")
+        raise _EpubError(Reason.TOO_LARGE, f"{len(names)} files in an archive")
     for name in names:
         if resolve_path(name) is None:
-            raise _BadError(Reason.UNSAFE_PATH, f"{name[:80]!r} lies outside the archive")
+            raise _EpubError(Reason.UNSAFE_PATH, f"{name[:80]!r} lies outside the archive")
     if CONTAINER not in names:
-        raise _BadError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is not an EPUB")
+        raise _EpubError(Reason.UNSUPPORTED_FORMAT, "a zip archive that is not an EPUB")
     container = _parse_xml(_read_member(archive, CONTAINER, PACKAGE_BYTES))
     roots = [
         given for name, given, _ in container if name == "rootfile" and given.get("media-type", PACKAGE) == PACKAGE
@@ -128,7 +131,7 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
     texts, size = [], 0
     for chapter, least_links in chapters.items():
         if chapter in locked:
-            raise _BadError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
+            raise _EpubError(Reason.ENCRYPTED, f"{chapter[:80]!r} is encrypted")
         body = _read_member(archive, chapter, max_bytes - size)
         size += len(body)
         page = decode(body, None)
@@ -145,8 +148,8 @@ def _read_archive(archive: zipfile.ZipFile, max_bytes: int, max_depth: int) -> E
 def _is_apparatus(page: str, least_links: int) -> bool:
     """Return True for a table of contents, an index or a copyright page.
 
-    A document says so (EPUB 3 Structural Semantics, DPUB-ARIA), or two thirds of its letters lead to other places of
-    the book, by at least so many links.
+    The document declares this by an attribute (EPUB 3 Structural Semantics, DPUB-ARIA). Or it has at least
+    `least_links` links to other positions in the book, which contain at least two thirds of its letters.
     """
     if (outer := _OUTER.search(page)) and _APPARATUS.search(outer[0]):
         return True
@@ -161,55 +164,62 @@ def _count_letters(markup: str) -> int:
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-    """Return a member's bytes, whose checksum holds. Raises what `read_epub` catches."""
+    """Return the bytes of a member. Its checksum is verified. Raises the exceptions that `read_epub` catches."""
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise _BadError(Reason.CORRUPT_RECORD, f"the archive does not hold {name[:80]!r}") from None
+        raise _EpubError(Reason.CORRUPT_RECORD, f"the archive does not hold {name[:80]!r}") from None
     if info.flag_bits & 1:
-        raise _BadError(Reason.ENCRYPTED, f"{name[:80]!r} needs a password")
+        raise _EpubError(Reason.ENCRYPTED, f"{name[:80]!r} needs a password")
     if info.file_size > max(SMALL, RATIO * info.compress_size):
-        raise _BadError(Reason.TOO_LARGE, f"{name[:80]!r} decompresses to {RATIO} times its size or more")
+        raise _EpubError(Reason.TOO_LARGE, f"{name[:80]!r} decompresses to {RATIO} times its size or more")
     if info.file_size > most:
-        raise _BadError(Reason.TOO_LARGE, f"the chapters have more bytes than the limit: {name[:80]!r}")
+        raise _EpubError(Reason.TOO_LARGE, f"the chapters have more bytes than the limit: {name[:80]!r}")
     with archive.open(info) as file:
         data = file.read(most + 1)
     if _ENTITY.search(data):
-        raise _BadError(Reason.ENTITY_EXPANSION, f"{name[:80]!r} declares entities")
+        raise _EpubError(Reason.ENTITY_EXPANSION, f"{name[:80]!r} declares entities")
     return data
 
 
 def _parse_xml(data: bytes) -> list[tuple[str, dict[str, str], str]]:
-    """Return every element of a document in order: local name, attributes, and its own text. Raises _BadError."""
+    """Return (local name, attributes, text) of every element in document order.
+
+    The text of an element is without the text of its children. Raises _EpubError.
+    """
     found: list[tuple[str, dict[str, str], list[str]]] = []
-    open_ones: list[int] = []
+    open_elements: list[int] = []
     parser = expat.ParserCreate()
     parser.buffer_text = True
 
     def start(name: str, given: dict[str, str]) -> None:
-        open_ones.append(len(found))
+        open_elements.append(len(found))
         found.append((name.rpartition(":")[2], given, []))
 
     parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: open_ones.pop()
-    parser.CharacterDataHandler = lambda text: found[open_ones[-1]][2].append(text)
+    parser.EndElementHandler = lambda _: open_elements.pop()
+    parser.CharacterDataHandler = lambda text: found[open_elements[-1]][2].append(text)
     try:
         parser.Parse(data, True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # a LookupError for an encoding that does not exist
-        raise _BadError(Reason.CORRUPT_RECORD, f"not well-formed XML: {error}") from error
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: the declared encoding does not exist
+        raise _EpubError(Reason.CORRUPT_RECORD, f"not well-formed XML: {error}") from error
     return [(name, given, "".join(parts).strip()) for name, given, parts in found]
 
 
 def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str) -> dict[str, int]:
-    """Return the spine's documents in order, without navigation, tables of contents and non-linear ones.
+    """Return the documents of the spine in order, without navigation, tables of contents and non-linear documents.
+
+    Args:
+        elements: The elements of the package document.
+        folder: The folder of the package document.
 
     Returns:
-        By path, the number of links that a table of contents has at least: one if the guide says that the document
-        holds one, which may stand before chapters in it.
+        A dict from path to the argument `least_links` of `_is_apparatus`. It is 1 if the guide says that the document
+        contains a table of contents, because chapters may follow in the same document.
 
     Raises:
-        _BadError: There is no chapter, or one that the package does not list or that is no HTML and no image: a book
-            is read whole or not at all.
+        _EpubError: There is no chapter, or the package does not list a chapter, or a chapter is neither HTML nor an
+            image. A book is read completely or not at all.
     """
     listed, pages = {}, []
     nav, holding = set[str](), set[str]()
@@ -227,15 +237,15 @@ def _list_chapters(elements: list[tuple[str, dict[str, str], str]], folder: str)
     kept: dict[str, int] = {}
     for page in dict.fromkeys(pages):
         if page not in listed:
-            raise _BadError(Reason.CORRUPT_RECORD, f"the package does not list the chapter {page[:80]!r}")
+            raise _EpubError(Reason.CORRUPT_RECORD, f"the package does not list the chapter {page[:80]!r}")
         href, kind = listed[page]
         if kind.startswith("image/") or _normalise(href) in nav:
             continue
         if kind not in DOCUMENTS and "xhtml" not in kind:
-            raise _BadError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
+            raise _EpubError(Reason.UNSUPPORTED_FORMAT, f"the chapter {page[:80]!r} is of type {kind[:80]!r}")
         kept.setdefault(_resolve(folder, href), 1 if _normalise(href) in holding else LEAST_LINKS)
     if not kept:
-        raise _BadError(Reason.CORRUPT_RECORD, "the spine names no chapter")
+        raise _EpubError(Reason.CORRUPT_RECORD, "the spine names no chapter")
     return kept
 
 
@@ -244,15 +254,15 @@ def _normalise(href: str) -> str:
 
 
 def _resolve(folder: str, href: str) -> str:
-    """Return the member that a reference names. Raises _BadError for one that leaves the archive."""
+    """Return the path of the member that a reference names. Raises _EpubError if it leads out of the archive."""
     path = posixpath.normpath(posixpath.join(folder, _normalise(href.partition("#")[0])))
     if path.startswith(("/", "..", "\\")) or ":" in href.split("/")[0]:
-        raise _BadError(Reason.UNSAFE_PATH, f"{href[:80]!r} lies outside the archive")
+        raise _EpubError(Reason.UNSAFE_PATH, f"{href[:80]!r} lies outside the archive")
     return path
 
 
 def _list_encrypted(elements: list[tuple[str, dict[str, str], str]]) -> set[str]:
-    """Return the members encrypted by more than an obfuscation of fonts (OCF 3.3, section 4.2.6.3.3)."""
+    """Return the paths of encrypted members, except obfuscated fonts (OCF 3.3, section 4.2.6.3.3)."""
     locked, method = set(), ""
     for name, given, _ in elements:
         if name == "EncryptedData":
@@ -265,7 +275,7 @@ def _list_encrypted(elements: list[tuple[str, dict[str, str], str]]) -> set[str]
 
 
 def _get_metadata(elements: list[tuple[str, dict[str, str], str]]) -> dict[str, str]:
-    """Return the package's metadata; of several authors the first."""
+    """Return title, author, language and identifier of the package, each from the first element that has it."""
     about: dict[str, str] = {}
     for name, _, text in elements:
         key = {"title": "title", "creator": "author", "language": "language", "identifier": "identifier"}.get(name)

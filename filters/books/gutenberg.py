@@ -1,22 +1,27 @@
-"""Project Gutenberg's texts without the header, licence, small print, credits and transcribers' notes around them.
+"""Remove the header, licence, small print, credits and transcribers' notes from texts of Project Gutenberg.
 
-A text is cut only at explicit marks, and no mark is trusted that would remove more text than it leaves:
+A text is cut only at explicit marks. A mark is ignored if it would remove more text than it keeps. These parts are
+removed:
 
-- since 1998 or so: "*** START OF THE PROJECT GUTENBERG EBOOK …***" and the same with END, on one line or several;
-- 1993 to 2003: the small print ends in "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*". It
-  precedes the book in older files and follows it in younger ones: the larger side is the book;
-- ends without asterisks: "End of Project Gutenberg's …", "Ende dieses Project Gutenberg …", "Fin de Project …";
-- headers of the projects in Australia and Canada (Faded Page, Distributed Proofreaders Canada), which have no mark at
-  their end: their first line, then the paragraphs of fields, terms and credits behind it; "[The end of …]" at the end;
-- before the book, paragraphs that begin as credits do ("Produced by") or name those who made the file (Distributed
-  Proofreaders, an address of an e-text), and an older header inside the new one; such paragraphs behind the book, too;
-- notes of transcribers, redactors, preparers: boxed, in brackets, as a paragraph or under a heading, wherever they are;
-  after the book, lists of corrections;
-- of books that Wikisource exports, the line with the date, and the last section, on the edition and its contributors.
+- Text outside "*** START OF THE PROJECT GUTENBERG EBOOK …***" and the same mark with END, on one line or several (since
+  about 1998).
+- The small print, which ends with "*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*" (1993 to 2003). It
+  precedes the book in older files and follows it in later files, so the longer side is taken as the book.
+- Text behind an end without asterisks: "End of Project Gutenberg's …", "Ende dieses Project Gutenberg …", "Fin de
+  Project …".
+- Headers of the projects in Australia and Canada (Faded Page, Distributed Proofreaders Canada). They have no end mark:
+  the first line and the paragraphs of fields, terms and credits behind it are removed. So is "[The end of …]" at the
+  end of the book.
+- Paragraphs before or behind the book that begin like credits ("Produced by"), or that name the producers of the file
+  (Distributed Proofreaders, an address of an e-text); also an older header inside a newer one.
+- Notes of transcribers, redactors and preparers at any position, in a box, in brackets, as a paragraph or under a
+  heading; and lists of corrections behind the book.
+- In books that Wikisource exports, the line with the date, and the last section about the edition and its
+  contributors.
 
-The table gutenberg.tsv lists patterns by language: words for the `end`, names of the header's `field`s, how a `credit`
-begins, names of a `note`, what only those who `made` an e-text write, and what an `export` of Wikisource and the text
-`about` its edition begin with.
+The table gutenberg.tsv lists patterns by language. Its kinds are: words for the `end`; names of the header's `field`s;
+the start of a `credit`; names of a `note`; words that only the people who `made` an e-text use; the start of an
+`export` of Wikisource; and the start of the text `about` its edition.
 """
 
 import re
@@ -24,26 +29,28 @@ from typing import NamedTuple
 
 from filters.data_files import read_rows
 
-HEADER_LINES = 700  # the longest header, with the small print of the 1990s, has some 350
-TAIL_CHARACTERS = 60_000  # a licence has 19,000; with small print and lists of corrections up to some 40,000
-CREDIT_LINES = 14  # of a paragraph of credits
-FRONT_LINES = 120  # of a book's title and first pages, between which credits may be
-NOTE_LINES = 60  # of a note before the book under a heading of its own
-HEADING_CHARACTERS = 80  # of the heading of a section on an edition
-TAIL_NOTE_LINES = 400  # of a note after the book
-BRACKET_CHARACTERS = 40_000  # of a note in brackets
-UNENDED_NOTES = 100  # brackets that do not close, after which no more are searched
-# Parts of the words for those who made a file, and for what they made.
+HEADER_LINES = 700  # lines in which a header is searched; the longest, with small print of the 1990s, has about 350
+# Characters in which the end is searched. A licence has 19,000; with small print and lists of corrections, it has up to
+# about 40,000.
+TAIL_CHARACTERS = 60_000
+CREDIT_LINES = 14  # the longest paragraph of credits
+FRONT_LINES = 120  # lines of title and first pages, between which there may be credits
+NOTE_LINES = 60  # the longest note before the book under a heading
+HEADING_CHARACTERS = 80  # the longest heading of a section about an edition
+TAIL_NOTE_LINES = 400  # the longest note behind the book
+BRACKET_CHARACTERS = 40_000  # the longest note in brackets
+UNENDED_NOTES = 100  # after so many notes without a closing bracket, no more are searched
+# Parts of words for the producers of a file, and for the file.
 LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text e-text etext".split()
 
-EXPORT_CHARACTERS = 20_000  # at both ends of a text, in which an export of Wikisource names its source
-WIKIS = "Wiki Viqui Вики Вікі Уики".split()  # how the names of Wikisource begin
+EXPORT_CHARACTERS = 20_000  # an export of Wikisource names its source in so many characters at the start or the end
+WIKIS = "Wiki Viqui Вики Вікі Уики".split()  # the beginnings of Wikisource's names in various languages
 
 DATA_FILES = ("gutenberg.tsv",)  # part of the code version of a step
 
 
 def _load_patterns() -> dict[str, str]:
-    """Return a pattern for each kind of the table, in which `{kind}` stands for the pattern of a kind above."""
+    """Return a dict from kind to pattern. In the table, `{kind}` is replaced by the pattern of an earlier kind."""
     found: dict[str, list[str]] = {}
     for kind, _, pattern in read_rows("filters.books", "gutenberg.tsv"):
         for name, known in found.items():
@@ -61,13 +68,13 @@ _SMALL_PRINT_END = re.compile(
     r"\W*END\W{0,3}\s*(?:OF )?(?:THE )?SMALL PRINT|.{0,80}SMALL PRINT.{0,90}\*END\*|\s*\[\"Small Print\" V\.", _I
 )
 _SMALL_PRINT = re.compile(r"\W*(?:START\W{0,6}(?:OF )?)?(?:THE )?(?:LEGAL )?SMALL PRINT", _I)
-# Some say "Projekt", "projet", "progetto", "proyecto", "проект".
+# Also matches "Projekt", "projet", "progetto", "proyecto" and "проект".
 _PLAIN_END = re.compile(
     rf"[\s*_=]*(?:{_PATTERNS['end']}\b.{{0,40}}?\b(?:pro[jgy]\w{{2,6}}|проект\w?) gutenberg"
     r"|start: full licen[cs]e|the full project gutenberg licen[cs]e)",
     _I,
 )
-# Headers have these lines too: an end only if it leaves the larger part.
+# These lines also occur in headers, so they are an end only if the text before them is longer than the text behind.
 _LIKELY_END = re.compile(
     rf"[\s*]*(?:the {_BOOK} of|this file should be named|start\W{{0,4}}(?:the )?small print|the legal small print)", _I
 )
@@ -81,13 +88,13 @@ _NUMBER = re.compile(r"\[\s?e-?(?:text|book)s?\s?#\s?(\d{1,7})", _I)
 _FIELD = re.compile(rf"_?({_PATTERNS['field']})\s{{0,4}}:_?\s{{0,40}}(.{{0,300}})", _I)
 _LEAVE = re.compile(r"this e-?(?:book|text) is for the use of anyone", _I)
 _CREDIT = re.compile(rf"\W{{0,12}}{_PATTERNS['credit']}", _I | re.DOTALL)
-# What those who make an e-text call their notes; the notes of editors and publishers are the book's.
+# Names that producers of e-texts give to their notes. Notes of editors and publishers belong to the book.
 _NOTE = re.compile(rf"[\s\[({{<|_=*+~#-]{{0,24}}{_PATTERNS['note']}", _I)
 _NOTE_START = re.compile(rf"[\s_=*+~#-]{{0,24}}{_PATTERNS['note']}['’]?[\s_=*+~#)-]*(?:[:.—]|\Z)", _I)
 _BRACKETS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 _READER = re.compile(r"\s*au lecteur\W*\Z", _I)
 _VERSION = re.compile(r"version électronique|fichier électronique|texte électronique", _I)
-# Words of those who make e-texts, which no book of Project Gutenberg's begins or ends with.
+# Words of the producers of e-texts. No book of Project Gutenberg begins or ends with them.
 _MADE = re.compile(_PATTERNS["made"], _I)
 _RULE = re.compile(r"[\s*=_~.+#-]{3,}")
 _LAST = re.compile(r"\s*\[(?:the )?end of .{1,300}\]\s*", _I)  # the last line of a book of the Canadian projects
@@ -98,13 +105,13 @@ _BOX = re.compile(r"\s*\+[-=]{4,}\+?\s*\Z")
 
 
 class Book(NamedTuple):
-    """A book.
+    """A book without the parts that Project Gutenberg added.
 
     Attributes:
-        text: The book without the parts that are Project Gutenberg's.
-        number: The number of the ebook, 0 if the text states none.
-        about: Title, author, language and release date as the header has them.
-        whole: True if nothing marked the text as Project Gutenberg's; it is then unchanged.
+        text: The text of the book.
+        number: The number of the ebook, or 0 if the text does not state it.
+        about: Title, author, language and release date from the header.
+        whole: True if the text is unchanged, because it has no mark of Project Gutenberg.
     """
 
     text: str
@@ -114,9 +121,9 @@ class Book(NamedTuple):
 
 
 def strip_boilerplate(text: str) -> Book:
-    r"""Return the book in a text whose lines end in "\n". A text without a mark of Project Gutenberg is unchanged.
+    r"""Remove the parts of a text that Project Gutenberg or Wikisource added. Lines must end in "\n".
 
-    Takes time linear in its length.
+    A text without a mark of Project Gutenberg is returned unchanged. Takes time linear in the length of the text.
     """
     lines = text.split("\n")
     ends = text[:EXPORT_CHARACTERS] + text[-EXPORT_CHARACTERS:]
@@ -138,7 +145,7 @@ def strip_boilerplate(text: str) -> Book:
 
 
 def _strip_export(lines: list[str]) -> list[str]:
-    """Return a book without the lines that Wikisource's export adds: its date, and the section on the edition."""
+    """Remove the lines that Wikisource's export adds: the date of the export, and the section about the edition."""
     exported = next((number for number, line in enumerate(lines[:FRONT_LINES]) if _EXPORTED.match(line)), -1)
     for number in range(len(lines) - 1, max(len(lines) - TAIL_NOTE_LINES, 0), -1):
         if not lines[number - 1].strip() and _ABOUT.match(" ".join(lines[number : number + 3])):
@@ -152,7 +159,7 @@ def _strip_export(lines: list[str]) -> list[str]:
 
 
 def count_leftovers(text: str) -> int:
-    """Return how often a text names those who made it a file, in any of the forms that are removed where they stand."""
+    """Count the words of e-text producers (`LEFTOVERS`) that are still in a text."""
     return sum(text.count(mark) for mark in LEFTOVERS)
 
 
@@ -167,14 +174,14 @@ def _find_start(lines: list[str]) -> tuple[int, int]:
     if small >= after:
         begun = next((i for i in range(after, small) if _SMALL_PRINT.match(lines[i])), small)
         after_it = [line for line in lines[small + 1 :] if line.strip() and not _PLAIN_END.match(line)]
-        before = lines[after:begun] if mark >= 0 else []  # small print after the book is newer than the first marks
+        before = lines[after:begun] if mark >= 0 else []  # only files with START marks have small print behind the book
         if sum(map(len, after_it)) > sum(map(len, before)):
             return small, small + 1
     return mark, after
 
 
 def _find_mark_end(lines: list[str], number: int) -> int:
-    """Return the index of the line after a mark, which may span several up to its closing asterisks."""
+    """Return the index of the line after a mark. A mark may span several lines, up to its closing asterisks."""
     for last in range(number, min(number + 5, len(lines))):
         rest = lines[last].strip()
         if not rest:
@@ -189,7 +196,7 @@ def _find_end(lines: list[str], opening: int) -> int:
     ends = [i for i in range(opening, len(lines)) if _END.match(lines[i])]
     stop = ends[-1] if ends else len(lines)
     taken, size = 0, sum(map(len, lines[opening:stop]))
-    most = 2_000 if ends else TAIL_CHARACTERS  # a plain end is close to the one with asterisks
+    most = 2_000 if ends else TAIL_CHARACTERS  # an end without asterisks is close to the end mark with asterisks
     for number in range(stop - 1, opening, -1):
         taken += len(lines[number]) + 1
         if taken > most:
@@ -200,7 +207,7 @@ def _find_end(lines: list[str], opening: int) -> int:
 
 
 def _skip_empty(lines: list[str], at: int, stop: int) -> int:
-    """Return the index of the first line from `at` on that is not empty, `stop` without one."""
+    """Return the index of the first line from `at` on that is not empty, or `stop` if there is none."""
     while at < stop and not lines[at].strip():
         at += 1
     return at
@@ -214,7 +221,13 @@ def _find_paragraph_end(lines: list[str], start: int, stop: int) -> int:
 
 
 def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
-    """Return where the book begins after credits, older headers and notes; `unmarked`: the header has no end mark."""
+    """Return the index of the first line of the book, after credits, older headers and notes.
+
+    Args:
+        lines: The lines of the text.
+        at: The index where the search begins.
+        unmarked: True if the header has no end mark, so that its fields must be recognised.
+    """
     stop = len(lines)
     while True:
         at = _skip_empty(lines, at, stop)
@@ -236,7 +249,7 @@ def _find_opening(lines: list[str], at: int, unmarked: bool) -> int:
 
 
 def _find_note_end(lines: list[str], at: int, stop: int) -> int:
-    """Return the index of the line after the note that begins at `at`, `at` if none does."""
+    """Return the index of the line after the note that begins at `at`, or `at` if no note begins there."""
     marked = _find_marked_note_end(lines, at, stop)
     if marked > at:
         return marked
@@ -246,7 +259,8 @@ def _find_note_end(lines: list[str], at: int, stop: int) -> int:
         return at
     if end - at > 1 and not reader:
         return end
-    while end < min(at + NOTE_LINES, stop):  # under a heading: up to two empty lines or what looks like the book's
+    # Under a heading, a note extends to two empty lines, or to a line in upper case, which is a heading of the book.
+    while end < min(at + NOTE_LINES, stop):
         next_one = _skip_empty(lines, end, stop)
         if next_one - end > 1 and end - at > 1:
             return end
@@ -257,7 +271,7 @@ def _find_note_end(lines: list[str], at: int, stop: int) -> int:
 
 
 def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:
-    """Return the index of the line after the boxed or bracketed note that begins at `at`, `at` if none does."""
+    """Return the index of the line after the boxed or bracketed note that begins at `at`, or `at` if there is none."""
     line = lines[at]
     if _BOX.match(line):
         if any(_NOTE.match(inner) for inner in lines[at + 1 : at + 4]):
@@ -279,11 +293,12 @@ def _find_marked_note_end(lines: list[str], at: int, stop: int) -> int:
 
 
 def _remove_notes(lines: list[str]) -> list[str]:
-    """Return the lines without notes, which name themselves wherever they are, and credits on the first pages."""
+    """Return the lines without transcribers' notes, and without credits on the first pages."""
     kept: list[str] = []
     at, tries = 0, UNENDED_NOTES
     while at < len(lines):
-        if lines[at][:1].isalnum() and kept and lines[at - 1].strip():  # most lines: within a paragraph, without a mark
+        # Fast path for most lines: inside a paragraph, and without a mark at the start.
+        if lines[at][:1].isalnum() and kept and lines[at - 1].strip():
             kept.append(lines[at])
             at += 1
             continue
@@ -305,7 +320,7 @@ def _remove_notes(lines: list[str]) -> list[str]:
 
 
 def _find_closing(lines: list[str]) -> int:
-    """Return where the book ends before rules, and a note or a list of corrections under a heading."""
+    """Return the index of the line after the book, before final rules, credits, notes and lists of corrections."""
     stop = len(lines)
     for number in range(max(stop - TAIL_NOTE_LINES, stop // 2), stop):
         reader = _READER.match(lines[number]) and _VERSION.search(" ".join(lines[number : number + 6]))
@@ -327,7 +342,12 @@ def _find_closing(lines: list[str]) -> int:
 
 
 def _parse_header(lines: list[str], titled: int) -> tuple[dict[str, str], int]:
-    """Return the metadata in a header, and the ebook's number."""
+    """Return (metadata in a header, number of the ebook or 0).
+
+    Args:
+        lines: The lines of the header.
+        titled: The index of a line that names the ebook's title and author, or -1.
+    """
     about: dict[str, str] = {}
     number, last = 0, ""
     for line in lines:

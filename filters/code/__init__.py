@@ -1,1 +1,1 @@
-"""Rules for files of source code."""
+"""Classify and clean files of source code."""

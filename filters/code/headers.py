@@ -1,14 +1,16 @@
 """Remove licence comments at the top of source files.
 
 LLaMA, section 2.1: "we removed boilerplate, such as headers, with regular expressions". RedPajama's rule removes the
-first /* */ that says "copyright", else every leading line that begins with `//`, `#` or `--`: includes, shebangs,
-titles, documentation. Here only comments are removed, by the syntax of each language, of these only those with a
-copyright notice or the words of a licence, and of these only the paragraphs that say so: a docstring, a Markdown title,
-`#include` and `#!/bin/sh` stay, as does the rest of a comment.
+first /* */ comment that contains "copyright", or else all leading lines that begin with `//`, `#` or `--`. This also
+removes includes, shebangs, titles and documentation.
 
-The table comments.tsv has the fields of `Syntax` as regular expressions, blocks as pairs of marks. The table
-phrases.tsv lists expressions of what is written in comments: marks of `generated` files, copyright `notice`s, phrases
-of a `licence`, and `directive`s to programs.
+This module removes less. It parses comments by the syntax of each language. In comments with a copyright notice or the
+words of a licence, it removes only the paragraphs with this content. Docstrings, Markdown titles, `#include`,
+`#!/bin/sh` and all other paragraphs of a comment are kept.
+
+The table comments.tsv has the fields of `Syntax` as regular expressions, and blocks as pairs of start and end marks.
+The table phrases.tsv lists regular expressions for the content of comments: marks of `generated` files, copyright
+`notice`s, phrases of a `licence`, and `directive`s to programs.
 """
 
 import re
@@ -20,18 +22,20 @@ from filters.data_files import read_rows
 
 DATA_FILES = ("comments.tsv", "phrases.tsv")  # part of the code version of a step
 MAX_LINE = 1000  # characters of a line that are searched
-LEADING_LINES = 8  # lines of code before a licence: a package, a guard of inclusion
-LEGAL_WORDS = 2  # different words of the law that make a paragraph part of a licence, in a comment that names one
+LEADING_LINES = 8  # lines of code that may precede a licence, such as a package clause or an include guard
+# In a comment that mentions a licence or a copyright, a paragraph with this number of different legal words is part of
+# the licence.
+LEGAL_WORDS = 2
 
 _PHRASES = read_rows("filters.code", "phrases.tsv")
 
 
 def _compile_phrases(kind: str) -> re.Pattern[str]:
-    return re.compile("|".join(pattern for of_kind, pattern in _PHRASES if of_kind == kind), re.IGNORECASE)
+    return re.compile("|".join(pattern for row_kind, pattern in _PHRASES if row_kind == kind), re.IGNORECASE)
 
 
-GENERATED = _compile_phrases("generated")  # what programs write into the files that they make
-_NOTICE = _compile_phrases("notice")  # a line that is a notice
+GENERATED = _compile_phrases("generated")  # phrases that programs write into the files that they generate
+_NOTICE = _compile_phrases("notice")  # a line that is a copyright notice
 _LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names one
 _DIRECTIVE = _compile_phrases("directive")  # a line for a program, not for people
 _LEGAL_WORDS = re.compile(
@@ -39,9 +43,9 @@ _LEGAL_WORDS = re.compile(
     r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
     re.IGNORECASE,
 )
-SHEBANG = r"(?:#!(?!\[)[^\n]*+\n)?"  # the opening of a file, where the table names no other
+SHEBANG = r"(?:#!(?!\[)[^\n]*+\n)?"  # the default of `Syntax.opening`
 _PRAGMA = "{-#"  # begins like a comment of Haskell, but is code
-_MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"  # around the words of a comment
+_MARKS = " \t\r\f\v*#/;!%'\"-=_+|<>{}~.:\\[])@&$^`"  # characters around the words of a comment
 _LINE = re.compile(r"[^\n]*+\n|[^\n]++")
 _BLANKS = re.compile(r"\s*+")
 _INDENT = re.compile(r"[ \t]*+")
@@ -52,13 +56,14 @@ _DOCSTRING = re.compile(r"[rRuU]?+(?:\"\"\"|''')")
 
 
 class Syntax(NamedTuple):
-    """The comments of a language.
+    """The comment syntax of a language.
 
     Attributes:
-        blocks: The start and the end of comments with an end mark.
-        line: The start of line comments.
-        opening: What may come before all comments.
-        leading: A line of code that may stand before a licence. Behind other code a comment is not the file's header.
+        blocks: Pairs (start mark, end mark) of block comments.
+        line: A pattern for the start mark of line comments; None if there are none.
+        opening: A pattern for the text that may precede all comments, such as a shebang.
+        leading: A pattern for a line of code that may precede a licence. Behind other code, a comment is not the file's
+            header.
     """
 
     blocks: tuple[tuple[str, str], ...]
@@ -68,7 +73,7 @@ class Syntax(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a comment, text[begin:end], and its words, text[start:stop], without marks and blanks around them."""
+    """A line of a comment, text[begin:end]. Its words, without marks and blanks around them, are text[start:stop]."""
 
     begin: int
     start: int
@@ -77,12 +82,19 @@ class Line(NamedTuple):
 
     @property
     def has_words(self) -> bool:
-        """Return True if the line consists of more than marks and blanks."""
+        """True if the line consists of more than marks and blanks."""
         return self.start < self.stop
 
 
 class Comment(NamedTuple):
-    """A comment at text[start:stop]: one with an end mark (`block`), or a run of line comments, in whole lines."""
+    """A comment at text[start:stop].
+
+    Attributes:
+        start: The start of the comment.
+        stop: The end of the comment.
+        block: True for a comment with an end mark, False for consecutive line comments, which are whole lines.
+        lines: The lines of the comment.
+    """
 
     start: int
     stop: int
@@ -91,11 +103,17 @@ class Comment(NamedTuple):
 
 
 class StrippedFile(NamedTuple):
-    """A text without the licence comments at its top."""
+    """A file without the licence comments at its top.
+
+    Attributes:
+        text: The remaining text.
+        removed: The removed stretches [start, stop) of the original text.
+        legal: All comments, and the docstring, that mention a licence, for `filters.code.licences`.
+    """
 
     text: str
-    removed: tuple[tuple[int, int], ...]  # stretches [start, stop) of the original text
-    legal: str  # all comments and the docstring that mention a licence, for `filters.code.licences`
+    removed: tuple[tuple[int, int], ...]
+    legal: str
 
 
 def _load_syntax() -> dict[str, Syntax]:
@@ -111,7 +129,7 @@ _SYNTAX = _load_syntax()
 
 
 def strip_licence(text: str, language: str) -> StrippedFile:
-    """Remove the licence from the comments at a file's top. Never raises; takes linear time."""
+    """Remove the licence from the comments at the top of a file. Never raises; takes linear time."""
     removed, legal = list[tuple[int, int]](), list[str]()
     for comment in find_top_comments(text, language):
         if any(_is_legal(_get_words(text, line)) for line in comment.lines):
@@ -127,15 +145,16 @@ def strip_licence(text: str, language: str) -> StrippedFile:
 
 
 def find_top_comments(text: str, language: str) -> Iterator[Comment]:
-    """Yield the comments before the first line of code or text, in order; nothing if the language is unknown.
+    """Yield the comments before the first line of code or text, in order.
 
-    A line that names the file's package or guards its inclusion is not counted as code.
+    Lines that match `Syntax.leading`, such as package clauses and include guards, do not count as code. Yields nothing
+    if the language is unknown.
     """
     syntax = _SYNTAX.get(language)
     if syntax is None:
         return
     opening = syntax.opening.match(text)
-    position = opening.end() if opening else len(text)  # a file of PHP without `<?php`
+    position = opening.end() if opening else len(text)  # no match: a PHP file without `<?php`
     lines = 0
     while position < len(text):
         begin = _skip(_BLANKS, text, position)
@@ -164,7 +183,7 @@ def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Co
         return None
     begin = text.rfind("\n", 0, position) + 1
     if text[begin:position].strip():
-        begin = position  # behind `<?php`
+        begin = position  # the comment is on the line of `<?php`
     lines, stop = [], begin
     while position < len(text) and (mark := syntax.line.match(text, position)):
         stop = text.find("\n", mark.end()) + 1 or len(text)
@@ -179,7 +198,7 @@ def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Co
 
 
 def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    """Return the end of a pattern at a position, or the position if it does not match."""
+    """Return the end of a pattern that matches at `position`, or `position` if it does not match."""
     match = pattern.match(text, position)
     return match.end() if match else position
 
@@ -192,7 +211,7 @@ def _make_line(text: str, begin: int, inside: int, end: int) -> Line:
 
 
 def _find_docstring(text: str) -> str:
-    """Return the docstring of a Python module, behind comments and blank lines, or an empty string."""
+    """Return the docstring of a Python module, or "". Comments and blank lines may precede the docstring."""
     mark = _DOCSTRING.match(text, _skip(_BEFORE_DOCSTRING, text, 0))
     if mark is None:
         return ""
@@ -209,7 +228,10 @@ def _is_legal(words: str) -> bool:
 
 
 def _find_removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
-    """Yield the stretches of a comment to remove: all of it, with the blank lines behind, if no words would be left."""
+    """Yield the stretches of a comment to remove.
+
+    If no words would be left, this is the whole comment and the blank lines behind it.
+    """
     gone = set(_find_legal_lines(text, comment.lines))
     left = {number for number, line in enumerate(comment.lines) if line.has_words} - gone
     if not left:
@@ -220,7 +242,8 @@ def _find_removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
     if all(_DIRECTIVE.match(text[start : start + MAX_LINE]) for start in starts):
         gone = set(range(last + 1)) - left
     final_words = max(left)
-    is_at_end = max(gone, default=-1) > final_words  # so that empty lines before it go, too, and not only behind it
+    # If the end of the comment is removed, the empty lines before the removed part are also removed.
+    is_at_end = max(gone, default=-1) > final_words
     for number, line in enumerate(comment.lines):
         goes = number - 1 in gone or (is_at_end and number > final_words)
         if goes and not line.has_words and not (comment.block and number == last):
@@ -235,8 +258,9 @@ def _find_removable(text: str, comment: Comment) -> Iterator[tuple[int, int]]:
 
 
 def _find_legal_lines(text: str, lines: tuple[Line, ...]) -> Iterator[int]:
-    """Yield the numbers of the lines to remove: whole paragraphs of a licence, and notices, but no directives."""
-    tags = accumulate(line.start > line.begin and text[line.start - 1] in "@\\" for line in lines)  # as in `@author`
+    """Yield the indices of the lines to remove: all lines of licence paragraphs, and notices, but no directives."""
+    # A documentation tag such as `@author` begins a new paragraph.
+    tags = accumulate(line.start > line.begin and text[line.start - 1] in "@\\" for line in lines)
     paragraphs = [(line.has_words, tag) for line, tag in zip(lines, tags, strict=True)]
     for (has_words, _), numbers in groupby(range(len(lines)), key=paragraphs.__getitem__):
         if not has_words:

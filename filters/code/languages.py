@@ -1,10 +1,14 @@
-"""Classify source files by their names: language, licence, vendored, generated, minified.
+"""Classify source files by their paths: language, licence file, vendored, generated, minified.
 
-The table languages.tsv lists extensions and whole names by language. Its whitelist has the 66 entries of RedPajama's
-filter (`github_run_filter.py`); notebooks, which this project turns into text, are accepted too, and further languages
-that the list leaves out. The other tables are this project's own: folders of other projects' code and of generated
-files, libraries that are copied into other projects, file names that are vendored only with a version behind them, and
-patterns of the names that programs give to the files that they write.
+The file languages.tsv contains several tables:
+
+- Extensions and whole file names by language.
+- `whitelist`: the 66 entries of RedPajama's filter (`github_run_filter.py`).
+- `further`: languages that are missing in the whitelist but accepted here. Notebooks are accepted too, because this
+  project renders them as text.
+- Folders of vendored code and of generated files.
+- Libraries that are often copied into other projects, and file names that are vendored only if a version follows.
+- Patterns of names that programs give to generated files.
 """
 
 import re
@@ -40,7 +44,7 @@ _LICENCE_ENDINGS = frozenset({".md", ".markdown", ".rst", ".html", ".tex"})
 
 
 def get_extension(path: str) -> str:
-    """Return a file's extension with its case, or the whole name if that has a language (`Makefile`)."""
+    """Return the extension of a file, or the whole name if the name is listed (`Makefile`). Case is not changed."""
     name = path.rpartition("/")[2]
     if name in _BY_NAME and not name.startswith("."):
         return name
@@ -48,20 +52,23 @@ def get_extension(path: str) -> str:
 
 
 def detect_language(path: str) -> str:
-    """Return the language of a file by its name, or an empty string. Only in `.C` and `.H` (C++) does case count."""
+    """Return the language of a file by its name, or "". Case matters only for `.C` and `.H` (C++)."""
     extension = get_extension(path)
     return _BY_NAME.get(extension) or _BY_NAME.get(extension.lower(), "")
 
 
 def is_listed(path: str, extensions: Collection[str] = ()) -> bool:
-    """Return True if a file's extension is one of these; by default the whitelist's, further ones and notebooks'."""
+    """Return True if the extension of a file is in `extensions`.
+
+    The default is the whitelist with further languages and notebooks.
+    """
     extension = get_extension(path)
     listed = extensions or _LISTED
     return extension in listed or extension.lower() in listed
 
 
 def is_licence_file(path: str) -> bool:
-    """Return True for names of licence files: `LICENSE`, `COPYING.LIB`, `MIT-LICENSE.txt`, but not `license.py`."""
+    """Return True for the name of a licence file: `LICENSE`, `COPYING.LIB`, `MIT-LICENSE.txt`, but not `license.py`."""
     name = path.rpartition("/")[2]
     if not _LICENCE.fullmatch(name.lower()):
         return False
@@ -70,7 +77,7 @@ def is_licence_file(path: str) -> bool:
 
 
 def is_vendored(path: str) -> bool:
-    """Return True if a path is that of a copy of another project's file."""
+    """Return True if the path of a file shows that it is copied from another project."""
     *folders, name = path.lower().split("/")
     if not _VENDORED_FOLDERS.isdisjoint(folders):
         return True
@@ -78,11 +85,11 @@ def is_vendored(path: str) -> bool:
 
 
 def is_named_generated(path: str) -> bool:
-    """Return True if a file's name, or that of a folder above it, is one that programs give to their output."""
+    """Return True if the name of a file, or of a folder above it, shows that a program generated the file."""
     *folders, name = path.lower().split("/")
     return bool(_GENERATED_FILE.fullmatch(name)) or not _GENERATED_FOLDERS.isdisjoint(folders)
 
 
 def is_named_minified(path: str) -> bool:
-    """Return True if a file's name marks it as minified."""
+    """Return True if the name of a file marks it as minified."""
     return bool(_MINIFIED_FILE.fullmatch(path.rpartition("/")[2].lower()))

@@ -1,13 +1,19 @@
-"""Identify licences as SPDX expressions (SPDX 2.3, annex D) by the words of a text, never by its file's name.
+"""Identify the licence in a text as an SPDX expression (SPDX 2.3, annex D).
 
-Texts are compared without case, punctuation, line ends and copyright lines, by phrases that only one licence has. Doubt
-counts against a text: with further terms that are not known (a clause against commerce, say) it is not a known licence,
-and of several licences all must be kept ones, unless the text itself offers a choice.
+Licences are identified by phrases that only one licence contains, and never by file names. Case, punctuation, line ends
+and copyright lines are ignored. In case of doubt, a text is not accepted: if it contains unknown additional terms (for
+example, a clause against commercial use), its licence is unknown. If it contains several licences, all of them must be
+allowed, unless the text offers a choice.
 
-The table licences.tsv lists phrases in the form of `_normalize`: names of `known` licences, for texts that name one
-without its words; names of `other` licences and terms, which are never kept; `harmless` phrases, which name other terms
-without imposing them; offers of a `choice`; and `reference`s to other files. The table licence_texts.tsv has, for each
-licence that is known by its words, the fields of `_Licence`.
+The table licences.tsv lists phrases in the form that `_normalize` returns. Its kinds are:
+
+- `known`: names of licences, for texts that name a licence without containing its words.
+- `other`: names of licences and terms that are never allowed.
+- `harmless`: phrases that mention other terms without imposing them.
+- `choice`: phrases that offer a choice of licences.
+- `reference`: phrases that refer to other files.
+
+The table licence_texts.tsv has the fields of `_Licence` for each licence that is identified by its words.
 """
 
 import re
@@ -18,20 +24,31 @@ from filters.data_files import read_lists, read_rows
 
 DATA_FILES = ("licences.tsv", "licence_texts.tsv")  # part of the code version of a step
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
-MAX_CHARACTERS = 1 << 20  # of a licence; longer texts are unknown ones
-OPENING_CHARACTERS = 600  # of a long file, in which an offer of a choice counts, if it names all that follows
-SPARE_WORDS = 150  # of a licence file besides the licences found in it: a title, names, a sentence on its scope
+MAX_CHARACTERS = 1 << 20  # the licence of a longer text is unknown
+# Characters at the start of a long file in which a choice may be offered. It must name all licences in the file.
+OPENING_CHARACTERS = 600
+# Words that a licence file may have in addition to the found licences: a title, names, a sentence about its scope.
+SPARE_WORDS = 150
 MAX_DEPTH = 16  # nested parentheses of an expression
 
 
 class _Licence(NamedTuple):
+    """A licence that is identified by its words.
+
+    Attributes:
+        name: The SPDX identifier.
+        required: Phrases of its text. The first one occurs exactly once in each copy of the licence.
+        excluded: Phrases that only other licences contain.
+        words: The approximate number of words.
+    """
+
     name: str
-    required: tuple[str, ...]  # phrases of its text, the first as often as the licence itself
-    excluded: tuple[str, ...]  # phrases that only other licences have
-    words: int  # approximate length
+    required: tuple[str, ...]
+    excluded: tuple[str, ...]
+    words: int
 
 
-# Of the table's `other` names, those of terms that come on top of a licence, so that no choice of licences lifts them.
+# Names in the kind `other` that are terms in addition to a licence. They apply even if there is a choice of licences.
 _TERMS = frozenset({"Commons-Clause", "Field-of-use", "NC", "Proprietary"})
 _LICENCES = [
     _Licence(name, tuple(required.split(", ")), tuple(filter(None, excluded.split(", "))), int(words))
@@ -46,8 +63,8 @@ _OR_NAME = re.compile(
     rf" {_NAME}(?: \w+){{0,6}}? or (?:(?:under|the|a|at|new|modified|simplified|2 clause|3 clause) ){{0,3}}{_NAME} "
 )
 _SPDX = re.compile(r"SPDX-License-Identifier:[ \t]{0,8}[\"'`]?((?:[A-Za-z0-9.+()\- \t]|(?<=\w)/(?=\w)){1,200})")
-_SLASHES = re.compile(r"[\w.+-]{1,60}(?:/[\w.+-]{1,60}){1,9}")  # a choice, as older manifests of Cargo write it
-# A line that says who holds the rights, and names no licence behind that, as in "(c) 2010 X. Licensed under the GPL".
+_SLASHES = re.compile(r"[\w.+-]{1,60}(?:/[\w.+-]{1,60}){1,9}")  # a choice of licences in older manifests of Cargo
+# A copyright line. A line that also names a licence does not match, such as "(c) 2010 X. Licensed under the GPL".
 _COPYRIGHT_LINE = re.compile(
     r"(?m)^[^\w\n]{0,40}(?:copyright\b|\(c\)|©)"
     r"(?![^\n]{0,200}(?:licen[cs]|gpl|\bunder\b|creative commons))[^\n]{0,200}$"
@@ -60,10 +77,10 @@ _INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*)\)")  # an expression without par
 
 
 def identify_licence(text: str) -> str:
-    """Return the licence of a licence file as an SPDX expression such as `MIT` or `Apache-2.0 OR MIT`.
+    """Return the licence of a licence file as an SPDX expression, such as `MIT` or `Apache-2.0 OR MIT`.
 
-    The expression is `NOASSERTION` if the text is not a known licence or holds much else, and empty if it only refers
-    to other files.
+    Return `NOASSERTION` if the text is not a known licence, or contains much other text. Return "" if the text only
+    refers to other files.
     """
     if len(text) > MAX_CHARACTERS:
         return UNKNOWN
@@ -80,33 +97,33 @@ def identify_licence(text: str) -> str:
     may_choose = not is_bundle or named <= _find_families(words[:OPENING_CHARACTERS], named)
     is_offer = may_choose and _offers_choice(words[:OPENING_CHARACTERS] if is_bundle else words)
     named |= known if is_offer and lengths and not is_bundle else set()
-    return join_licences(one for one in (stated, _spell(named, is_offer)) if one) or UNKNOWN
+    return join_licences(one for one in (stated, _format_expression(named, is_offer)) if one) or UNKNOWN
 
 
 def identify_header_licence(comment: str) -> str:
     """Return the licence that a comment at the top of a file names, by SPDX-License-Identifier or else by its words.
 
-    An empty string means that the comment names none, so that the repository's licence applies.
+    Return "" if the comment names no licence, so that the licence of the repository applies.
     """
     if stated := _find_stated(comment):
         return stated
     words = _normalize(comment[:MAX_CHARACTERS])
     is_offer, known = _offers_choice(words), _find_named(words, _KNOWN)
     names = {item.name for item in _LICENCES if _matches(words, item)} or known
-    return _spell(names | _find_named(words, _OTHERS) | (known if is_offer else set()), is_offer)
+    return _format_expression(names | _find_named(words, _OTHERS) | (known if is_offer else set()), is_offer)
 
 
 def join_licences(expressions: Iterable[str]) -> str:
-    """Return the SPDX expression for a work under all of these licences."""
+    """Return the SPDX expression for a work to which all these licences apply."""
     distinct = sorted(set(expressions))
     return " AND ".join(f"({one})" if " OR " in one and len(distinct) > 1 else one for one in distinct)
 
 
 def is_allowed(expression: str, kept: Collection[str]) -> bool:
-    """Return True if an SPDX expression permits use under licences that are `kept`; False if it is not an expression.
+    """Return True if an SPDX expression permits use under the licences `kept`, and False if it is invalid.
 
-    Of `OR` one operand must be kept, of `AND`, which binds more tightly, all; the exception behind `WITH` only adds
-    permissions. The case of names does not count.
+    One operand of `OR`, and all operands of `AND`, must be in `kept`. `AND` binds more tightly than `OR`. The exception
+    behind `WITH` is ignored, because it only adds permissions. The case of names is ignored.
     """
     names = {name.lower() for name in kept}
     tokens = _TOKEN.findall(_EXCEPTION.sub(r"\1", expression[:MAX_CHARACTERS]))
@@ -122,7 +139,7 @@ def _evaluate(innermost: re.Match[str]) -> str:
 
 
 def _normalize(text: str) -> str:
-    """Return the words of a text in lower case, each between single blanks, without copyright lines."""
+    """Return the words of a text in lower case, separated and enclosed by single blanks, without copyright lines."""
     words = f" {_OTHER_THAN_WORDS.sub(' ', _COPYRIGHT_LINE.sub(' ', text.lower())).strip()} "
     for phrase in _HARMLESS:
         words = words.replace(f" {phrase} ", " ")
@@ -130,7 +147,7 @@ def _normalize(text: str) -> str:
 
 
 def _find_stated(text: str) -> str:
-    """Return the licences that all SPDX lines of a text state together."""
+    """Return the SPDX expression for all SPDX-License-Identifier lines of a text together, or ""."""
     lines = (_SLASHES.sub(_spell_choice, line) for line in _SPDX.findall(text[:MAX_CHARACTERS]))
     stated = {" ".join(line.split()).rstrip(" -") for line in lines}
     return join_licences(stated - {""})
@@ -155,7 +172,7 @@ def _find_named(words: str, table: dict[str, list[str]]) -> set[str]:
 
 
 def _find_families(words: str, names: set[str]) -> set[str]:
-    """Return those of some licences that words mention, in any version: "BSD" for BSD-3-Clause."""
+    """Return the licences in `names` that a text mentions, in any version: "BSD" mentions BSD-3-Clause."""
     found = _find_named(words, _KNOWN) | _find_named(words, _OTHERS)
     return {name for name in names if name in found or f" {name.partition('-')[0].lower()} " in words}
 
@@ -164,8 +181,8 @@ def _offers_choice(words: str) -> bool:
     return _contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None
 
 
-def _spell(names: set[str], is_offer: bool) -> str:
-    """Return the expression of all these licences and terms, or of a choice of the licences under all terms."""
+def _format_expression(names: set[str], is_offer: bool) -> str:
+    """Return the SPDX expression for licences and terms. If `is_offer`, the licences (not the terms) are a choice."""
     if not is_offer:
         return " AND ".join(sorted(names))
     return join_licences(one for one in (" OR ".join(sorted(names - _TERMS)), *(names & _TERMS)) if one)

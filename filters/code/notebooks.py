@@ -10,22 +10,23 @@ from typing import Any, NamedTuple
 from filters.formats.stream import Damage
 from filters.reasons import Reason
 
-# A picture within Markdown: no text, and one line of thousands of characters, for which the notebook would be dropped.
+# A picture within Markdown. It is removed, because a line of thousands of characters would cause the notebook to be
+# dropped.
 _PICTURE = re.compile(r"(data:[\w.+/-]{1,60};base64,)[A-Za-z0-9+/=]{40,}")
-LANGUAGE_CHARACTERS = 40  # of a language's name, which becomes part of a fence
+LANGUAGE_CHARACTERS = 40  # the longest language name, which is written behind a code fence
 
 
 class Notebook(NamedTuple):
-    """A notebook's text, and the language of its code as the notebook names it."""
+    """The text of a notebook, and the language of its code by the name that the notebook states."""
 
     text: str
     language: str
 
 
 def render_notebook(raw: str) -> Notebook | Damage:
-    """Return the text of a notebook, or the damage of broken JSON and of JSON that is not a notebook.
+    """Return the text of a notebook, or `Damage` if `raw` is not valid JSON or not a notebook.
 
-    Invalid and empty cells are left out. Memory is proportional to the JSON's own values.
+    Invalid and empty cells are left out. Memory is proportional to the size of the parsed JSON.
     """
     try:
         plain = json.loads(raw)
@@ -40,7 +41,7 @@ def render_notebook(raw: str) -> Notebook | Damage:
 
 
 def _get(value: Any, *keys: str) -> Any:
-    """Return the value below some keys of nested dictionaries, or None if there is no such place."""
+    """Return the value under a path of keys in nested dictionaries, or None if it does not exist."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -88,5 +89,5 @@ def _join_source(source: Any) -> str:
 
 
 def _repair(text: str) -> str:
-    """Return a text of JSON, which may have halves of surrogate pairs, as one that has a form in UTF-8."""
+    """Replace lone surrogates, which JSON permits, so that the text can be encoded in UTF-8."""
     return text.encode("utf-8", "replace").decode()

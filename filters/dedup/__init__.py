@@ -1,1 +1,1 @@
-"""De-duplication: MinHash, exact similarity, clusters, containment, recall."""
+"""Algorithms of de-duplication: MinHash, exact similarity, clusters, containment, measurement of recall."""

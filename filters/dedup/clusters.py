@@ -1,15 +1,18 @@
-"""Clusters from shared keys: star edges, their verification, and connected components, on one worker or in rounds.
+"""Find clusters of documents: edges between documents that share a key, their verification, connected components.
 
-Rows are int64 references of documents; nothing here depends on their meaning. Edges are (n, 2) arrays of rows. All
-functions are vectorised and deterministic.
+A document is represented by an int64 number, called a row or a node. The functions do not depend on the meaning of the
+number. Edges are (n, 2) int64 arrays of rows. All functions are vectorised and deterministic.
 
-Components that do not fit on one worker take rounds of two alternating operations (Kiveris et al. 2014, "Connected
-Components in MapReduce and Beyond", SOCC). *Large-star* joins each node's larger neighbours to the smallest of its
-neighbours and itself. *Small-star* joins each node and its smaller neighbours to the smallest of these. Both keep every
-component connected, and once neither changes an edge, a component is a star around its smallest node. A worker sees all
-edges of the nodes of one hash range, and no others: `edges_by_node` and `edges_by_larger` return the edges to send to a
-node, `spread_keys` the keys that choose its range. So a range holds at least the neighbourhood of one node: a component
-of n nodes ends as n - 1 edges (16 bytes each) at its smallest node.
+`connected_components` runs on one worker. Graphs that are too large for one worker are processed in rounds of two
+alternating operations (Kiveris et al. 2014, "Connected Components in MapReduce and Beyond", SOCC):
+- *large-star* joins the larger neighbours of each node to the smallest node among the node and its neighbours;
+- *small-star* joins each node and its smaller neighbours to the smallest of them.
+
+Both operations keep each component connected. When neither operation changes an edge, each component is a star around
+its smallest node. Each worker receives the edges of the nodes in one hash range: `edges_by_node` and `edges_by_larger`
+return the edges to send to each node, and `spread_keys` returns the keys that select the range. So a worker must hold
+at least all edges of one node. At the end, the smallest node of a component of n nodes has n - 1 edges of 16 bytes
+each.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,28 +25,29 @@ from filters.hashing import GOLDEN, Keys, Mask, drop_repeats, run_starts
 
 Rows = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
-Similar = Callable[[Rows, Rows], Shares]  # (centres, members) of pairs -> the similarity of each pair
+Similar = Callable[[Rows, Rows], Shares]  # function from (centres, members) of pairs to the similarity of each pair
 
-BLOCK = 1 << 20  # edges numbered and joined at once, which bounds the memory beside the nodes and their roots
-SLOTTED = 1 << 18  # keys put into slots at once: their slots stay in the cache
-_SLOTS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))  # multipliers of two unrelated hash tables; the second is SplitMix64's
+BLOCK = 1 << 20  # Edges per block. It limits the memory that is needed in addition to the nodes and their roots.
+SLOTTED = 1 << 18  # Keys per block when slots are counted. The slots of a block fit in the CPU cache.
+_SLOTS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))  # multipliers of two unrelated hash functions (second: SplitMix64)
 
 
 def components(edges: Rows) -> tuple[Rows, Rows]:
-    """Return the connected components of (n, 2) edges, as `connected_components` does."""
+    """Return the connected components of one array of edges. See `connected_components`."""
     return connected_components(lambda: [edges])
 
 
 def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Rows]:
-    """Return the connected components of edges that do not fit in memory.
+    """Return the connected components of a graph whose edges do not fit in memory. The nodes must fit in memory.
 
-    Union-find over the nodes' ranks. Every node points at a smaller one of its component; the roots of a whole block of
-    edges are joined at once, and paths between them halved, so that rounds grow with the logarithm of the longest
-    chain. The memory is 8 bytes a node and 4 more for its root (8 from 2^31 nodes on), and more while the nodes are
-    gathered (docs/scale.md has the measured peak).
+    The algorithm is union-find. Nodes are numbered by rank, and each node points to a smaller or equal node of its
+    component. The roots of a whole block of edges are joined at once, and the paths between them are halved. So the
+    number of iterations grows with the logarithm of the longest chain. The memory per node is 8 bytes, and 4 bytes for
+    its root (8 bytes from 2^31 nodes on). It is larger while the nodes are collected (docs/scale.md has the measured
+    peak).
 
     Args:
-        parts: returns arrays of (n, 2) edges; called twice, with equal results.
+        parts: returns an iterable of arrays of edges. It is called twice and must return the same edges.
 
     Returns:
         The nodes, sorted, and for each node the smallest node of its component.
@@ -68,7 +72,7 @@ def connected_components(parts: Callable[[], Iterable[Rows]]) -> tuple[Rows, Row
 
 
 def distinct_edges(edges: Rows) -> Rows:
-    """Return the distinct rows of (n, 2) edges, sorted by their first node and then by their second."""
+    """Return the distinct edges, sorted by their first node and then by their second."""
     a, b = edges.T
     if ((a[1:] > a[:-1]) | ((a[1:] == a[:-1]) & (b[1:] > b[:-1]))).all():
         return edges
@@ -77,9 +81,16 @@ def distinct_edges(edges: Rows) -> Rows:
 
 
 def star_edges(keys: Keys, rows: Rows) -> Rows:
-    """Return the distinct edges (smallest row, other row) of every group of rows with equal keys, sorted, (m, 2).
+    """Return the edges from the smallest row of each group of rows with equal keys to the other rows of the group.
 
-    A group of k rows has k - 1 such edges, and k² pairs.
+    A group of k rows has k - 1 of these edges. All pairs of the group would be about k² / 2.
+
+    Args:
+        keys: (n,) uint64.
+        rows: (n,) the row that has each key.
+
+    Returns:
+        (m, 2) distinct edges (smallest row, other row), sorted.
     """
     keys, rows = _select_shared(keys, rows)
     return distinct_edges(_make_stars(run_starts(keys), rows))
@@ -88,14 +99,22 @@ def star_edges(keys: Keys, rows: Rows) -> Rows:
 def verify_stars(
     keys: Keys, rows: Rows, similar: Similar, threshold: float, max_rounds: int
 ) -> tuple[Rows, Shares, int, int]:
-    """Return the star edges whose similarity reaches the threshold.
+    """Return the edges of `star_edges` whose similarity reaches a threshold.
 
-    The members that a round rejects form stars among themselves, around their smallest row, in at most `max_rounds`
-    rounds: a group of unlike documents that share a key by accident does not hide the similar ones among them.
+    In the first round, each row of a group is compared with the smallest row of the group. The rows that are rejected
+    form a new group, which is compared in the next round. So two similar rows are found even if their group also
+    contains other rows, which share the key by chance.
+
+    Args:
+        keys: (n,) uint64.
+        rows: (n,) the row that has each key.
+        similar: computes the similarity of pairs.
+        threshold: smallest similarity of an accepted pair.
+        max_rounds: largest number of rounds.
 
     Returns:
-        The edges, (m, 2); their similarities, (m,); the number of pairs rejected; the number of rows of which
-        some pairs were still to be compared after the last round.
+        The accepted edges, (m, 2); their similarities, (m,); the number of rejected pairs, added up over all rounds;
+        the number of rows that would take part in another round.
     """
     accepted, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     rejected = 0
@@ -114,30 +133,30 @@ def verify_stars(
         keys, rows = _select_shared(keys[~first][left], rows[~first][left])
     once, which = _number_edges(np.concatenate(accepted))
     value = np.empty(len(once))
-    value[which] = np.concatenate(values)  # an edge of several rounds has the same similarity in each
+    value[which] = np.concatenate(values)  # The similarity of an edge is the same in all rounds.
     return once, value, rejected, len(drop_repeats(np.sort(rows, kind="stable")))
 
 
 def spread_keys(nodes: Rows) -> Keys:
-    """Return a key of each node whose high bits are spread evenly: multiplicative hashing, a bijection."""
+    """Return a uint64 key for each node, with evenly distributed high bits. Different nodes have different keys."""
     return nodes.astype(np.uint64) * GOLDEN
 
 
 def edges_by_node(edges: Rows) -> Rows:
-    """Return the edges that large-star needs: each from both its ends, as (node, neighbour), (2n, 2)."""
+    """Return the edges that large-star needs: each edge in both directions, as (node, neighbour), (2n, 2)."""
     return np.concatenate([edges, edges[:, ::-1]])
 
 
 def edges_by_larger(edges: Rows) -> Rows:
-    """Return the edges that small-star needs: each from its larger end, as (node, smaller neighbour), (n, 2)."""
+    """Return the edges that small-star needs: each edge as (larger node, smaller node), (n, 2)."""
     return np.stack([edges.max(axis=1), edges.min(axis=1)], axis=1) if len(edges) else edges
 
 
 def large_star(edges: Rows) -> Rows:
-    """Join the larger neighbours of each node to the smallest of its neighbours and itself.
+    """Join the larger neighbours of each node to the smallest node among the node and its neighbours.
 
     Args:
-        edges: (node, neighbour), with all neighbours of each node that occurs on the left.
+        edges: (n, 2) of (node, neighbour). They contain all neighbours of each node in the first column.
 
     Returns:
         Distinct, sorted edges.
@@ -150,10 +169,11 @@ def large_star(edges: Rows) -> Rows:
 
 
 def small_star(edges: Rows) -> Rows:
-    """Join each node, and its smaller neighbours, to the smallest of these.
+    """Join each node and its smaller neighbours to the smallest of them.
 
     Args:
-        edges: (node, smaller neighbour), with all smaller neighbours of each node on the left.
+        edges: (n, 2) of (node, smaller neighbour). They contain all smaller neighbours of each node in the first
+            column.
 
     Returns:
         Distinct, sorted edges.
@@ -166,10 +186,11 @@ def small_star(edges: Rows) -> Rows:
 
 
 def count_unsettled(edges: Rows) -> int:
-    """Return the number of nodes that are neither the smallest of a star nor one of its rays.
+    """Return the number of nodes that have several neighbours, at least one of them smaller than the node.
 
-    It is 0 over all nodes if, and only if, the graph is made of such stars, which no round changes any more: a node of
-    a star has only larger neighbours, or only one neighbour.
+    The total over all nodes is 0 if and only if each component is a star around its smallest node. Then further rounds
+    change nothing. In a star around its smallest node, the centre has only larger neighbours, and every other node has
+    only one neighbour.
 
     Args:
         edges: as for `large_star`.
@@ -181,14 +202,14 @@ def count_unsettled(edges: Rows) -> int:
 
 
 def contract(edges: Rows) -> Rows:
-    """Return the fewest edges that join the same nodes: each node to the smallest of its component in these edges."""
+    """Return the smallest set of edges with the same components: from the smallest node of each to the other nodes."""
     nodes, labels = components(edges)
     rays = nodes != labels
     return distinct_edges(np.stack([labels[rays], nodes[rays]], axis=1))
 
 
 def _find_alone(first: Mask) -> Mask:
-    """Return a mask of the runs of one element, from the mask of each run's first element."""
+    """Return a mask of the elements that form a run of length 1. `first` marks the first element of each run."""
     return np.asarray(first & np.r_[first[1:], True][: len(first)])
 
 
@@ -198,15 +219,16 @@ def _make_stars(first: Mask, rows: Rows) -> Rows:
 
 
 def _find_smallest(edges: Rows) -> Rows:
-    """Return, for each of the sorted edges, the smallest neighbour of its node."""
+    """Return, for each edge of sorted edges, the smallest neighbour of its first node."""
     first = run_starts(edges[:, 0])
     return np.asarray(edges[first, 1][np.cumsum(first) - 1])
 
 
 def _select_shared(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
-    """Return the distinct (key, row) of the keys that more than one row has, sorted.
+    """Return the distinct pairs (key, row) whose key occurs with more than one row, sorted.
 
-    Most keys have one row. They are set aside by two hash tables of their slots before the others are sorted.
+    Most keys occur with only one row. Two hash tables that count entries per slot remove most of these keys before the
+    other keys are sorted.
     """
     for multiplier in _SLOTS:
         together = _find_crowded(keys, multiplier)
@@ -220,7 +242,10 @@ def _select_shared(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
 
 
 def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
-    """Return a mask of the keys whose slot another entry shares, be its key equal or not; two to four slots a key."""
+    """Return a mask of the keys that share their slot of a hash table with another entry, of an equal or another key.
+
+    The table has two to four slots per key.
+    """
     bits = np.uint64((2 * len(keys)).bit_length())
     counts = np.zeros(1 << int(bits), np.uint32)
     crowded = np.empty(len(keys), np.bool_)
@@ -238,7 +263,7 @@ def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
 
 
 def _number_edges(edges: Rows) -> tuple[Rows, Rows]:
-    """Return the distinct edges, sorted, and for each given edge its place among them."""
+    """Return the distinct edges, sorted, and for each given edge its index among the distinct edges."""
     order = np.lexsort([edges[:, 1], edges[:, 0]])
     ordered = edges[order]
     fresh = run_starts(*ordered.T)
@@ -254,10 +279,10 @@ def _split_blocks(parts: Iterable[Rows]) -> Iterator[Rows]:
 
 
 def _gather_nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
-    """Return every node once, sorted.
+    """Return the distinct nodes of all edges, sorted.
 
-    New nodes are merged in once there are as many as known ones: each node is sorted a logarithmic number of times, and
-    the memory is little more than two copies of all nodes.
+    New nodes are merged into the known ones only when there are as many new nodes as known nodes. So each node is
+    sorted a logarithmic number of times, and the memory is little more than two copies of all nodes.
     """
     held: list[Rows] = [np.empty(0, np.int64)]
     fresh = 0
@@ -272,15 +297,21 @@ def _gather_nodes(parts: Callable[[], Iterable[Rows]]) -> Rows:
 
 
 def _merge(held: list[Rows]) -> None:
-    """Merge sorted arrays into one, in place: the arrays are freed before their sum is sorted."""
+    """Replace a list of sorted arrays by a list of one sorted array of their distinct values.
+
+    The arrays are freed before the concatenated array is sorted, to save memory.
+    """
     together = np.concatenate(held)
     held.clear()
-    together.sort(kind="stable")  # merges runs that are sorted already
+    together.sort(kind="stable")  # The stable sort merges runs that are already sorted.
     held.append(drop_repeats(together))
 
 
 def _find_ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
-    """Return the places of a block's two sides among the sorted nodes, looked up in ascending order, for the cache."""
+    """Return the indices of both columns of a block of edges among the sorted nodes.
+
+    The nodes are looked up in ascending order, which makes better use of the CPU cache.
+    """
     ends = block.T.ravel()
     order = np.argsort(ends)
     ranks = np.empty(len(ends), np.int64)
@@ -289,7 +320,12 @@ def _find_ranks(nodes: Rows, block: Rows) -> tuple[Rows, Rows]:
 
 
 def _find_roots(root: npt.NDArray[Any], nodes: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the ends of the paths from the nodes, and halve these paths in `root`, so that none stays long."""
+    """Return the roots of nodes in a union-find forest, and shorten the paths to them by path halving.
+
+    Args:
+        root: (all nodes,) the parent of each node; changed in place.
+        nodes: indices of the nodes.
+    """
     while True:
         further = root[nodes]
         if np.array_equal(further, nodes):

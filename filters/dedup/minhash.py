@@ -1,12 +1,13 @@
 """MinHash signatures of word n-grams (Broder 1997), in datasketch's published `affine32` scheme, and their bands.
 
-Text is casefolded. Words are runs of Unicode word characters; in scripts that are written without spaces every
-character is a word. Word hashes are rolled into n-gram hashes by arithmetic on whole arrays, without a string for each
-word. A text with fewer than n words has one shingle, all of its words; a text without a word has no signature, and only
-its content hash is compared.
+Text is casefolded. Words are runs of Unicode word characters. In scripts that are written without spaces, every
+character is a word. Word hashes are combined into n-gram hashes by arithmetic on whole arrays, so no string is made for
+each word. A text with fewer than n words has one shingle, which consists of all its words. A text without words has no
+signature and is compared only by its content hash.
 
-Beside what signatures estimate stands the exact Jaccard similarity of sets of shingle hashes. Many sets are packed into
-one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two empty sets is 0, as for signatures.
+Signatures estimate the Jaccard similarity. The module also computes the exact Jaccard similarity of sets of shingle
+hashes. Many sets are packed into one array (CSR): set i is `values[offsets[i]:offsets[i + 1]]`. The similarity of two
+empty sets is 0, as it is for signatures.
 """
 
 from functools import lru_cache
@@ -20,7 +21,7 @@ from filters.hashing import GOLDEN, Keys, mix, sort_distinct
 from filters.settings import Positive, Share, Strict
 
 Hashes = npt.NDArray[np.uint32]
-HashSet = npt.NDArray[np.unsignedinteger]  # sorted and distinct, of 32 or 64 bits
+HashSet = npt.NDArray[np.unsignedinteger]  # sorted distinct hashes of 32 or 64 bits
 Places = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
@@ -28,8 +29,10 @@ UNSPACED = (  # Unicode blocks of Thai and Lao, Myanmar, Khmer, Hiragana and Kat
     *((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF)),
     *((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF)),
 )
-SHINGLE_BLOCK = 1 << 10  # shingles permuted at once: they stay in the cache, and a book takes no more than a page
-TEXT_BLOCK = 1 << 16  # code points hashed at once, which bounds the powers held; longer runs of letters are cut
+# Shingles that are permuted at once. The block fits in the CPU cache, and a book takes no more memory than a page.
+SHINGLE_BLOCK = 1 << 10
+# Code points that are hashed at once. This limits the size of the table of powers. Longer runs of letters are cut.
+TEXT_BLOCK = 1 << 16
 
 _BREAK, _LETTER, _ALONE = 0, 1, 2  # kinds of code points: between words, part of a word, a word by itself
 
@@ -43,10 +46,11 @@ class MinHash(Strict):
     ngram: Positive = 5
     bands: Positive = 14
     rows: Positive = 8
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1  # of datasketch, which takes 32 bits
-    threshold: Share = 0.7  # a candidate counts as a duplicate from this similarity on
-    verify: Literal["signatures", "exact"] = "signatures"  # similarity estimated, or of shingles made again from texts
-    rounds: Positive = 8  # times that the rejected members of a bucket are compared among themselves
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 1  # seed of datasketch's permutations, 32 bits
+    threshold: Share = 0.7  # smallest similarity of a candidate pair that counts as duplicates
+    # `signatures`: the similarity estimated from signatures; `exact`: that of shingles computed again from the texts
+    verify: Literal["signatures", "exact"] = "signatures"
+    rounds: Positive = 8  # number of rounds; the members of a bucket that one round rejects are compared in the next
     bucket: Positive = 1_000_000  # documents of one bucket in memory; larger buckets are compared in parts of this size
 
     @property
@@ -56,15 +60,15 @@ class MinHash(Strict):
 
     @property
     def scheme(self) -> str:
-        """Return the full name of the scheme: signatures and bands of equal names are comparable."""
+        """Return the full name of the scheme. Signatures are comparable if the names of their schemes are equal."""
         return f"datasketch-affine32/polynomial-64/words-{self.ngram}/bands-{self.bands}x{self.rows}/seed-{self.seed}"
 
 
 def word_hashes(text: str) -> Keys:
-    """Return a hash of each word of a text, in order, as uint64, before mixing.
+    """Return the hash of each word of a text, in order, (words,) uint64. The hashes are not mixed.
 
-    A word's hash is a polynomial of its code points modulo 2^64. It follows from one running sum over the text (Karp &
-    Rabin 1987), since an odd base has an inverse.
+    The hash of a word is a polynomial of its code points modulo 2^64. All hashes are computed from one cumulative sum
+    over the text (Karp & Rabin 1987). This is possible because an odd base has an inverse.
     """
     points = np.frombuffer(text.casefold().encode("utf-32-le", "surrogatepass"), "<u4")
     kinds = _kinds()[points]
@@ -82,26 +86,31 @@ def word_hashes(text: str) -> Keys:
 
 
 def shingle_hashes(text: str, scheme: MinHash) -> Hashes:
-    """Return the distinct 32-bit hashes of a text's word n-grams, sorted; empty for a text without a word."""
+    """Return the distinct 32-bit hashes of the word n-grams of a text, sorted; empty for a text without words."""
     return sort_distinct(ngram_hashes(word_hashes(text), scheme))
 
 
 def wide_shingle_hashes(text: str, ngram: int) -> Keys:
-    """Return `shingle_hashes` in 64 bits, for many long texts, among which 32-bit hashes would collide by chance."""
+    """Return the distinct 64-bit hashes of the word n-grams of a text, sorted.
+
+    They are used for many long texts, where 32-bit hashes would collide by chance.
+    """
     return sort_distinct(_shingles(word_hashes(text), ngram))
 
 
 def ngram_hashes(words: Keys, scheme: MinHash) -> Hashes:
-    """Return the 32-bit hashes of a text's word n-grams, in order, by the hashes of its words (`word_hashes`)."""
+    """Return the 32-bit hashes of word n-grams, in order. `words`: the result of `word_hashes` for the text."""
     return (_shingles(words, scheme.ngram) >> np.uint64(32)).astype(np.uint32)
 
 
 def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
-    """Return the signature of a set of shingle hashes, bit for bit that of `datasketch.MinHash(scheme="affine32")`.
+    """Return the MinHash signature of a set of shingle hashes.
+
+    It has the same bits as that of `datasketch.MinHash(scheme="affine32")`.
 
     Args:
-        hashes: (n,) uint32, of `shingle_hashes`.
-        scheme: permutations and seed.
+        hashes: (n,) uint32, from `shingle_hashes`.
+        scheme: gives the number of permutations and the seed.
 
     Returns:
         (permutations,) uint32; empty for an empty set.
@@ -122,7 +131,15 @@ def signature(hashes: Hashes, scheme: MinHash) -> Hashes:
 
 
 def band_hashes(signatures: Hashes, scheme: MinHash) -> Keys:
-    """Return (n, bands) uint64 keys of (n, permutations) signatures: equal for equal rows of the same band."""
+    """Return a key for each band of each signature. Two keys of the same band are equal if all rows are equal.
+
+    Args:
+        signatures: (n, permutations) uint32.
+        scheme: gives the numbers of bands and rows.
+
+    Returns:
+        (n, bands) uint64. Keys of different bands are different, except by hash collision.
+    """
     rows = signatures.reshape(-1, scheme.bands, scheme.rows).astype(np.uint64)
     keys = mix(np.arange(1, scheme.bands + 1, dtype=np.uint64) * GOLDEN)[None, :].repeat(len(rows), axis=0)
     for place in range(scheme.rows):
@@ -131,7 +148,7 @@ def band_hashes(signatures: Hashes, scheme: MinHash) -> Keys:
 
 
 def similarity(a: Hashes, b: Hashes) -> float:
-    """Return the Jaccard similarity that two signatures estimate: the share of equal values."""
+    """Return the Jaccard similarity estimated from two signatures: the share of equal values."""
     return float((a == b).mean()) if len(a) and len(a) == len(b) else 0.0
 
 
@@ -142,7 +159,7 @@ def jaccard(a: HashSet, b: HashSet) -> float:
 
 
 def intersection_size(a: HashSet, b: HashSet) -> int:
-    """Return |A ∩ B|, from a search for the smaller set's values in the larger one."""
+    """Return |A ∩ B|, by a binary search for each value of the smaller set in the larger set."""
     few, many = (a, b) if len(a) <= len(b) else (b, a)
     if not len(few):
         return 0
@@ -151,14 +168,14 @@ def intersection_size(a: HashSet, b: HashSet) -> int:
 
 
 def pack(sets: list[HashSet]) -> tuple[HashSet, Places]:
-    """Return (values, offsets) of sets of one dtype."""
+    """Pack sets of one dtype. Return (values, offsets), where set i is values[offsets[i]:offsets[i + 1]]."""
     offsets = np.zeros(len(sets) + 1, np.int64)
     np.cumsum([len(one) for one in sets], out=offsets[1:])
     return np.concatenate(sets) if sets else np.empty(0, np.uint32), offsets
 
 
 def pairs_jaccard(values: HashSet, offsets: Places, a: Places, b: Places) -> Shares:
-    """Return the Jaccard similarity of the packed sets a[i] and b[i], (n,) float64."""
+    """Return the Jaccard similarity of the packed sets a[i] and b[i] for each i, (n,) float64."""
     both = pairs_intersection(values, offsets, a, b)
     sizes = np.diff(offsets)
     either = sizes[a] + sizes[b] - both
@@ -166,10 +183,10 @@ def pairs_jaccard(values: HashSet, offsets: Places, a: Places, b: Places) -> Sha
 
 
 def pairs_intersection(values: HashSet, offsets: Places, a: Places, b: Places) -> Places:
-    """Return the number of values that the packed sets a[i] and b[i] have in common, (n,) int64.
+    """Return the number of values that the packed sets a[i] and b[i] have in common, for each i, (n,) int64.
 
-    One search of a whole array per pair: above some 50 values a set this is faster than to advance the searches of all
-    pairs together, and it needs no memory.
+    The pairs are processed one after the other. Above about 50 values per set this is faster than advancing the
+    searches of all pairs together, and it needs no additional memory.
     """
     starts, ends = offsets[:-1], offsets[1:]
     bounds = zip(*(part.tolist() for part in (starts[a], ends[a], starts[b], ends[b])), strict=True)
@@ -177,7 +194,7 @@ def pairs_intersection(values: HashSet, offsets: Places, a: Places, b: Places) -
 
 
 def _shingles(words: Keys, ngram: int) -> Keys:
-    """Return the 64-bit hashes of a text's word n-grams, in order, in an array of its own."""
+    """Return the 64-bit hashes of word n-grams, in order, in a new array. `words`: the result of `word_hashes`."""
     hashes = mix(words)
     if not len(hashes):
         return hashes
@@ -190,7 +207,12 @@ def _shingles(words: Keys, ngram: int) -> Keys:
 
 
 def _word_hashes(points: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint8]) -> Keys:
-    """Return the sum of point * GOLDEN^i over each word of a block, with i from 0 at the word's start."""
+    """Return the hash of each word of a block: the sum of point * GOLDEN^i, where i is 0 at the start of the word.
+
+    Args:
+        points: (n,) code points.
+        kinds: (n,) kind of each code point.
+    """
     letters = kinds == _LETTER
     edge = np.empty(len(kinds) + 1, np.bool_)
     edge[0], edge[-1] = (letters[0], letters[-1]) if len(kinds) else (False, False)
@@ -209,7 +231,7 @@ def _word_hashes(points: npt.NDArray[np.uint32], kinds: npt.NDArray[np.uint8]) -
 
 @lru_cache(maxsize=1)
 def _powers() -> tuple[Keys, Keys]:
-    """Return GOLDEN^i and GOLDEN^-i modulo 2^64 for the places of a block."""
+    """Return GOLDEN^i and GOLDEN^-i modulo 2^64 for all positions i in a block."""
     base = int(GOLDEN)
     return tuple(  # type: ignore[return-value]
         np.cumprod(np.r_[np.uint64(1), np.full(TEXT_BLOCK, one, np.uint64)]) for one in (base, pow(base, -1, 1 << 64))
@@ -228,15 +250,15 @@ def _kinds() -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=16)
 def _permutations(count: int, seed: int) -> tuple[Hashes, Hashes]:
-    """Return the multipliers and offsets that datasketch publishes for this number of permutations and seed."""
-    import datasketch  # here, since it imports scipy: half a second of a worker's life
+    """Return the multipliers and offsets that datasketch uses for a number of permutations and a seed."""
+    import datasketch  # Imported here because it imports scipy, which takes half a second.
 
     published = datasketch.MinHash(num_perm=count, seed=seed, scheme="affine32").permutations
     return published[0].astype(np.uint32), published[1].astype(np.uint32)
 
 
 def _mix_32(values: Hashes) -> Hashes:
-    """Mix by the 32-bit finalizer of MurmurHash3, which the scheme applies once before it permutes."""
+    """Hash 32-bit values with the finalizer of MurmurHash3. The scheme does this once, before the permutations."""
     values = values ^ (values >> np.uint32(16))
     values = values * np.uint32(0x85EBCA6B)
     values = values ^ (values >> np.uint32(13))

@@ -1,12 +1,14 @@
-"""The recall of near-duplicate detection: canaries, the S-curve of MinHash banding, and whether the two agree.
+"""Measure the recall of near-duplicate detection with canaries, and compare it with the theory of MinHash banding.
 
-A canary is a copy of a real document, edited to a known similarity, that goes through the same signatures and bands as
-the corpus. It is a sequence of word hashes, since nothing else of a text is compared: those of the document, but for
-some that are replaced by random numbers, the hashes of made-up words.
+A canary is a copy of a real document that is edited to a known similarity. It is processed with the same signatures and
+bands as the documents of the corpus. A canary is a sequence of word hashes, because nothing else of a text is compared.
+It consists of the word hashes of the document, some of which are replaced by random numbers, as if words were replaced
+by made-up words.
 
-A pair of Jaccard similarity s agrees in each of b x r permutations with probability s. It is a candidate if all r rows
-of some band agree, 1 - (1 - s^r)^b (Leskovec et al., MMDS 3.4.2), and is accepted if the share of agreeing permutations
-also reaches a threshold. The counts found are tested by exact binomial tails. All probabilities are floats in [0, 1].
+The values of two documents with Jaccard similarity s are equal in each of the b x r permutations with probability s.
+The pair is a candidate if all r rows of some band are equal. The probability of that is 1 - (1 - s^r)^b (Leskovec et
+al., MMDS 3.4.2). The pair is accepted if the share of equal permutations also reaches a threshold. The number of
+canaries found is tested with exact binomial tails. All probabilities are floats in [0, 1].
 """
 
 import hashlib
@@ -24,23 +26,25 @@ from filters.hashing import GOLDEN, Keys, mix, run_starts, sort_distinct
 
 Floats = npt.NDArray[np.float64]
 
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # similarities of canaries: all of the curve's rise, for FineWeb's 14x8
-SHORTEST = 50  # distinct shingles: no copy of a shorter document comes within 0.01 of every level
-LONGEST = 20_000  # words: copies of a longer document tell no more, and take longer to make
-CONFIDENCE = 0.99  # of a level's interval; an expected share outside of it is a warning
-FAILURE = 1e-6  # combined p-value: by chance one run in a million; bands that are off by a row, with 500 pairs at 0.6
-HALVINGS = 60  # of an interval that holds a probability, to a float's last digit
+LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # similarities of canaries; they cover the rise of the curve for 14 x 8
+SHORTEST = 50  # Smallest number of distinct shingles. Shorter documents have no copies within 0.01 of every level.
+LONGEST = 20_000  # Largest number of words. Copies of longer documents give no more information and take longer.
+CONFIDENCE = 0.99  # Confidence of the interval of a level. An expected share outside the interval is a warning.
+# Combined p-value below which a run fails. One run in a million fails by chance. With 500 pairs at 0.6, the test
+# detects bands that are wrong by one row.
+FAILURE = 1e-6
+HALVINGS = 60  # Steps of bisection: they determine a probability to the last digit of a float.
 
 
 class Planted(NamedTuple):
-    """A canary.
+    """The result for one canary.
 
     Attributes:
-        jaccard: its true similarity to the original.
-        expected: the probability that the two share a band.
-        found: they do.
-        accepted: their estimated similarity reaches the threshold as well.
-        right: their true similarity reaches it, too.
+        jaccard: true similarity of the canary to the original.
+        expected: probability that the canary and the original share a band.
+        found: True if they share a band.
+        accepted: True if, in addition, their estimated similarity reaches the threshold.
+        right: True if, in addition, their true similarity reaches the threshold.
     """
 
     jaccard: float
@@ -52,16 +56,16 @@ class Planted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Canaries of one similarity.
+    """The results for all canaries of one similarity.
 
     Attributes:
-        level: similarity wanted.
-        jaccard: mean true similarity of the pairs.
-        expected: mean probability of a pair to be found.
-        found: pairs that share a band.
-        planted: all pairs.
-        accepted: pairs found whose estimated similarity reaches the threshold.
-        right: pairs accepted whose true similarity reaches it, too.
+        level: intended similarity.
+        jaccard: mean true similarity of the pairs of canary and original.
+        expected: mean probability that a pair shares a band.
+        found: number of pairs that share a band.
+        planted: number of all pairs.
+        accepted: number of the found pairs whose estimated similarity reaches the threshold.
+        right: number of the accepted pairs whose true similarity also reaches the threshold.
     """
 
     level: float
@@ -75,7 +79,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A disagreement with the theory, in one sentence."""
+    """A difference between measurement and theory. The message is one sentence."""
 
     severity: Literal["warning", "failure"]
     message: str
@@ -84,17 +88,17 @@ class Finding:
 def plant_canaries(
     identity: bytes, text: str, scheme: MinHash, seed: int = 1, levels: Sequence[float] = LEVELS
 ) -> list[Planted]:
-    """Copy a document to each similarity, and compare the copies with it.
+    """Make a canary of a document for each similarity, and compare the canaries with the document.
 
     Args:
-        identity: the document's id.
-        text: its text.
-        scheme: the recipe's.
+        identity: id of the document.
+        text: text of the document.
+        scheme: MinHash settings of the recipe.
         seed: seed of the random edits.
         levels: similarities in (0, 1].
 
     Returns:
-        A canary per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
+        One result per level; none for a text with fewer than `SHORTEST` distinct shingles or more than `LONGEST` words.
     """
     words = word_hashes(text)
     original = sort_distinct(ngram_hashes(words, scheme))
@@ -115,11 +119,11 @@ def plant_canaries(
 
 
 def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] = LEVELS) -> list[Level]:
-    """Count the canaries that were found, and the number that the theory expects, by level.
+    """Return, for each level, the number of canaries that were found and the number that the theory expects.
 
     Args:
-        planted: the canaries of each document, in any order, which does not change the result. The documents should
-            not be copies of each other: similar pairs are found or missed together, and then the counts are not
+        planted: the canaries of each document. The order of the documents does not change the result. The documents
+            should not be copies of each other: similar pairs are found or missed together, and then the counts are not
             binomial.
         levels: the similarities of each document's canaries.
     """
@@ -140,18 +144,19 @@ def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] =
 
 
 def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
-    """Return a copy of a text as near as possible to a Jaccard similarity in (0, 1].
+    """Return a copy of a text whose Jaccard similarity to the text is as close as possible to a level.
 
-    Words that are n apart, in an order keyed by `key`, are replaced by made-up words, as long as the similarity stays
-    at the level or above. Each removes the shingles that occur only around it and adds n new ones. Made-up words at the
-    end, a new shingle each, make up the rest. No search is needed: for each shingle the last replacement that it
-    survives is known from the order.
+    Words at distances of n are replaced by made-up words, in a random order given by `key`, as long as the similarity
+    does not fall below the level. Each replacement removes the shingles that occur only around the word and adds n new
+    shingles. Then made-up words are appended, each of which adds one shingle, to come closer to the level. The number
+    of replacements is computed without a search: the order gives, for each shingle, the replacement after which it no
+    longer occurs.
 
     Args:
         words: (w,) word hashes, of more than 2n words.
-        level: similarity wanted.
-        key: 24 bytes.
-        scheme: gives n, the words of a shingle.
+        level: intended similarity, in (0, 1].
+        key: 24 random bytes.
+        scheme: gives n, the number of words in a shingle.
 
     Returns:
         (w + appended,) word hashes.
@@ -159,11 +164,12 @@ def edit_words(words: Keys, level: float, key: bytes, scheme: MinHash) -> Keys:
     ngram = scheme.ngram
     slots = _choose_slots(len(words), ngram, key)
     shingles = ngram_hashes(words, scheme)
-    replaced_at = np.full(len(shingles), len(slots))  # by place, the number of the replacement that removes it
+    replaced_at = np.full(len(shingles), len(slots))  # for each place, the number of the replacement that changes it
     replaced_at[slots[:, None] - np.arange(ngram)] = np.arange(len(slots))[:, None]
     order = np.argsort(shingles)
     last = np.maximum.reduceat(replaced_at[order], np.flatnonzero(run_starts(shingles[order])))
-    removed = np.bincount(last + 1, minlength=len(slots) + 1)[: len(slots) + 1]  # shingles, by number of replacements
+    # removed[k]: number of distinct shingles that no longer occur after the k-th replacement, but did before it
+    removed = np.bincount(last + 1, minlength=len(slots) + 1)[: len(slots) + 1]
     both, either = len(last) - np.cumsum(removed), len(last) + ngram * np.arange(len(slots) + 1)
     replaced = int(np.count_nonzero(both / either >= level)) - 1
     shared, whole = int(both[replaced]), int(either[replaced])
@@ -186,11 +192,14 @@ def half_point(bands: int, rows: int) -> float:
 
 
 def check_levels(levels: Sequence[Level]) -> list[Finding]:
-    """Return what does not agree with the theory.
+    """Compare the number of canaries found with the theory.
 
-    A warning for each level whose expected share lies outside the 99 % interval of what was found; a failure if the
-    combined p-value is below 1e-6. The pairs of a level differ a little in their probability; the binomial of the mean
-    then has the wider tails (Hoeffding 1956), so the test errs towards silence.
+    The pairs of a level have slightly different probabilities. The binomial distribution with the mean probability has
+    wider tails than the true distribution (Hoeffding 1956), so the test gives too few warnings rather than too many.
+
+    Returns:
+        A warning for each level whose expected share lies outside the 99 % confidence interval of the share found, and
+        a failure if the combined p-value is below 1e-6.
     """
     levels = [one for one in levels if one.planted]
     values = [p_value(one.found, one.planted, one.expected) for one in levels]
@@ -225,7 +234,7 @@ def binomial(trials: int, share: float) -> Floats:
 
 
 def tails(found: int, trials: int, share: float) -> tuple[float, float]:
-    """Return P(X <= found) and P(X >= found): the regularised incomplete beta function at whole numbers."""
+    """Return P(X <= found) and P(X >= found) of a binomial distribution."""
     likely = binomial(trials, share)
     return min(1.0, math.fsum(likely[: found + 1])), min(1.0, math.fsum(likely[found:]))
 
@@ -233,13 +242,16 @@ def tails(found: int, trials: int, share: float) -> tuple[float, float]:
 def p_value(found: int, trials: int, share: float) -> float:
     """Return the two-sided p-value: twice the smaller tail, at most 1.
 
-    It is at least 1 - c exactly where the share lies in the interval of confidence c.
+    It is at least 1 - c if and only if the share lies in the confidence interval with confidence c.
     """
     return min(1.0, 2 * min(tails(found, trials, share)))
 
 
 def confidence_interval(found: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the Clopper-Pearson interval of a share (Clopper and Pearson 1934), by bisection; (0, 1) for no trials."""
+    """Return the Clopper-Pearson confidence interval of a share (Clopper and Pearson 1934), found by bisection.
+
+    The interval is (0, 1) if there are no trials.
+    """
     tail = (1 - confidence) / 2
     low = _bisect(lambda share: tails(found, trials, share)[1] < tail) if found else 0.0
     high = _bisect(lambda share: tails(found, trials, share)[0] >= tail) if found < trials else 1.0
@@ -247,15 +259,19 @@ def confidence_interval(found: int, trials: int, confidence: float = CONFIDENCE)
 
 
 def combine_p_values(p_values: Sequence[float]) -> float:
-    """Return one p-value for all levels: the smallest times their number (Bonferroni), at most 1.
+    """Return one p-value for all levels: the smallest p-value times the number of levels (Bonferroni), at most 1.
 
-    It holds however the levels depend on each other, and they do: their pairs share originals and permutations.
+    This is valid even if the levels depend on each other. They do, because their pairs have the same originals and
+    permutations.
     """
     return min(1.0, len(p_values) * min(p_values)) if p_values else 1.0
 
 
 def _choose_slots(count: int, ngram: int, key: bytes) -> npt.NDArray[np.int64]:
-    """Return places n apart, none of which shares a shingle with another or is cut short by an end, in keyed order."""
+    """Return the places of the words to replace, in a random order given by `key`.
+
+    The places are n apart. So no shingle contains two of them, and each place is in n shingles.
+    """
     first = ngram - 1 + int.from_bytes(key[:8], "big") % ngram
     places = np.arange(first, count - ngram + 1, ngram)
     return places[np.argsort(_draw_random(key[8:16], len(places)), kind="stable")]
@@ -266,18 +282,18 @@ def _derive_key(seed: int, identity: bytes, level: float) -> bytes:
 
 
 def _draw_random(key: bytes, count: int) -> Keys:
-    """Return numbers that look random, a sequence for each key of 8 bytes."""
+    """Return (count,) pseudo-random uint64 numbers. `key`: the seed, 8 bytes."""
     start = np.uint64(int.from_bytes(key, "big"))
     return mix(start ^ (np.arange(1, count + 1, dtype=np.uint64) * GOLDEN))
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean, which no order changes; 0 for no values."""
+    """Return the mean; 0 if there are no values. The result does not depend on the order of the values."""
     return math.fsum(values) / len(values) if values else 0.0
 
 
 def _bisect(is_below: Callable[[float], bool]) -> float:
-    """Return the place in [0, 1] where a monotone predicate turns false."""
+    """Return the number in [0, 1] at which a monotone predicate changes from True to False."""
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2

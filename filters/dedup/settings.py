@@ -1,4 +1,4 @@
-"""Settings of de-duplication: the recipe's block, and what a source changes of it for its own documents."""
+"""Settings of de-duplication: the block of the recipe, and the settings that a source changes for its documents."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -10,14 +10,15 @@ from filters.settings import Count, Positive, Strict
 
 
 class Comparison(Strict):
-    """Settings of a comparison: the kinds of duplicates, and the documents among which they are looked for.
+    """Settings of a comparison: the kinds of duplicates, and which documents are compared.
 
-    Of a source, keys that are not given are the recipe's (`complete`), in `minhash` as well.
+    In the settings of a source, keys that are not given have the recipe's values (see `complete`). This is also true
+    for the keys inside `minhash`.
     """
 
-    exact: bool = True  # documents with the same text
-    minhash: MinHash | None = MinHash()  # similar documents
-    scope: Literal["dump", "source", "all"] = "all"  # among the documents of a crawl, of a source, of all sources
+    exact: bool = True  # find documents with the same text
+    minhash: MinHash | None = MinHash()  # find similar documents
+    scope: Literal["dump", "source", "all"] = "all"  # compare the documents of one crawl, of one source, or of all
 
     @model_validator(mode="before")
     @classmethod
@@ -39,11 +40,11 @@ class Comparison(Strict):
 
     @property
     def scheme(self) -> str:
-        """Return the name of the signatures' scheme, empty for documents without signatures."""
+        """Return the name of the scheme of the signatures; empty if the documents have no signatures."""
         return self.minhash.scheme if self.minhash else ""
 
     def complete(self, default: "Comparison") -> "Comparison":
-        """Return these settings with every key that was not given taken from `default`."""
+        """Return these settings, where keys that were not given have the values of `default`."""
         exact, minhash, scope = (
             (self if name in self.model_fields_set else default).__dict__[name]
             for name in ("exact", "minhash", "scope")
@@ -54,17 +55,23 @@ class Comparison(Strict):
 
 
 class Deduplication(Comparison):
-    """De-duplication of documents. `survivor` is a total order of the copies, ended by the smallest id."""
+    """Settings of the de-duplication of documents.
 
-    against: list[str] = Field(default=[])  # earlier corpora, whose documents stay: their duplicates are removed here
-    canaries: Count = 500  # documents copied with edits to measure recall; the corpus does not depend on them
-    one_worker: Positive = 200_000_000  # edges up to which one worker joins clusters; more are joined in rounds of jobs
-    # `dump`: of the crawl whose name comes first; `score`: most like Wikipedia's references; `cleanest`: a book that
-    # names the makers of its file least often
+    `survivor` lists the criteria by which the copy that stays is chosen. If they are all equal, the smallest id
+    decides.
+    """
+
+    against: list[str] = Field(default=[])  # earlier corpora, whose documents stay; duplicates of them are removed here
+    canaries: Count = 500  # number of documents copied with edits to measure recall; they do not change the corpus
+    # largest number of edges that one worker joins to clusters; more edges are joined in rounds of jobs
+    one_worker: Positive = 200_000_000
+    # `dump`: the document of the crawl whose name comes first; `score`: the document most similar to Wikipedia's
+    # references; `cleanest`: the book that names the makers of its file least often
     survivor: list[Literal["source", "longest", "newest", "oldest", "dump", "score", "cleanest"]] = Field(
         default=["source", "longest", "newest"]
     )
-    source_priority: list[str] = Field(default=[])  # for `source`: earlier ones win, unnamed ones come last
+    # for `source`: the copy of the source that comes first in this list stays; sources not in the list come last
+    source_priority: list[str] = Field(default=[])
 
 
 def _is_off(plain: Any) -> bool:

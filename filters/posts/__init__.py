@@ -1,1 +1,1 @@
-"""Posts of Stack Exchange as text."""
+"""Render forum posts as text."""

@@ -1,7 +1,8 @@
-"""Render the HTML of Stack Exchange's posts as text, and join a question with its answers.
+"""Render the HTML of Stack Exchange posts as text, and join a question with its answers.
 
-The sites' Markdown produces a few dozen tags, without scripts. They are read in one pass, which takes linear time on
-any input, unlike the tree builders of HTML parsers. Code keeps every blank and line end.
+The HTML is produced from Markdown. It has a few dozen tags and no scripts, so it is read in one pass without building a
+tree. This takes linear time on any input, unlike the tree builders of HTML parsers. Code keeps all blanks and line
+ends.
 """
 
 import re
@@ -11,43 +12,57 @@ from typing import Literal
 from filters.formats.characters import normalise_text
 from filters.formats.charset import unescape
 
-QUOTE_DEPTH = 8  # levels of quotations that are marked; deeper ones look like this one
+QUOTE_DEPTH = 8  # levels of quotations that are marked; deeper quotations have as many marks
 LIST_DEPTH = 8  # levels of lists that are indented
 
-# A quote is alone where no other follows before "<", so that each text can be read in one way only.
+# A quotation mark is matched alone only if no second one follows before "<". Thus each text has only one match, which
+# avoids backtracking.
 _TAG = re.compile(
     r"<(?:!--|(/?)([a-zA-Z][a-zA-Z0-9]*+)"
     r"((?:[^<>\"']++|\"[^\"<]*+\"|'[^'<]*+'|\"(?![^\"<]*+\")|'(?![^'<]*+'))*)>)"
 )
 _BLANKS = re.compile(r"[ \t\n\r\f\xa0\u202f]+")
-_FEW_BLANKS = re.compile(r"[\t\n\r\f\xa0\u202f]|  ")  # finds text that `_BLANKS` would change, in a quarter of its time
+_FEW_BLANKS = re.compile(r"[\t\n\r\f\xa0\u202f]|  ")  # tests if `_BLANKS` would change a text, in a quarter of its time
 _START = re.compile(r"\bstart\s*=\s*[\"']?([0-9]{1,9})")
 _BLOCKS = frozenset(  # elements that begin and end a block of text
     "p h1 h2 h3 h4 h5 h6 div hr table thead tbody tfoot tr caption dl dt dd section article details summary".split()
 )
 _CLOSE = frozenset("dt dd thead tbody tfoot tr caption summary".split())  # no empty line between these blocks
-_SILENT = frozenset(  # elements whose content is not text; none of them passes the sites' own filter
+_SILENT = frozenset(  # elements whose content is not text; not expected, because the sites remove them
     "script style template noscript iframe object svg math head title".split()
 )
-_STRUCK = ("del", "s", "strike")  # no longer part of the post, or no longer true (WHATWG HTML 4.5.5, 4.7.2)
-_SIMPLE = re.compile(r"[-−–+]?[\w.,&#;]+|[-−–+*†]|\([^()]*\)|\[[^\[\]]*\]|\$[^$]*\$")  # raised text without brackets
+_STRUCK = ("del", "s", "strike")  # text that is deleted or no longer true (WHATWG HTML 4.5.5, 4.7.2)
+# Superscripts and subscripts that need no brackets.
+_SIMPLE = re.compile(r"[-−–+]?[\w.,&#;]+|[-−–+*†]|\([^()]*\)|\[[^\[\]]*\]|\$[^$]*\$")
 _ORDINALS = frozenset(["st", "nd", "rd", "th"])
-_BREAK = "\0"  # a line break in text whose blanks are still to be collapsed; NUL is not a character of XML or HTML
+_BREAK = "\0"  # represents a line break while blanks are collapsed; NUL is not a character of XML or HTML
 
 
 class _TextBuilder:
-    """The lines of a text as its tags arrive: `parts` of the open block, `lines` of the closed ones."""
+    """A builder that receives text and tags in order, and produces the lines of the rendered text.
+
+    Attributes:
+        lines: The lines of the closed blocks.
+        parts: The pieces of text in the open block.
+        raised: The index in `parts` of the mark of the open superscript or subscript; 0 if there is none.
+        lists: For each open list, the number of the next item, or 0 for a bullet.
+        mark: The bullet or number before the next block of a list item.
+        gap: True if an empty line precedes the next block.
+        quotes: The depth of quotations.
+        quoted: The depth of quotations at the last block.
+        cells: The number of cells so far in the current table row.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.parts: list[str] = []
-        self.raised = 0  # the place of the mark of raised or lowered text among the parts
-        self.lists: list[int] = []  # for each open list: the next item's number, or 0 for a bullet
-        self.mark = ""  # that begins the next block of a list item
-        self.gap = False  # an empty line comes before the next block
-        self.quotes = 0  # depth of quotations
-        self.quoted = 0  # the same at the last block
-        self.cells = 0  # of the table row so far
+        self.raised = 0
+        self.lists: list[int] = []
+        self.mark = ""
+        self.gap = False
+        self.quotes = 0
+        self.quoted = 0
+        self.cells = 0
 
     def flush(self) -> None:
         """Close the open block."""
@@ -64,7 +79,7 @@ class _TextBuilder:
             self.put(text.split("\n"))
 
     def put(self, lines: list[str], code: bool = False) -> None:
-        """Add a block, with the indentation and marks of its place."""
+        """Add a block with the quotation marks, list mark and indentation of its position."""
         quote = "> " * min(self.quotes, QUOTE_DEPTH)
         if self.gap and self.lines:
             self.lines.append(("> " * min(self.quotes, self.quoted, QUOTE_DEPTH)).rstrip())
@@ -78,7 +93,7 @@ class _TextBuilder:
         self.mark, self.gap, self.quoted = "", False, self.quotes
 
     def put_code(self, verbatim: list[str]) -> None:
-        """Add a block of code, without the line ends before and after it."""
+        """Add a block of code, without line ends at its start and end."""
         text = unescape("".join(verbatim)).replace("\r\n", "\n").replace("\r", "\n").strip("\n")
         if text and not text.isspace():
             self.put(text.split("\n"), code=True)
@@ -88,7 +103,7 @@ class _TextBuilder:
         return "  " * min(max(len(self.lists) - 1, 0), LIST_DEPTH)
 
     def close_raised(self) -> None:
-        """Put brackets around raised text of several parts, and take the mark off an ordinal: 2^(n+1), 5th."""
+        """Close a superscript or subscript: add brackets if needed (2^(n+1)), or unmark an ordinal (5th)."""
         if 0 < self.raised < len(self.parts):
             content, before = "".join(self.parts[self.raised + 1 :]), self.parts[self.raised - 1]
             if content.lower() in _ORDINALS and before[-1:].isdigit():
@@ -146,16 +161,18 @@ class _TextBuilder:
 def render_post(body: str) -> str:
     """Return a post's body as text. Never raises; takes linear time.
 
-    An empty line separates paragraphs, code and lists. List items begin with "- " or their number, quoted lines with
-    "> "; " | " separates table cells. Links are replaced by their text; images and struck text are left out. Raised and
-    lowered text directly behind a word is marked "^" and "_", as in 10^6 and 2^(n+1). Code blocks keep every blank.
+    - An empty line separates paragraphs, code and lists.
+    - List items begin with "- " or their number, and quoted lines with "> ". Table cells are separated by " | ".
+    - Links are replaced by their text. Images and struck text are left out.
+    - Superscripts and subscripts directly behind a word are marked by "^" and "_", as in 10^6 and 2^(n+1).
+    - Code blocks keep all blanks.
     """
     out = _TextBuilder()
-    end = 0  # of the text processed so far
-    comments = True  # a comment may still be closed
-    code = silent = ""  # the open element whose content is verbatim, or left out
+    end = 0  # end of the processed text
+    comments = True  # False after a comment without an end, so that no other end is searched
+    code = silent = ""  # name of the open element whose content is verbatim, or is left out
     verbatim: list[str] = []
-    struck_until = {name: body.rfind(f"</{name}>") for name in _STRUCK}  # an element without an end strikes nothing
+    struck_until = {name: body.rfind(f"</{name}>") for name in _STRUCK}  # elements without an end tag strike no text
     for tag in _TAG.finditer(body):
         start, stop = tag.span()
         if start < end:
@@ -198,9 +215,9 @@ def render_post(body: str) -> str:
 
 
 def join_thread(title: str, question: str, answers: Sequence[str], layout: Literal["qa", "plain"]) -> str:
-    """Return a question (title and body as text) and its answers as one document, with empty lines between them.
+    """Join a question (title and body as text) and its answers into one document, with empty lines between them.
 
-    The layout `qa` puts "Q: " before the title and "A: " before each answer; `plain` adds nothing.
+    The layout "qa" puts "Q: " before the title and "A: " before each answer. The layout "plain" adds nothing.
     """
     asked, answered = ("Q: ", "A: ") if layout == "qa" else ("", "")
     head = "\n\n".join(part for part in (title, question) if part)

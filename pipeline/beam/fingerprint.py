@@ -1,8 +1,10 @@
-"""Code versions: hashes over the source text of all code that a function reaches, docstrings and comments cut out.
+"""Compute code versions: hashes of the source text of all code that a function reaches, directly or indirectly.
 
-A function is followed definition by definition: through the names that it uses, into the modules that they are imported
-from, lazy imports included. So an edit redoes only the work of the steps that reach it, and an edited docstring or
-comment redoes nothing. Text is compared, not syntax trees, whose printed form differs between Python versions.
+The code is found definition by definition. The names that a function uses are resolved to definitions in the same
+module, or in the modules from which they are imported, including imports inside functions. So a changed definition
+invalidates only the results of the steps that reach it. Docstrings and comments are removed before hashing, so changes
+of docstrings and comments invalidate nothing. Source text is hashed instead of syntax trees, because the printed form
+of a syntax tree differs between Python versions.
 """
 
 import ast
@@ -22,12 +24,12 @@ PACKAGES = ("filters", "manifests", "pipeline")
 NOT_COVERED = frozenset(
     {
         "filters.errors",
-        "filters.reasons",  # the values of Reason are a contract and never change
-        "filters.dedup.settings",  # settings: their values are hashed
+        "filters.reasons",  # the values of Reason never change
+        "filters.dedup.settings",  # the values of settings are hashed
         "manifests.files",
         "manifests.ledger",
         "manifests.order",
-        "manifests.recipe",  # as above
+        "manifests.recipe",  # the values of settings are hashed
         "manifests.source",
         "manifests.stages",
         "pipeline.beam.counters",
@@ -44,18 +46,24 @@ NOT_COVERED = frozenset(
         "manifests.mirror",
         "manifests.storage",
     }
-)  # modules that no version covers: they move bytes and make none, or their values are hashed by themselves
+)  # modules whose code is in no version: they only move bytes, or their values are part of the fingerprint
 
 _STRING = r"'''(?:\\.|(?!''').)*'''|\"\"\"(?:\\.|(?!\"\"\").)*\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _LAYOUT = re.compile(rf"({_STRING})|(?:[ \t]*(?:#[^\n]*)?\n)+|[ \t]*#[^\n]*|[ \t]+\Z", re.DOTALL)
 
-DATA_FILES = "DATA_FILES"  # a module's constant: files beside it that it reads
-Symbol = tuple[str, str]  # a module's dotted name, and a name that it defines at its top level
+DATA_FILES = "DATA_FILES"  # name of a module's constant that lists the data files which the module reads
+Symbol = tuple[str, str]  # a module's dotted name, and a name that the module defines at its top level
 
 
 @lru_cache(maxsize=512)
 def code_version(*functions: Callable[..., Any]) -> str:
-    """Return the SHA-256, in hexadecimal, of the code behind module-level functions: a step's and those it looks up."""
+    """Return the SHA-256, in hexadecimal, of all code that module-level functions reach.
+
+    The hash includes the version of each installed distribution that the code imports, and the version of Unicode.
+
+    Args:
+        functions: the function of a step, and the functions that it looks up at run time.
+    """
     digest = hashlib.sha256(f"unicode {unicodedata.unidata_version}\n".encode())
     code, libraries = _reach(functions)
     for (module, _), text in sorted({(key, text) for key, texts in code.items() for text in texts}):
@@ -67,12 +75,12 @@ def code_version(*functions: Callable[..., Any]) -> str:
 
 
 def reached_symbols(*functions: Callable[..., Any]) -> set[Symbol]:
-    """Return every definition that the version of functions covers."""
+    """Return all definitions that the code version of functions covers."""
     return set(_reach(functions)[0])
 
 
 def strip_comments(text: str) -> str:
-    """Return source text without comments, blank lines and white space at line ends; strings stay as they are."""
+    """Return source text without comments, blank lines and trailing white space. Strings are not changed."""
     return _LAYOUT.sub(lambda found: found[1] or ("\n" if "\n" in found[0] else ""), text)
 
 
@@ -83,7 +91,13 @@ def read_source(path: str) -> str:
 
 @dataclass(frozen=True)
 class _Statement:
-    """A statement at a module's top level: its stripped text, the dotted names that it uses, and its own imports."""
+    """A statement at a module's top level.
+
+    Attributes:
+        text: source text without docstrings and comments.
+        uses: dotted names in the statement, split at the dots.
+        imports: from each name that an import inside the statement binds to the imported dotted name.
+    """
 
     text: str
     uses: frozenset[tuple[str, ...]]
@@ -92,14 +106,25 @@ class _Statement:
 
 @dataclass(frozen=True)
 class _Module:
-    """A module's statements by the names that they define; under "" those that define none and run at import."""
+    """The statements of a module.
+
+    Attributes:
+        statements: from a name to the statements that define it. The key "" has the statements that define no name.
+            They run when the module is imported.
+        imports: from each name that an import at top level binds to the imported dotted name.
+    """
 
     statements: Mapping[str, list[_Statement]]
     imports: Mapping[str, tuple[str, ...]]
 
 
 def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list[str]], set[str]]:
-    """Return the texts of all reached definitions, and the top-level names of the other packages that they use."""
+    """Follow the code of functions.
+
+    Returns:
+        A dict from each reached definition to its source texts, and the top-level names of all other packages that the
+        definitions import.
+    """
     waiting: list[Symbol] = [(one.__module__, one.__qualname__.partition(".")[0]) for one in functions]
     packages = {*PACKAGES, *(module.partition(".")[0] for module, _ in waiting)}
     found: dict[Symbol, list[str]] = {}
@@ -134,7 +159,7 @@ def _reach(functions: tuple[Callable[..., Any], ...]) -> tuple[dict[Symbol, list
 
 
 def _symbols(target: tuple[str, ...]) -> Iterator[Symbol]:
-    """Yield the definition that a dotted name means; all of its module where it means a module."""
+    """Yield the definition to which a dotted name refers. If it refers to a module, yield all its definitions."""
     length = next(size for size in range(len(target), 0, -1) if _path(".".join(target[:size])))
     module = ".".join(target[:length])
     if length < len(target):
@@ -145,6 +170,7 @@ def _symbols(target: tuple[str, ...]) -> Iterator[Symbol]:
 
 @lru_cache(maxsize=1024)
 def _module(name: str) -> _Module:
+    """Parse the source text of a module, given its dotted name."""
     path = _path(name)
     text = read_source(path) if path else ""
     tree = ast.parse(text)
@@ -178,7 +204,7 @@ def _module(name: str) -> _Module:
 
 
 def _walk(node: ast.AST) -> list[ast.AST]:
-    """Return a node and all below it, parents first, as `ast.walk`, which takes several times as long."""
+    """Return a node and all its descendants, parents first. This is several times as fast as `ast.walk`."""
     nodes = [node]
     for one in nodes:
         for name in one._fields:
@@ -195,7 +221,7 @@ def _is_docstring(node: ast.AST) -> bool:
 
 
 def _imports(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each name that the imports in a statement bind, and the dotted name that it means."""
+    """Yield each name that the imports in a statement bind, and the imported dotted name."""
     for inner in nodes:
         if isinstance(inner, ast.Import):
             for alias in inner.names:
@@ -207,7 +233,7 @@ def _imports(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ...]]:
-    """Yield the dotted names in a statement, and strings that may be names in quotes."""
+    """Yield the dotted names in a statement, and strings that are identifiers, such as quoted annotations."""
     inside: set[int] = set()
     for inner in nodes:
         parts: list[str] = []
@@ -223,7 +249,7 @@ def _uses(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ...]]:
 
 
 def _defined(nodes: Sequence[ast.AST]) -> set[str]:
-    """Return the names that a statement at a module's top level binds or changes."""
+    """Return the names that a statement at a module's top level binds, or whose objects it changes."""
     node = nodes[0]
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
@@ -239,7 +265,7 @@ def _defined(nodes: Sequence[ast.AST]) -> set[str]:
 
 
 def _data(module: str) -> list[str]:
-    """Return the hashes of the files that a module lists in DATA_FILES, such as tables of phrases."""
+    """Return name and hash of each file that a module lists in DATA_FILES, such as tables of phrases."""
     files: list[str] = []
     for statement in _module(module).statements[DATA_FILES]:
         folder = Path(_path(module)).parent
@@ -250,7 +276,7 @@ def _data(module: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _path(module: str) -> str:
-    """Return the file of a module, empty if there is no such module; nothing is imported."""
+    """Return the path of a module's file without importing the module, or "" if there is no such module."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
     if spec is None or not spec.origin or not spec.has_location:
@@ -265,16 +291,17 @@ def _path(module: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _versions(library: str) -> list[str]:
-    """Return the names of the distributions behind an importable name, each with its version."""
+    """Return name and version of each distribution that provides a top-level package."""
     names = {distribution.metadata["Name"] for distribution in _distributions().get(library, ())}
     return [f"{name} {importlib.metadata.version(name)}" for name in sorted(names)]
 
 
 @lru_cache(maxsize=1)
 def _distributions() -> Mapping[str, list[importlib.metadata.Distribution]]:
-    """Return the distributions behind each importable name, as `packages_distributions`, but without their metadata.
+    """Return a dict from top-level package to the distributions that provide it.
 
-    To parse that of all takes most of its time.
+    `importlib.metadata.packages_distributions` also does this, but it spends most of its time on parsing the metadata
+    of all distributions.
     """
     found: dict[str, list[importlib.metadata.Distribution]] = {}
     for distribution in importlib.metadata.distributions():

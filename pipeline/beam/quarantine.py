@@ -1,10 +1,10 @@
-"""Records that kill the interpreter: the file that lists them, and the record that a task is reading.
+"""Find and quarantine records that crash the Python interpreter when they are read.
 
-No code can drop a record whose reading kills the interpreter. So a task in whose process the interpreter died runs
-again alone, in a fresh process that notes each record before it is read (`perform_alone`). If that process dies
-at the same record twice, the record goes into the quarantine file of the corpus, readers drop it unread under the
-reason `quarantined`, and the run goes on. The entries that concern a unit count in its fingerprint, so that a corpus is
-a function of dumps, recipe and quarantine file.
+An exception handler cannot skip such a record. So a task in whose process the interpreter died runs again alone, in a
+new process that writes the position of each record to a file before it reads the record (`perform_alone`). If the
+process dies at the same record twice, the record is added to the quarantine file of the corpus. Then the run continues,
+and readers drop the record without reading it, under the reason `quarantined`. The quarantined records of a unit count
+in its fingerprint, so a corpus is a function of dumps, recipe and quarantine file.
 """
 
 import contextlib
@@ -27,15 +27,20 @@ from manifests.document import Locator
 from manifests.files import canonical_json, write_atomic
 from pipeline.beam.pool import CRASHES, WorkerCrashedError, WorkerDiedError
 
-FILE = "quarantine.jsonl"  # below the corpus
-CALL, ENDED, RECORD = "call.pickle", "ended.pickle", "record.json"  # in the folder of a task that runs alone
-TRIES = 2  # an interpreter may die by chance: a record is blamed only if it dies at the same one again
-MOST_CRASHES = 20  # of one run: more are no fault of records, but of this machine or of a library
+FILE = "quarantine.jsonl"  # name of the quarantine file in the corpus's folder
+# Files in the temporary folder of a task that runs alone: the call, its result, and the record that is being read.
+CALL, ENDED, RECORD = "call.pickle", "ended.pickle", "record.json"
+TRIES = 2  # A record is quarantined only after two crashes at this record, because an interpreter may die by chance.
+MOST_CRASHES = 20  # Crashes per run. If there are more, the machine or a library is faulty, and not the records.
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """The place of a quarantined record, as in its locator; `member` may be longer than that of the reader."""
+    """The position of a quarantined record, with the same fields as its locator.
+
+    `member` may be longer than the member of the locator with which the reader asks for the record; the locator's
+    member is then a prefix of `member`.
+    """
 
     source: str
     file: str
@@ -46,21 +51,25 @@ class Place:
 
 
 class RecordCrashedError(Exception):
-    """A record killed the interpreter; the only argument is its line for the quarantine file."""
+    """A record killed the interpreter. The only argument is the record's line in the quarantine file."""
 
     @property
     def place(self) -> Place:
-        """The record's place."""
+        """The position of the record."""
         return Place(**json.loads(self.args[0]))
 
 
 def line_of(place: Place) -> str:
-    """Return a record's line of the quarantine file."""
+    """Return a record's line in the quarantine file, without a newline."""
     return canonical_json(asdict(place)).decode().rstrip("\n")
 
 
 def read_quarantine(path: Path) -> frozenset[Place]:
-    """Return the records of a quarantine file, none if there is no such file. Raises UserError for another file."""
+    """Return the positions in a quarantine file. The result is empty if the file does not exist.
+
+    Raises:
+        UserError: the file cannot be read, or is no quarantine file.
+    """
     try:
         return frozenset(Place(**json.loads(line)) for line in path.read_text("utf-8").splitlines())
     except FileNotFoundError:
@@ -75,16 +84,16 @@ def write_quarantine(path: Path, places: Iterable[Place]) -> None:
 
 
 def record_crash(path: Path, held: frozenset[Place], error: Exception, crashes: int) -> frozenset[Place]:
-    """Return the quarantined records after a crash, which is to be followed by another attempt.
+    """Return the quarantined records for the next attempt of a run after a crash.
 
     Args:
-        path: the corpus's quarantine file, which gets the record that is to blame, if there is one yet.
+        path: the corpus's quarantine file. If the error names a record, the record is added to this file.
         held: the quarantined records so far.
-        error: a WorkerCrashedError, whose task will run alone now, or a RecordCrashedError.
-        crashes: earlier crashes of this run.
+        error: a WorkerCrashedError, after which the task will run alone, or a RecordCrashedError, which names a record.
+        crashes: number of earlier crashes of this run.
 
     Raises:
-        WorkerDiedError: another attempt is of no use.
+        WorkerDiedError: another attempt would not help.
     """
     if isinstance(error, WorkerCrashedError):
         if crashes >= MOST_CRASHES:
@@ -102,18 +111,26 @@ def record_crash(path: Path, held: frozenset[Place], error: Exception, crashes: 
 
 
 def places_within(places: Iterable[Place], source: str, file: str, start: int, end: int) -> tuple[Place, ...]:
-    """Return the quarantined records of a split: stored bytes from `start` to `end` of a file."""
+    """Return the quarantined records of a split, sorted.
+
+    Args:
+        places: all quarantined records.
+        source: name of the split's source.
+        file: the split's file.
+        start: offset of the split's first stored byte.
+        end: offset after the split's last stored byte.
+    """
     return tuple(sorted(p for p in places if (p.source, p.file) == (source, file) and start <= p.offset < end))
 
 
-Key = tuple[str, int, int, int]
-_members: ContextVar[Mapping[Key, tuple[str, ...]]] = ContextVar("_members")  # of the task's quarantined records
-_note: ContextVar[int] = ContextVar("_note")  # descriptor of the file for the record at hand
+Key = tuple[str, int, int, int]  # file, offset, length and inner offset of a record
+_members: ContextVar[Mapping[Key, tuple[str, ...]]] = ContextVar("_members")  # members of the quarantined records
+_note: ContextVar[int] = ContextVar("_note")  # descriptor of the file that contains the position of the current record
 
 
 @contextlib.contextmanager
 def drop_quarantined(places: Iterable[Place]) -> Iterator[None]:
-    """Let readers drop these records while the block runs."""
+    """Make `is_quarantined` return True for these records while the `with` block runs, so that readers drop them."""
     members: dict[Key, tuple[str, ...]] = {}
     for place in places:
         key = (place.file, place.offset, place.length, place.inner_offset)
@@ -127,7 +144,7 @@ def drop_quarantined(places: Iterable[Place]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def note_current_record(path: Path) -> Iterator[None]:
-    """Keep the place of the record that is being read in a file while the block runs."""
+    """Keep the position of the record that is being read in a file while the `with` block runs."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     token = _note.set(descriptor)
     try:
@@ -138,7 +155,10 @@ def note_current_record(path: Path) -> Iterator[None]:
 
 
 def is_quarantined(locator: Locator) -> bool:
-    """Note the record that is about to be read, and return True if it must be dropped unread."""
+    """Return True if a record must be dropped without reading it. Readers call this before they read a record.
+
+    In a task that runs alone, the position of the record is also written to the file of the current record.
+    """
     if is_noting():
         note_record(locator)
     held = _members.get({})
@@ -149,18 +169,18 @@ def is_quarantined(locator: Locator) -> bool:
 
 
 def is_noting() -> bool:
-    """Return True in a task that runs alone to find the record that kills the interpreter."""
+    """Return True if positions of records are written to a file, because the task runs alone to find a bad record."""
     return _note.get(-1) >= 0
 
 
 def note_record(locator: Locator) -> None:
-    """Note the record that is about to be read."""
+    """Write the position of the record that is read next to the file of the current record."""
     place = Place("", locator.file, locator.offset, locator.length, locator.member, locator.inner_offset)
     _write(canonical_json(asdict(place)))
 
 
 def forget_record() -> None:
-    """Note that no record is being read: a death from here on cannot be blamed on one."""
+    """Empty the file of the current record: no record is being read, so a later crash is not attributed to one."""
     if is_noting():
         _write(b"")
 
@@ -172,20 +192,20 @@ def _write(data: bytes) -> None:
 
 
 def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> Mapping[str, int]:
-    """Run a task in a process of its own, find the record that kills it, else return the task's counts.
+    """Run a task in a separate process and return its counts, or find the record that crashes the process.
 
-    It works inside any engine's worker, daemons included.
+    This works inside the workers of any engine, including daemon processes.
 
     Args:
         task: a `pipeline.beam.step.Task`.
-        blocks: of a reducer.
+        blocks: the blocks of a reducer; empty for other tasks.
         job: a `pipeline.beam.task.Job`.
 
     Raises:
         RecordCrashedError: the process died at the same record in all tries.
-        WorkerDiedError: it was killed from outside, or died at no record that can be named.
-        OSError: it died of a mapped file that cannot be read, which says nothing about the record.
-        Exception: what the task raised.
+        WorkerDiedError: the process was killed from outside, or it died when it was not reading a record.
+        OSError: the process died because a memory-mapped file cannot be read. The record is not the cause.
+        Exception: the exception that the task raised.
     """
     found = set[Place | None]()
     for _ in range(TRIES):
@@ -200,20 +220,25 @@ def perform_alone(task: Any, blocks: tuple[Any, ...], job: Any) -> Mapping[str, 
         if -code not in CRASHES or place is None or len(found) > 1:
             raise WorkerDiedError(_sentence(task, code, place))
     (place,) = found
-    assert place is not None, "else it was raised above"
+    assert place is not None, "otherwise WorkerDiedError was raised above"
     raise RecordCrashedError(line_of(replace(place, source=task.source or task.name.partition("/")[0])))
 
 
 def _run(
     task: Any, blocks: tuple[Any, ...], job: Any
 ) -> tuple[int, Place | None, Mapping[str, int] | Exception | None]:
-    """Return the exit code of a process that runs the task, the record that it was at, and what came of the task."""
+    """Run a task in a new process.
+
+    Returns:
+        The exit code; the record that the process was reading, or None; and the counts of the task or the exception
+        that it raised, or None if the process died.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", f"from {__name__} import run_call; run_call()", scratch]
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # a pipe to follow us by
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # see _follow_parent
             try:
                 code = process.wait()
             finally:
@@ -223,7 +248,7 @@ def _run(
 
 
 def _check_mapped(path: Any) -> None:
-    """Raise OSError if a file cannot be read: reading it through a map of memory would end in SIGBUS."""
+    """Raise OSError if a file cannot be read. If such a file is memory-mapped, reading it causes SIGBUS."""
     if isinstance(path, str):
         with Path(path).open("rb") as file:
             while file.read(1 << 20):
@@ -231,6 +256,7 @@ def _check_mapped(path: Any) -> None:
 
 
 def _sentence(task: Any, code: int, place: Place | None) -> str:
+    """Return the message for a task whose process died for a reason that is not one record."""
     how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     where = f" at {place.file}, byte {place.offset}" if place is not None else ", at no record that can be named"
     return (
@@ -241,8 +267,8 @@ def _sentence(task: Any, code: int, place: Place | None) -> str:
 
 
 def run_call() -> None:
-    """Run the task that `perform_alone` has written to the folder of the command line, and write what it returns."""
-    from pipeline.beam.task import attempt  # here: that module imports this one
+    """Run the task in the folder that the command line names, and write its counts or exception to the same folder."""
+    from pipeline.beam.task import attempt  # imported here, because that module imports this one
 
     folder = Path(sys.argv[1])
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -257,6 +283,6 @@ def run_call() -> None:
 
 
 def _follow_parent() -> None:
-    """End when the process that started this one has ended: nobody would know of what is written later."""
-    os.read(0, 1)  # without Python's buffer, whose lock would abort this process at its end
+    """End this process when its parent process has ended, because nothing would record its outputs any more."""
+    os.read(0, 1)  # not sys.stdin: the lock of its buffer would abort this process at exit
     os._exit(1)

@@ -1,4 +1,4 @@
-"""One task, as a worker runs it: its files fetched, the step's function called, its receipt written last of all."""
+"""Run one task in a worker: fetch its files, call the step's function, and write its receipt."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,8 @@ from pipeline.beam.quarantine import RecordCrashedError, drop_quarantined, perfo
 from pipeline.beam.receipts import read_finished, receipt_name
 from pipeline.beam.step import Keyed, Output, Result, Task
 
-# Files by which workers tell the driver what ended a task: engines wrap exceptions differently.
+# Files in which workers leave the message of an exception for the driver, because each engine wraps exceptions
+# differently.
 NOTICES: dict[type[Exception], str] = {
     UserError: "mistake.txt",
     StorageError: "failure.txt",
@@ -39,7 +40,17 @@ NOTICES: dict[type[Exception], str] = {
 
 @dataclass(frozen=True)
 class Job:
-    """The part of a Beam job that all its tasks share."""
+    """The values that all tasks of a step share in a Beam job.
+
+    Attributes:
+        corpus: the corpus's folder.
+        url: the corpus's URL in an object store; empty if the corpus is on this machine's disk.
+        model_urls: pairs of the URL of a model and its version. Tasks fetch these models before they call the function.
+        timings: the run's folder for times.
+        function: the function of the step.
+        settings: keyword arguments for all tasks.
+        by_source: from source name to additional keyword arguments.
+    """
 
     corpus: str
     url: str
@@ -51,11 +62,11 @@ class Job:
 
     @property
     def mirror(self) -> Mirror | None:
-        """The folder here that stands for a corpus in an object store; None for a corpus of this machine."""
+        """The local mirror of a corpus in an object store; None if the corpus is on this machine's disk."""
         return open_mirror(Path(self.corpus), self.url) if self.url else None
 
     def __getstate__(self) -> tuple[str, str, bytes]:
-        """Pack everything behind the corpus, so that a worker finds the user's modules before it reads on."""
+        """Pickle the other values separately, so that a worker can import the user's modules before it reads them."""
         return (
             self.corpus,
             self.url,
@@ -63,7 +74,7 @@ class Job:
         )
 
     def __setstate__(self, state: tuple[str, str, bytes]) -> None:
-        """Read what `__getstate__` packed."""
+        """Find the user's modules in the corpus, and then unpickle the other values."""
         if state[1]:
             open_mirror(Path(state[0]), state[1])
         add_user_code_path(Path(state[0]))
@@ -83,7 +94,7 @@ class Job:
 
 
 def local_value(value: Any, corpus: Path) -> Any:
-    """Return an argument as the step's function gets it: without its key, and with local copies for URLs.
+    """Return an argument as the step's function gets it: a `Keyed` as its value, and URLs as paths of local copies.
 
     Raises:
         OSError, StorageError: a file cannot be read, or has changed since the run began.
@@ -98,7 +109,12 @@ def local_value(value: Any, corpus: Path) -> Any:
 
 
 def local_file(place: str, version: str, corpus: Path) -> str:
-    """Return the path of a file of which a version is wanted. Raises OSError, StorageError."""
+    """Return the path of a file, or of the local copy of a URL.
+
+    Raises:
+        OSError: the file cannot be read.
+        StorageError: the file has another version, or the URL cannot be fetched.
+    """
     if is_url(place):
         return str(fetch_url(place, version, corpus))
     if version_of(Path(place)) != version:
@@ -107,15 +123,20 @@ def local_file(place: str, version: str, corpus: Path) -> str:
 
 
 def perform(task: Task, *blocks: Any, job: Job) -> None:
-    """Run one task and write its receipt, last of all; its times go into the run's own folder.
+    """Run one task, write its receipt, and write its times to the run's folder.
 
-    A task that an earlier attempt has left begun runs alone, in a process of its own.
+    If an earlier attempt started the task and did not end it, the task runs alone in a separate process.
+
+    Args:
+        task: the task.
+        blocks: the blocks of a reducer, or the locations for a merge.
+        job: the values that all tasks of the step share.
 
     Raises:
         UserError: the function found a mistake of the user.
-        StorageError: a read or write kept failing.
+        StorageError: a read or write failed repeatedly.
         RecordCrashedError: a record kills the interpreter.
-        WorkerDiedError: something else does.
+        WorkerDiedError: the separate process died for another reason.
     """
     place = f"stage {task.step}, {task.name}"
     try:
@@ -123,7 +144,7 @@ def perform(task: Task, *blocks: Any, job: Job) -> None:
         counters.add(retry_storage(partial(run, task, blocks, job), place))
     except tuple(NOTICES) as error:
         notice = next(name for kind, name in NOTICES.items() if isinstance(error, kind))
-        with contextlib.suppress(OSError):  # the disk may be full: the exception's own text says it, too
+        with contextlib.suppress(OSError):  # if the disk is full, the exception still has the message
             write_atomic(Path(job.timings) / notice, str(error).encode())
         raise
 
@@ -142,7 +163,8 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
             fetch_url(model, version, root)
         try:
             result: Result = job.call(task, *blocks)
-        except UserError as error:  # a model that the driver could read, say: no mistake of the user
+        except UserError as error:
+            # A file that the driver could read, such as a model, cannot be read here. That is no mistake of the user.
             if isinstance(error.__cause__, OSError) and error.__cause__.errno:
                 raise error.__cause__ from None
             raise
@@ -171,10 +193,10 @@ def attempt(task: Task, blocks: tuple[Any, ...], job: Job) -> Mapping[str, int]:
 
 
 def write_receipt(root: Path, task: Task, result: Result, mirror: Mirror | None) -> int:
-    """Write the receipt of a task after its outputs, and return their bytes. Raises OSError, StorageError.
+    """Write the receipt of a task, and return the size of its outputs in bytes. Raises OSError, StorageError.
 
-    A receipt is never on the disk, or in an object store, before its outputs are: whoever sees it finds them. Without
-    it the task is done again.
+    The outputs are on the disk, or in the object store, before the receipt is. So all outputs of a receipt exist. A
+    task without a receipt is run again.
     """
     outputs = [Output(path, (root / path).stat().st_size, sha256_file(root / path)) for path in sorted(result.paths)]
     plain = {

@@ -1,6 +1,7 @@
-"""The tasks of a job, in a file that workers read: a job graph stays small, whatever the number of tasks.
+"""Write the tasks of a job to a file, from which workers read them, so that the job graph is small.
 
-The graph holds at most `GROUPS` elements for each turn of the job, each the place of a group of tasks in the file.
+The graph has at most `GROUPS` elements for each turn of the job. An element is the location of a group of tasks in the
+file.
 """
 
 import contextlib
@@ -17,9 +18,10 @@ from manifests.mirror import fetch, mirror_of, open_mirror
 from pipeline.beam.receipts import count_tables
 
 FOLDER = "runs/tasks"
-GROUPS = 4_096  # at most: some 100 kB of a job graph, and as many workers as can be busy at once
+# Most groups per turn of a job. They take about 100 kB of the job graph. At most this many workers are busy at a time.
+GROUPS = 4_096
 
-Group = tuple[int, int]  # offset and length in the file
+Group = tuple[int, int]  # the location of a group of tasks: offset and length in the file, in bytes
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class TaskList:
 
     Attributes:
         corpus: the corpus's folder.
-        url: of a corpus in an object store; empty for one of this machine.
-        path: of the file, below the corpus.
-        shared: place of the value that all tasks share, behind all groups.
-        tables: into which the receipts of the tasks are folded; 0 for a small job.
+        url: the corpus's URL in an object store; empty if the corpus is on this machine's disk.
+        path: path of the file, below the corpus.
+        shared: location of the value that all tasks share. It is at the end of the file, after all groups.
+        tables: number of tables into which the receipts of the tasks are folded; 0 for a small job.
     """
 
     corpus: str
@@ -41,21 +43,28 @@ class TaskList:
     tables: int
 
     def table_of(self, group: Group) -> int:
-        """Return the number of the table for the receipts of a group's tasks."""
+        """Return the number of the table that gets the receipts of a group's tasks."""
         return group[0] * self.tables // self.shared[0]
 
     def read_shared(self) -> Any:
-        """Return the value that all tasks share, read once a process."""
+        """Return the value that all tasks share. It is read once per process."""
         return _read_shared(self.corpus, self.url, self.path, self.shared)
 
     def read(self, place: Group) -> Any:
-        """Return a group of tasks, or the one task that lies there."""
+        """Return the group of tasks, or the single task, at a location in the file."""
         return pickle.loads(_read(self.corpus, self.url, self.path, place))
 
 
 @dataclass
 class TaskWriter:
-    """A task list that is being written, group by group."""
+    """The writer of a task list.
+
+    Attributes:
+        corpus: the corpus's folder.
+        path: path of the file, below the corpus.
+        file: the open file.
+        is_stored: True after the file has been copied to the corpus's object store.
+    """
 
     corpus: Path
     path: str
@@ -65,18 +74,27 @@ class TaskWriter:
     def add(
         self, tasks: Sequence[Any], complete: Callable[[Any], Any] = lambda task: task, most: int = GROUPS
     ) -> list[Group]:
-        """Write tasks, dealt out to groups so that these take equally long, and return the groups.
+        """Distribute tasks over groups round robin, so that groups take similar times, and write the groups.
 
         Args:
-            tasks: in the order in which they are to begin. They can be pickled.
-            complete: returns what stands in the file for a task; called when it is written, so that not all are held.
-            most: groups.
+            tasks: tasks in the order in which they should begin.
+            complete: returns the object that is pickled for a task. It is called when the group is written, so that
+                not all objects are in memory.
+            most: the largest number of groups.
+
+        Returns:
+            The locations of the groups.
         """
         count = min(most, len(tasks))
         return [self.write([complete(task) for task in tasks[number::count]]) for number in range(count)]
 
     def close(self, shared: Any, folded: int = 0) -> TaskList:
-        """Write what all tasks share, which can be pickled, and return the list. `folded`: receipts that are folded."""
+        """Write the value that all tasks share, close the file, and return the task list.
+
+        Args:
+            shared: the value, which can be pickled.
+            folded: number of tasks in groups that have not finished. Their receipts are folded if there are many.
+        """
         place, mirror = self.write(shared), mirror_of(self.corpus)
         self.file.close()
         if mirror is not None:
@@ -86,7 +104,7 @@ class TaskWriter:
         return TaskList(str(self.corpus), url, self.path, place, count_tables(folded))
 
     def write(self, value: Any) -> Group:
-        """Write a value that can be pickled, such as one task, and return its place."""
+        """Pickle a value, such as a task, at the end of the file, and return its location."""
         start = self.file.tell()
         pickle.dump(value, self.file)
         return start, self.file.tell() - start
@@ -94,7 +112,7 @@ class TaskWriter:
 
 @contextlib.contextmanager
 def task_list(corpus: Path) -> Iterator[TaskWriter]:
-    """Open a task list for writing; its file lasts as long as the block."""
+    """Open a task list for writing. Its file is removed when the `with` block ends."""
     relative, mirror = f"{FOLDER}/{uuid.uuid4().hex}", mirror_of(corpus)
     path = corpus / relative
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +140,7 @@ def _read(corpus: str, url: str, path: str, place: Group) -> bytes:
 
 
 def read_all(corpus: Path) -> Iterator[Any]:
-    """Yield the groups of the one task list that lies in a corpus, then what all its tasks share."""
+    """Yield the groups of the only task list in a corpus, and then the value that all its tasks share."""
     (path,) = (corpus / FOLDER).iterdir()
     with path.open("rb") as file, contextlib.suppress(EOFError):
         while True:
@@ -130,7 +148,7 @@ def read_all(corpus: Path) -> Iterator[Any]:
 
 
 def remove_task_lists(corpus: Path) -> None:
-    """Remove the files of a killed run."""
+    """Remove the task lists that a killed run has left, here and in the object store."""
     shutil.rmtree(corpus / FOLDER, ignore_errors=True)
     mirror = mirror_of(corpus)
     if mirror is not None:

@@ -1,9 +1,10 @@
-"""Work in several steps: a generator that yields the job that it wants next, and is sent the receipts of it.
+"""Write work that needs several jobs as a generator: it yields a job and receives the job's receipts.
 
-A part of a job is a step, or a mapping and a reducing step with a shuffle between (`pipeline.beam.exchange`). A job has
-turns: the parts of a turn begin when those of the turn before have ended. So a step that reads what another of the same
-job writes must be planned without its receipts (`Unit.awaits`). Work that does not depend on other work is advanced
-side by side (`together`), so that it shares jobs: on a remote engine each job costs minutes, however small it is.
+A part of a job is one step, or a mapping and a reducing step with a shuffle between them (`pipeline.beam.exchange`). A
+job consists of turns. The parts of a turn begin when all parts of the previous turn have ended. All turns are planned
+before the job starts, so a step that reads outputs of an earlier turn is planned without the receipts of these outputs
+(`Unit.awaits`). Independent generators are advanced together (`together`), so that they share jobs: on a remote engine,
+even a small job takes minutes.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,27 +13,28 @@ from typing import Any, TypeVar
 
 from pipeline.beam.step import Receipts, Step
 
-Part = tuple[Step, ...]  # a step, or a mapping and a reducing one; unit number r of a reducing step takes range r
-PartReceipts = tuple[Receipts, ...]  # the receipts of a part, by step
-Turns = Sequence[Sequence[Part]]  # the parts of a job, by turn
+# A step, or a mapping and a reducing step. Unit number r of the reducing step gets the blocks of range r.
+Part = tuple[Step, ...]
+PartReceipts = tuple[Receipts, ...]  # the receipts of each step of a part
+Turns = Sequence[Sequence[Part]]  # the parts of each turn of a job
 Result = TypeVar("Result")
 Work = Generator[Turns, list[list[PartReceipts]], Result]
 
 
 def run_units(step: Step) -> Work[Receipts]:
-    """Run a step whose units do not talk to each other, and return its receipts by unit."""
+    """Run a step without a shuffle, and return its receipts."""
     [[(found,)]] = yield [[(step,)]]
     return found
 
 
 def exchange(mapping: Step, reducing: Step) -> Work[tuple[Receipts, Receipts]]:
-    """Run a step whose mappers send blocks to reducers, and return the receipts of both by unit."""
+    """Run a mapping and a reducing step with a shuffle between them, and return the receipts of both steps."""
     [[(mapped, reduced)]] = yield [[(mapping, reducing)]]
     return mapped, reduced
 
 
 def together(*works: Work[Any]) -> Work[list[Any]]:
-    """Advance works that do not depend on each other, the next jobs of all in one, and return their results."""
+    """Run independent generators, and return their results. The jobs that they yield at a time are run as one job."""
     results: list[Any] = [None] * len(works)
     asked: dict[int, Turns] = {}
 
@@ -54,7 +56,12 @@ def together(*works: Work[Any]) -> Work[list[Any]]:
 
 
 def finish(work: Work[Result], run: Callable[[Turns], list[list[PartReceipts]]]) -> Result:
-    """Run the jobs that work asks for until it ends, and return its result."""
+    """Run the jobs that a generator yields until it ends, and return its result.
+
+    Args:
+        work: the generator.
+        run: runs a job and returns the receipts of each turn and part.
+    """
     try:
         turns = next(work)
         while True:

@@ -1,11 +1,15 @@
-"""C4: its released files, other JSON Lines or Parquet with mapped columns, and WET files to rebuild it from.
+"""Read C4: its released files, other tables in JSON Lines or Parquet, and WET files from which C4 can be rebuilt.
 
-See LLaMA, section 2.1, and Raffel et al. 2020, section 2.2. The first bytes of a file tell its format. Rows become
-documents unchanged. A WET record becomes one page as C4's builder reads it: with stripped lines, without blank lines
-and lines that look like an archive's headers.
+See LLaMA, section 2.1, and Raffel et al. 2020, section 2.2. The first bytes of a file determine its format. Rows become
+documents unchanged. A WET record becomes one page, read as in C4's builder: lines are stripped, and blank lines and
+lines that look like headers of an archive are removed.
 
-The locator of a JSON line is its bytes, in a compressed file its decoded bytes with all stored ones; that of a Parquet
-row is the bytes of its row group, with `row-group-N` as member, and as inner offset the row's number in it.
+The locators of rows are
+
+- for a line of plain JSON Lines, the bytes of the line;
+- for a line of compressed JSON Lines, all stored bytes, and the offset and length of the line in the decoded bytes;
+- for a row of Parquet, the bytes of its row group, with `row-group-N` as the member and the index of the row in the row
+  group as the inner offset.
 """
 
 from collections.abc import Iterator
@@ -24,13 +28,23 @@ from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources import common_crawl
 from pipeline.sources.base import Outcome, Piece, apportion, check_text, cut_pieces
 
-HEADERS = ("WARC", "CONTENT-", "Content-")  # starts of lines that are not text (C4's builder, split_wet_file)
+HEADERS = ("WARC", "CONTENT-", "Content-")  # Lines with these beginnings are removed (C4's builder, split_wet_file).
 
 
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every row or record of a file, or of one of its pieces."""
+    """Yield the outcome of each row or record of a file, or of one of its pieces.
+
+    Args:
+        stored: The whole file.
+        name: The name of the input.
+        source: The name of the source.
+        recipe: The part of the recipe for the source.
+        start: The start of the piece.
+        end: The end of the piece, None for the end of the file.
+        state: The state of the piece, for archives (see `common_crawl.find_pieces`).
+    """
     end = len(stored) if end is None else end
     if is_archive(stored):
         for outcome in common_crawl.read(stored, name, source, _with_wet(recipe), start, end, state):
@@ -50,7 +64,7 @@ def read(
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-    """Return pieces cut between lines, row groups or records; compressed lines cannot be cut."""
+    """Return pieces (start, end, state) of about `split_bytes` stored bytes. Compressed JSON Lines are one piece."""
     if is_archive(stored):
         return common_crawl.find_pieces(stored, recipe, split_bytes)
     if tables.is_parquet(stored):
@@ -61,7 +75,11 @@ def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]
 
 
 def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the row or record at a locator again. Raises LookupError if it is not there."""
+    """Read the row or record at a locator again.
+
+    Raises:
+        LookupError: There is no row or record at the locator.
+    """
     if is_archive(stored):
         return _strip_lines(common_crawl.reread(stored, locator, source, _with_wet(recipe)))
     outcome = None
@@ -75,7 +93,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 
 def is_archive(stored: Stored) -> bool:
-    """Return True if a file is a web archive, judged by its first bytes."""
+    """Return True if a file is a WARC archive, judged by its first (decoded) bytes."""
     opening = bytes(stored[:4])
     if opening[:2] == GZIP:
         first = next(decode_stored(stored), b"")
@@ -84,6 +102,7 @@ def is_archive(stored: Stored) -> bool:
 
 
 def _convert_line(line: Line, place: Locator, source: str, recipe: Source) -> Outcome:
+    """Return the outcome for a line of JSON Lines."""
     if line.problem is not None:
         return Outcome.drop(place, line.stored, line)
     if is_quarantined(place):
@@ -94,6 +113,7 @@ def _convert_line(line: Line, place: Locator, source: str, recipe: Source) -> Ou
 def _convert_row(
     row: dict[str, Any] | Damage | None, place: Locator, stored: int, source: str, recipe: Source
 ) -> Outcome:
+    """Return the outcome for a row, to which `stored` bytes are attributed. None is a blank line."""
     if isinstance(row, Damage):
         return Outcome.drop(place, stored, row)
     names = recipe.columns
@@ -114,7 +134,11 @@ def _convert_row(
 def _read_parquet(
     stored: Stored, name: str, source: str, recipe: Source, start: int, end: int
 ) -> tuple[Iterator[tuple[int, Outcome]], int]:
-    """Return (rows so far, outcome) of each row in the groups that begin in [start, end), and the stated row count."""
+    """Read the row groups that begin in [start, end).
+
+    Returns:
+        An iterator over (number of rows up to and including this one, outcome), and the number of rows by the footer.
+    """
     groups, whole = tables.read_groups(stored), Locator(name, start, end - start)
     if isinstance(groups, Damage):
         return iter([(0, Outcome.drop(whole, 0, groups))]), 0
@@ -164,7 +188,7 @@ def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -
 
 
 def _reread_line(stored: Stored, locator: Locator) -> Line | None:
-    """Return the line at a locator; None if no line begins and ends there."""
+    """Return the line at a locator, or None if there is no line with exactly this start and end."""
     start, length = locator.inner_offset, locator.inner_length
     if not is_compressed(stored):
         line = next(tables.read_lines(stored, length, locator.offset, locator.offset + locator.length), None)
@@ -177,11 +201,12 @@ def _reread_line(stored: Stored, locator: Locator) -> Line | None:
 
 
 def _with_wet(recipe: Source) -> Source:
+    """Return a copy of a source's recipe in which only WET records are read."""
     return recipe.model_copy(update={"extractor": "wet"})
 
 
 def _strip_lines(outcome: Outcome) -> Outcome:
-    """Strip the lines of a WET record and drop headers and blank lines, as C4's builder does."""
+    """Strip the lines of a WET record, and remove headers and blank lines, as C4's builder does."""
     if outcome.document is None:
         return outcome
     lines = [line.strip() for line in outcome.document.text.splitlines()]

@@ -1,4 +1,4 @@
-"""extract: a split of a dump -> documents, dead letters, and a tally of every record and byte."""
+"""The step `extract`: read a split of a dump, write its documents and dead letters, and count its records and bytes."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +24,9 @@ from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "extract"
 OWNED = ("documents", "deadletters", "skipped")
-SKIPPED = 3  # dropped records per reason and split whose place is kept, for people; those with a URL are all kept
+# Dropped records per reason and split whose locators are written to `skipped`, as examples for users. Dropped records
+# with a URL are all written.
+MAX_EXAMPLES = 3
 
 
 def extract_step(
@@ -34,17 +36,19 @@ def extract_step(
     models: dict[str, str],
     quarantine: Iterable[Place] = (),
 ) -> Step:
-    """Return the step with a unit per split: a file, or a piece of a large one, named after the place where it begins.
+    """Return the step with one unit per split.
+
+    A split is a file or a piece of a large file. The name of a piece ends with the offset of its first byte.
 
     Args:
-        recipe: the run's.
-        inputs: of all sources; those that `join` reads have no unit here.
-        offsets: receipts of `split_offsets`.
-        models: hashes of the models and lists that the recipe gives by path.
-        quarantine: records that readers drop unread.
+        recipe: The recipe of the run.
+        inputs: The inputs of all sources. Inputs that `join` reads get no unit.
+        offsets: The receipts of `split_offsets`, with the pieces of each input.
+        models: The hashes of the models and lists that the recipe gives by path.
+        quarantine: Records that readers drop without reading them.
 
     Raises:
-        UserError: a file has the name of another's piece.
+        UserError: The name of a file is equal to the name of a piece of another file.
     """
     units: dict[str, Unit] = {}
     for item in inputs:
@@ -55,7 +59,7 @@ def extract_step(
         for piece in pieces:
             split = f"{item.source}/{item.name}" + (f"@{piece.start:015d}" if len(pieces) > 1 else "")
             if split in units:
-                raise UserError(f"{split} is the name of a file and of another's piece: rename the file")
+                raise UserError(f"{split} is the name of a file and of a piece of another file: rename the file")
             calls = (code_of(reader_for(item.source, source), "read"), *rule_classes(source.rules_at("extract")))
             units[split] = piece_unit(split, item, piece, source, calls, quarantine)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
@@ -64,9 +68,14 @@ def extract_step(
 
 
 def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> dict[str, Any]:
-    """Return the arguments by source of functions that read dumps. `models`: hashes of given files, by source and use.
+    """Return the arguments for one source of the functions that read its dumps.
 
-    Only the part of the recipe counts that the source's documents depend on.
+    The cache key of the argument `source` contains only the parts of the recipe on which the source's documents depend.
+
+    Args:
+        name: The name of the source.
+        source: The part of the recipe for the source.
+        models: The hashes of the files that the recipe gives by path. A key begins with `SOURCE.RULE.`.
     """
     used = {"kind", "licence", "extractor", "limits", "columns", "settings"}
     used |= {"arxiv", "wikipedia", "stackexchange", "github"} & {source.kind}
@@ -89,7 +98,23 @@ def extract(
     end: int,
     state: int,
 ) -> Result:
-    """Read one split of an input: the stored bytes from `start` to `end`. Raises OSError if they cannot be read."""
+    """Read one split of an input, and write its documents and dead letters.
+
+    Args:
+        corpus: The folder of the corpus.
+        split: The name of the split.
+        name: The name of the source.
+        source: The part of the recipe for the source.
+        file: The name of the input.
+        path: The path of the input, or a remote dump.
+        start: The first stored byte of the split.
+        end: The stored byte after the last one of the split.
+        state: The state of the reader at `start` (see `pipeline.sources.base.Piece`).
+
+    Raises:
+        OSError: The bytes cannot be read.
+        RuntimeError: The reader attributed more or fewer stored bytes to records than there are.
+    """
     with open_range(path, corpus, start, end) as stored:
         outcomes = reader_for(name, source).read(stored, file, name, source, start, end, state)
         result = write_outcomes(corpus, split, name, source, outcomes, {"file": file})
@@ -102,7 +127,19 @@ def extract(
 def write_outcomes(
     corpus: Path, split: str, name: str, source: Source, outcomes: Iterable[Outcome], facts: dict[str, Any]
 ) -> Result:
-    """Write the documents and dead letters of a split's records, and count them."""
+    """Write the documents, the dead letters, and the locators of skipped records of a split.
+
+    Args:
+        corpus: The folder of the corpus.
+        split: The name of the split.
+        name: The name of the source.
+        source: The part of the recipe for the source.
+        outcomes: The outcomes of the records.
+        facts: Further entries for the receipt.
+
+    Returns:
+        The paths of the files, the counts, and `facts`.
+    """
     documents, tally = f"documents/{split}.parquet", Tally()
     letters: list[dict[str, Any]] = []
     skipped: dict[str, list[dict[str, Any]]] = {}
@@ -110,7 +147,7 @@ def write_outcomes(
         for outcome in outcomes:
             forget_record()
             if outcome.document is not None:
-                url = outcome.document.url  # not every reader looks at it
+                url = outcome.document.url  # Some readers do not apply the rules for URLs.
                 if reason := first_record_reason(source.filters, Record(url, None)):
                     outcome = Outcome(outcome.locator, outcome.stored, reason=reason, url=url)
             if outcome.document is not None:
@@ -127,7 +164,7 @@ def write_outcomes(
             place |= {"url": outcome.url} if outcome.url else {}
             if outcome.reason in DEAD_LETTERS:
                 letters.append(place)
-            elif len(some := skipped.setdefault(place["reason"], [])) < SKIPPED or outcome.url:
+            elif len(some := skipped.setdefault(place["reason"], [])) < MAX_EXAMPLES or outcome.url:
                 some.append(place)
     paths = [documents]
     for folder, places in (
@@ -141,7 +178,7 @@ def write_outcomes(
 
 
 def count_dropped(outcome: Outcome, tally: Tally) -> None:
-    """Count a record that is no document; a row that has become part of one is not dropped but removed."""
+    """Add a record without a document to a tally. A row that was joined into a document counts as removed."""
     assert outcome.reason is not None, "an outcome is a document or a reason"
     tally.enter(records=1, bytes=outcome.stored)
     count = tally.remove if outcome.reason is Reason.JOINED else tally.drop

@@ -220,8 +220,8 @@ def _get_reader(source: Source) -> JoinedReader:
 def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iterator[tuple[int, bytes]]:
     """Yield (range, block of packed rows) whenever `PACK_BYTES` are held, and count dropped rows in `tally`.
 
-    Dead letters become rows of the group `_DEAD`. The first `extract.SKIPPED` dropped rows of each reason also become
-    such rows, so that a reducer writes them as examples next to the documents.
+    Dead letters become rows of the group `_DEAD`. The first `extract.MAX_EXAMPLES` dropped rows of each reason also
+    become such rows, so that a reducer writes them as examples next to the documents.
     """
     held: dict[int, bytearray] = {}
     size, examples = 0, Counter[str]()
@@ -229,7 +229,7 @@ def pack_rows(items: Iterable[Row | Outcome], tally: Tally, ranges: int) -> Iter
         if isinstance(item, Outcome):
             assert item.document is None and item.reason is not None, "documents are made in the last round"
             examples[item.reason.value] += 1
-            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.SKIPPED
+            is_example = item.reason is not Reason.JOINED and examples[item.reason.value] <= extract.MAX_EXAMPLES
             if item.reason not in DEAD_LETTERS and not is_example:
                 extract.count_dropped(item, tally)
                 continue
