@@ -154,7 +154,7 @@ class Lookup:
 
 
 def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
-    """Yield the number of each split that occurs in row references, and the indices of its references, sorted by row."""
+    """Yield the number of each split that occurs in row references, and the indices of its rows, sorted by row."""
     order = np.argsort(rows, kind="stable")
     for split, start, end in runs(rows[order] >> ROW_BITS):
         yield split, order[start:end]
