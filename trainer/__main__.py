@@ -75,7 +75,7 @@ def _describe(error: Exception) -> str:
         return str(error)
     what, advice = "written", "make room there" if error.errno in FULL else "give a folder that can be written"
     if error.errno in (errno.EACCES, errno.EPERM):  # These errors also occur for files that are only read.
-        what, advice = "used", "give this user the right, or give another path"
+        what, advice = "used", "give this user the right to use it, or give another path"
     return f"{error.filename or 'the disk'} cannot be {what} ({error.strerror}): {advice}"
 
 
@@ -311,7 +311,7 @@ def _add_evaluate(evaluate: Callable[..., Any]) -> None:
     evaluate("--tasks", type=_names, default=[], metavar="NAMES", help=tasks)
     evaluate("--data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
     evaluate("--output", type=Path, metavar="OUT", help="folder for the results (default: MODEL/evaluation)")
-    evaluate("--limit", type=POSITIVE, metavar="N", help="questions of each task, drawn by hash (default: all)")
+    evaluate("--limit", type=POSITIVE, metavar="N", help="maximum questions per task, drawn by hash (default: all)")
     shots = "numbers of examples in a prompt, separated by commas (default: as in the paper)"
     evaluate("--shots", type=_numbers, metavar="K", help=shots)
     evaluate("--samples", type=POSITIVE, metavar="N", help="answers per question (default: as the task defines)")
@@ -389,7 +389,7 @@ def _add_changeable_options(free: Callable[..., Any]) -> None:
     free("--evaluate-every", type=COUNT, default=0, metavar="N", help=evaluate)
     free("--evaluate-tasks", default="", metavar="NAMES", help="names of the tasks, separated by commas")
     free("--evaluate-data", type=Path, default=Path("evaluation"), metavar="DIR", help="folder of the task files")
-    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="most questions of each task (default: 200)")
+    free("--evaluate-limit", type=POSITIVE, default=200, metavar="N", help="maximum questions per task (default: 200)")
     free("--keep", type=POSITIVE, default=2, help="number of checkpoints to keep (default: 2)")
     free("--verify", choices=("auto", "full", "fast"), default="auto", help="checks before the first step")
     free("--cache", type=Path, default=CACHE, help=f"folder for shards downloaded from a URL (default: {CACHE})")

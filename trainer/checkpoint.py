@@ -185,7 +185,7 @@ class CheckpointWriter:
         if error := min((error for error, _ in found if error), default=""):
             raise UserError(
                 f"the checkpoint of step {step} cannot be written to {self.run / FOLDER} ({error}): "
-                "make room there, and the same command continues from the checkpoint before"
+                "make room there, and the same command continues from the previous checkpoint"
             )
         return [result for _, result in found]
 
@@ -227,8 +227,8 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
 
     Args:
         run: The run's folder.
-        share: A function that takes a string from each rank, and returns on all ranks the same nonempty one of them, or
-            "" if all are empty. All ranks must call it.
+        share: A collective function. Each rank passes a string. All ranks receive the same result: one of the nonempty
+            strings, or "" if all are empty.
         part: (rank, world), see `find_damage`.
 
     Raises:
@@ -251,7 +251,7 @@ def find_newest(run: Path, share: Callable[[str], str], part: tuple[int, int] = 
             aside = other.with_name(other.name + DAMAGED)
             shutil.rmtree(aside, ignore_errors=True)
             other.rename(aside)
-            print(f"{other} is damaged ({what}): renamed to {aside.name}, {folder.name} is taken", file=sys.stderr)
+            print(f"{other} is damaged ({what}): renamed to {aside.name}, {folder.name} is used", file=sys.stderr)
         return step, folder
     if damaged:
         told = "; ".join(f"{folder.name}: {what}" for folder, what in damaged)
@@ -282,7 +282,9 @@ def _check_shared(run: Path, share: Callable[[str], str], part: tuple[int, int])
     if rank == 0:
         mark.rmdir()
     if blind:
-        raise UserError(f"--output {run} of {blind} is not that of rank 0: give a folder that all machines share")
+        raise UserError(
+            f"--output {run} of {blind} is not the folder that rank 0 has: give a folder that all machines share"
+        )
 
 
 def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = True) -> str:
@@ -296,7 +298,7 @@ def find_damage(folder: Path, part: tuple[int, int] = (0, 1), hashes: bool = Tru
     try:
         state = json.loads((folder / STATE).read_bytes())
         if "files" not in state:
-            return f"{STATE} names no files: it was cut, or an earlier version of the trainer wrote it"
+            return f"{STATE} names no files: it was truncated, or an earlier version of the trainer wrote it"
         files = dict(state["files"])
         if state.pop("sha256") != sha256_json(state):
             return f"the bytes of {STATE} have changed"
@@ -335,7 +337,9 @@ class CheckpointReader:
                 for key in file.offset_keys():
                     self.parts.setdefault(key, []).append((file, tuple(file.get_slice(key).get_shape())))
         except (OSError, SafetensorError) as error:
-            raise UserError(f"checkpoint {folder} cannot be read ({error}): remove it to use the one before") from error
+            raise UserError(
+                f"checkpoint {folder} cannot be read ({error}): remove it to use the previous one"
+            ) from error
 
     def shape(self, key: str) -> tuple[int, ...]:
         """Return the shape of a whole tensor."""
@@ -427,10 +431,12 @@ def _refuse_damage(damaged: Path, damage: str) -> None:
     """
     if not damage:
         return
-    advice = "no other checkpoint of its run is whole: train the run again"
+    advice = "no other checkpoint of its run is complete: train the run again"
     for _, folder in reversed(list_checkpoints(damaged.resolve().parents[1])):
         if folder.name != damaged.name and not find_damage(folder):
-            advice = f"{folder} is whole: give that one, or the run's `train` command again, which continues from it"
+            advice = (
+                f"{folder} is complete: give this checkpoint, or repeat the `train` command, which continues from it"
+            )
             break
     raise UserError(f"{damaged} is damaged ({damage}): {advice}")
 

@@ -87,7 +87,7 @@ def run_torchrun(arguments: list[str]) -> int:
         code = int(failure.exitcode)
         if code != USER_ERROR:
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-            print(f"error: rank {rank} failed first, with {how}: its own output says why", file=sys.stderr)
+            print(f"error: rank {rank} failed first, with {how}: see its output for the reason", file=sys.stderr)
         return code if code >= 0 else 128 - code
     return 0
 

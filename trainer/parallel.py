@@ -57,7 +57,14 @@ SPARE = 0.15  # share of a GPU's memory that is reserved for temporary buffers a
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all processes of the run."""
+    """This process among all processes of the run.
+
+    Attributes:
+        rank: Rank of this process.
+        world: Number of ranks.
+        device: The device of this rank.
+        mesh: The device mesh. Its dimensions are "shard", or "replicate" and "shard".
+    """
 
     rank: int
     world: int

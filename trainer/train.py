@@ -266,7 +266,14 @@ class TrainingLoop(RunSetup):
         writer = checkpoint.CheckpointWriter(self.run, options.keep, ranks.rank < ranks.shards, self.dog.note_wait)
         requests = 0
         attention = prefer_fast_attention(ranks.device)
-        with self.dog, _catch_sigterm() as requested, _freeze_garbage(), attention, reading as batches, closing(writer):
+        with (
+            self.dog,
+            _catch_sigterm() as requested,
+            _disable_garbage_collection(),
+            attention,
+            reading as batches,
+            closing(writer),
+        ):
             self._validate_and_evaluate(step, *missing)
             while step < last and not requests & STOP:
                 self.dog.note_progress()
@@ -400,7 +407,7 @@ def validate(corpus: Path, manifest: Manifest, length: int, run: Path, step: int
 
 
 @contextmanager
-def _freeze_garbage() -> Iterator[None]:
+def _disable_garbage_collection() -> Iterator[None]:
     """Disable automatic garbage collection inside the context.
 
     Otherwise ranks would pause at different times, and all ranks would wait for each pause.

@@ -115,7 +115,7 @@ class Watchdog:
         if int(progress) < self.progress:
             return f"rank {other} on {host} hangs: the other ranks have waited for it for {stalled:.0f} s"
         if stalled > 2 * self.hang_seconds:
-            return f"no rank has come further for {stalled:.0f} s, and none is behind the others"
+            return f"no rank has made progress for {stalled:.0f} s, and none is behind the others"
         return ""
 
     def exit_process(self, message: str) -> None:

@@ -1,7 +1,7 @@
-"""Evaluation of a classifier of two classes: the figures of its card.
+"""Evaluation of a binary classifier: the metrics that are stored in its card.
 
-Labels are booleans, scores floats; a score at a threshold counts as above it. Figures are rounded, so that cards can be
-compared as text; an undefined figure, such as that of an empty class, becomes None.
+Labels are booleans and scores are floats. A score equal to a threshold counts as above it. Metrics are rounded, so that
+cards can be compared as text. A metric that is undefined, for example because a class is empty, is None.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-DIGITS = 4  # decimals of the figures on a card
-BINS = 10  # of the calibration table
-BINS_PER_DOUBLING = 4  # of lengths, by which classes are matched: lengths in one bin differ by a quarter at most
+DIGITS = 4  # decimals of the metrics in a card
+BINS = 10  # bins of the calibration table
+BINS_PER_DOUBLING = 4  # Bins of lengths between two powers of two. Lengths in one bin differ by at most a quarter.
 
 Labels = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
@@ -22,12 +22,12 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """A choice of candidates by length.
+    """A selection of candidates by length.
 
     Attributes:
-        places: the places of the chosen candidates, ascending.
-        wanted: number of candidates to choose.
-        bins: number of bins of lengths in which candidates are wanted.
+        places: indices of the selected candidates, ascending.
+        wanted: number of candidates to select.
+        bins: number of bins of lengths from which at least one candidate is to be selected.
         short_bins: number of bins with too few candidates.
     """
 
@@ -38,19 +38,22 @@ class Matched:
 
 
 def auc(labels: Labels, scores: Scores) -> float | None:
-    """Return the area under the ROC curve: the probability of a positive above a negative, where ties count half."""
+    """Return the area under the ROC curve; None if a class is empty.
+
+    It is the probability that a positive has a higher score than a negative, where equal scores count as one half.
+    """
     positives, negatives = int(labels.sum()), int((~labels).sum())
     if not positives or not negatives:
         return None
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    twice_ranks = 2 * ends - counts + 1  # of equal scores the mean rank, doubled to stay whole
+    twice_ranks = 2 * ends - counts + 1  # Equal scores have their mean rank. It is doubled to be an integer.
     above = int(twice_ranks[place[labels]].sum()) - positives * (positives + 1)
     return _round(above / (2 * positives * negatives))
 
 
 def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
-    """Return, by threshold, the share of positives among those kept, and the share kept of the positives."""
+    """Return a row per threshold: the share of positives among the kept texts, and the share of positives kept."""
     return [
         {
             "threshold": threshold,
@@ -63,9 +66,9 @@ def precision_recall(labels: Labels, scores: Scores, thresholds: Sequence[float]
 
 
 def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | None]]:
-    """Return, by tenths of [0, 1], the number of scores, their mean, and the share of positives among them.
+    """Return a row per tenth of [0, 1]: the number of scores, their mean, and the share of positives among them.
 
-    Mean and share are equal if the scores are probabilities.
+    Mean and share are equal if the scores are calibrated probabilities.
     """
     places = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     counts = np.bincount(places, minlength=BINS)
@@ -83,7 +86,13 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
 
 
 def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
-    """Return, by threshold, the share of documents kept, and of text, in the unit of `sizes` (tokens, characters)."""
+    """Return a row per threshold: the share of documents kept, and the share of text kept.
+
+    Args:
+        scores: score of each document.
+        sizes: size of each document, for example in tokens or characters.
+        thresholds: the thresholds.
+    """
     return [
         {
             "threshold": threshold,
@@ -96,11 +105,17 @@ def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[d
 
 
 def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArray[Any]) -> Matched:
-    """Choose candidates whose lengths are distributed as `lengths` are, one for each.
+    """Select candidates so that their lengths have the same distribution as `lengths`. Select one for each length.
 
-    Lengths fall into four bins of equal width between one power of two and the next; in each bin the candidates with
-    the smallest keys are chosen, all of them if there are too few. The choice is deterministic, and independent of the
-    candidates' order if the keys are distinct (of equal keys, the first).
+    There are four bins of equal width between each power of two and the next. In each bin, the candidates with the
+    smallest keys are selected, or all candidates if there are too few. The selection is deterministic. It does not
+    depend on the order of the candidates if the keys are distinct. Of candidates with equal keys, the first is
+    selected.
+
+    Args:
+        lengths: (n,) the lengths to match.
+        candidate_lengths: (m,) the length of each candidate.
+        keys: (m,) the sort key of each candidate.
     """
     bins, candidate_bins = length_bins(lengths), length_bins(candidate_lengths)
     size = max(bins.max(initial=0), candidate_bins.max(initial=0)) + 1
@@ -112,7 +127,7 @@ def length_matched(lengths: Numbers, candidate_lengths: Numbers, keys: npt.NDArr
 
 
 def length_bins(lengths: Numbers) -> Numbers:
-    """Return the number of each length's bin, which is 0 for the length 0; exact, since it takes no logarithm."""
+    """Return the number of the bin of each length; 0 for the length 0. It is exact, since no logarithm is used."""
     fractions, exponents = np.frexp(np.maximum(lengths, 0.0))
     within = np.floor((fractions - 0.5) * 2 * BINS_PER_DOUBLING).astype(np.int64)
     return np.where(fractions > 0, exponents * BINS_PER_DOUBLING + within, 0).astype(np.int64)
@@ -127,14 +142,14 @@ def card(
     trained_on: Mapping[str, int],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return a classifier's card, ready for JSON.
+    """Return the card of a classifier as plain JSON values.
 
     Args:
         labels: labels of the held-out texts.
         scores: scores of the held-out texts.
-        crawl_scores: scores of a plain sample of the crawl, not matched by length, which gives the share that is kept.
-        crawl_sizes: sizes of the same pages.
-        thresholds: thresholds that the tables list.
+        crawl_scores: scores of a random sample of the crawl, not matched by length. It gives the share that is kept.
+        crawl_sizes: sizes of the pages of this sample.
+        thresholds: the thresholds in the tables.
         trained_on: number of texts by class.
         settings: settings of the training.
     """

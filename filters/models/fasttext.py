@@ -1,4 +1,4 @@
-"""fastText models: open a file, predict labels of a line, and train so that the same texts give the same bytes."""
+"""fastText models: load a model, predict the labels of a line, and train a model reproducibly."""
 
 import tempfile
 from collections import Counter
@@ -10,10 +10,10 @@ import xxhash
 
 from filters.errors import UserError
 
-LABEL_PREFIX = "__label__"  # Args::label: a word that begins so is read as a label
-END_OF_LINE = "</s>"  # Dictionary::EOS: ends a text that holds it
-MAX_WORDS = 2_000_000  # of the vocabulary: with 100 dimensions, 800 MB
-_SEEDS = 1 << 31  # fastText's seed is a signed number of 32 bits
+LABEL_PREFIX = "__label__"  # fastText (Args::label) reads a word with this prefix as a label.
+END_OF_LINE = "</s>"  # fastText (Dictionary::EOS) ends the text at this word.
+MAX_WORDS = 2_000_000  # Largest vocabulary. With 100 dimensions it takes 800 MB.
+_SEEDS = 1 << 31  # The seed of fastText is a signed 32-bit integer.
 
 
 class Classifier:
@@ -24,7 +24,7 @@ class Classifier:
         role: name of the model in error messages ("language model").
 
     Raises:
-        UserError: the file cannot be read, or is no fastText model.
+        UserError: the file cannot be read, or is not a fastText model.
     """
 
     def __init__(self, path: str, role: str) -> None:
@@ -39,26 +39,32 @@ class Classifier:
 
     @property
     def labels(self) -> list[str]:
-        """Return the labels of the model's classes."""
+        """The labels of the model's classes."""
         return list(self._model.get_labels())
 
     def predict(self, line: str, most: int) -> list[tuple[str, float]]:
-        """Return the `most` likeliest labels of a line with their probabilities in [0, 1]; all labels for -1."""
+        """Return the most likely labels of a line with their probabilities in [0, 1].
+
+        Args:
+            line: text without line breaks.
+            most: largest number of labels; -1 for all labels.
+        """
         labels, probabilities = self._model.predict(line, most)
         return [(label, min(1.0, max(0.0, float(p)))) for label, p in zip(labels, probabilities, strict=True)]
 
 
 def train(texts: Mapping[str, Iterable[str]], dimension: int, epochs: int, learning_rate: float, seed: int) -> bytes:
-    """Return the file of a model that tells classes of texts apart: bags of words and a softmax.
+    """Train a text classifier (bag of words and softmax). Return the bytes of the model file.
 
-    The bytes depend on the texts and the seed, not on the texts' order. fastText-community fills its first matrix from
-    the seed alone; fastText 0.9.3 took uninitialised memory. One thread trains, since several threads race with each
-    other. Equal bytes need the same build of fastText on the same kind of processor, as all floating-point sums do. All
-    texts are held in memory, and one copy on disk. Of a vocabulary larger than `MAX_WORDS` the rarest words are left
-    out, equally rare ones together.
+    The bytes depend on the texts and the seed, but not on the order of the texts. fastText-community initialises its
+    first matrix from the seed, while fastText 0.9.3 used uninitialised memory. Only one thread is used, because several
+    threads would race with each other. The bytes are equal only with the same build of fastText on the same kind of
+    processor, because of floating-point sums. All texts are held in memory, with one copy on disk. If there are more
+    than `MAX_WORDS` distinct words, the rarest words are left out; words that occur equally often are all kept or all
+    left out.
 
     Args:
-        texts: lines without line breaks, by label; empty lines are left out.
+        texts: by label, texts without line breaks. Empty texts are ignored.
         dimension: dimension of the word vectors.
         epochs: number of passes over the texts.
         learning_rate: learning rate of the first step.
@@ -101,6 +107,11 @@ def train(texts: Mapping[str, Iterable[str]], dimension: int, epochs: int, learn
 
 
 def minimum_count(counts: Iterable[int], most_words: int) -> int:
-    """Return the least number of occurrences of a word that leaves at most `most_words` words."""
+    """Return the smallest m such that at most `most_words` words occur at least m times.
+
+    Args:
+        counts: number of occurrences of each word.
+        most_words: largest number of words.
+    """
     ordered = sorted(counts, reverse=True)
     return 1 if len(ordered) <= most_words else ordered[most_words] + 1

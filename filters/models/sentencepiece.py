@@ -1,8 +1,8 @@
-"""Texts to ids and back with a SentencePiece BPE model as LLaMA's (section 2.1): encoding, decoding, metrics.
+"""Encode texts to token ids and decode ids with a SentencePiece BPE model like LLaMA's (section 2.1); compute metrics.
 
-Any text comes back as it was, except for two rules, which `decoded_form` states: a lone surrogate, which UTF-8 cannot
-hold, becomes U+FFFD, and U+2581, which SentencePiece writes for a space, comes back as a space. Words that look like
-special pieces (`<s>`, `<0x0A>`) are text like any other.
+Decoding restores any text, with two exceptions (see `decoded_form`): a lone surrogate, which UTF-8 cannot represent,
+becomes U+FFFD, and U+2581, which SentencePiece writes for a space, becomes a space. Words that look like special pieces
+(`<s>`, `<0x0A>`) are encoded as ordinary text.
 """
 
 import re
@@ -19,10 +19,10 @@ from filters.errors import UserError
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-CHUNK = 1 << 20  # characters encoded at once: SentencePiece takes some 50 bytes of memory for each byte of a text
-LONGEST_STRETCH = 1 << 23  # characters; a longer stretch without a place to cut is cut all the same
+CHUNK = 1 << 20  # Characters encoded at once. SentencePiece takes about 50 bytes of memory for each byte of a text.
+LONGEST_STRETCH = 1 << 23  # Characters. A longer stretch without a suitable place is cut anyway.
 SPACE = "\u2581"
-SEPARATOR = "\0"  # no piece in SentencePiece's dictionary holds it, so nothing is joined with it
+SEPARATOR = "\0"  # No piece of a SentencePiece model contains this character, so it is never joined with others.
 NO_BYTE = -1
 
 _BPE = 2  # TrainerSpec.model_type
@@ -47,17 +47,21 @@ _SETTINGS = """
         field { name: "normalizer" number: 3 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: "Normalizer" }
         field { name: "denormalizer" number: 5 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: "Normalizer" }
     }
-"""  # the fields of sentencepiece_model.proto that are checked here; sentencepiece's own classes need a newer protobuf
+"""  # The fields of sentencepiece_model.proto that are checked here. sentencepiece's own classes need a newer protobuf.
 
 Ids = npt.NDArray[Any]
 
 
 def open_model(proto: bytes, name: str) -> "SentencePieceProcessor":
-    """Return a SentencePieceProcessor from the bytes of a model; `name` stands in the messages.
+    """Load a SentencePiece model and check that it can restore every text.
+
+    Args:
+        proto: the bytes of the model file.
+        name: the name of the model in error messages.
 
     Raises:
-        UserError: the bytes are no model, or the model has no BOS or EOS, is not BPE, or changes texts: it normalises,
-            drops spaces, or has no byte pieces.
+        UserError: the bytes are not a model, or the model has no BOS or EOS, is not BPE, or does not restore every text
+            (for example because it normalises text, drops spaces or has no byte pieces).
     """
     import sentencepiece
 
@@ -77,11 +81,20 @@ def open_model(proto: bytes, name: str) -> "SentencePieceProcessor":
 
 
 def encode_texts(texts: list[str], model: "SentencePieceProcessor", vocabulary: int) -> list[Ids]:
-    """Return each text as BOS, its pieces, EOS: (ids + 2,) uint16, or uint32 for a vocabulary of more than 65,536.
+    """Encode texts to token ids.
 
-    The ids are those of SentencePiece on the whole text. A text of more than `CHUNK` characters is encoded in parts,
-    each of which ends where no piece of the vocabulary could join the characters on both sides. A stretch of
-    `LONGEST_STRETCH` characters without such a place is cut at its end, and a few ids there may differ.
+    The ids are those that SentencePiece gives for the whole text. A text of more than `CHUNK` characters is encoded in
+    parts. It is cut only where no piece of the vocabulary can contain the characters on both sides. If a stretch of
+    `LONGEST_STRETCH` characters has no such place, it is cut at its end, and a few ids there may differ.
+
+    Args:
+        texts: the texts.
+        model: the tokenizer.
+        vocabulary: number of pieces of the model.
+
+    Returns:
+        For each text the ids of BOS, its pieces and EOS, (pieces + 2,) uint16, or uint32 if the vocabulary is larger
+        than 65,536.
     """
     dtype = np.result_type(np.uint16, np.min_scalar_type(vocabulary - 1))
     short = [utf8(text) for text in texts if len(text) <= CHUNK]
@@ -90,17 +103,17 @@ def encode_texts(texts: list[str], model: "SentencePieceProcessor", vocabulary: 
 
 
 def decode_ids(ids: Ids, model: "SentencePieceProcessor") -> str:
-    """Return the text of a document's ids; BOS and EOS are no text. Raises IndexError for an unknown id."""
+    """Decode the ids of a document to text. BOS and EOS are ignored. Raises IndexError for an unknown id."""
     return str(model.decode(ids.tolist()))
 
 
 def decoded_form(text: str) -> str:
-    """Return the form in which a text comes back from encoding and decoding."""
+    """Return the text that results from encoding and decoding a text."""
     return _SURROGATES.sub("\ufffd", text).replace(SPACE, " ")
 
 
 def utf8(text: str) -> bytes:
-    """Return UTF-8, with U+FFFD for each lone surrogate."""
+    """Encode a text in UTF-8, with U+FFFD for each lone surrogate."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -108,9 +121,14 @@ def utf8(text: str) -> bytes:
 
 
 def chunks(text: str, inner: frozenset[str]) -> Iterator[str]:
-    """Yield a text in parts of about `CHUNK` characters, cut between characters that are no pair of `inner`.
+    """Split a text into parts of about `CHUNK` characters.
 
-    A part of `LONGEST_STRETCH` characters is cut at its end. Each character is looked at once at most.
+    Each character is looked at once at most.
+
+    Args:
+        text: the text.
+        inner: pairs of characters between which the text is not cut, from `inner_pairs`. If a stretch of
+            `LONGEST_STRETCH` characters consists of such pairs, it is cut at its end.
     """
     start, end = 0, CHUNK
     while end < len(text):
@@ -125,38 +143,40 @@ def chunks(text: str, inner: frozenset[str]) -> Iterator[str]:
 
 @lru_cache(maxsize=2)
 def inner_pairs(model: "SentencePieceProcessor") -> frozenset[str]:
-    """Return the pairs of neighbouring characters within the pieces of a model: some 4,000 for 32,000 pieces.
+    """Return all pairs of adjacent characters in the pieces of a model: about 4,000 pairs for 32,000 pieces.
 
-    BPE joins two symbols only to a piece. So it joins nothing between two characters that are no such pair, and its
-    result on one side does not depend on the other.
+    BPE joins symbols only if the result is a piece. So it never joins two adjacent characters that are not such a pair,
+    and the pieces on one side of this place do not depend on the text on the other side.
     """
     pieces = map(model.id_to_piece, range(model.get_piece_size()))
     pairs = {piece[at : at + 2] for piece in pieces for at in range(len(piece) - 1)}
-    forms = {SPACE: SPACE + " "}  # characters of a text that a piece's character stands for
+    forms = {SPACE: SPACE + " "}  # The character SPACE in a piece corresponds to SPACE or a space in the text.
     return frozenset(a + b for pair in pairs for a in forms.get(pair[0], pair[0]) for b in forms.get(pair[1], pair[1]))
 
 
 def byte_values(model: "SentencePieceProcessor") -> npt.NDArray[np.int16]:
-    """Return (pieces,) int16: the byte that a byte piece (`<0x0A>`) stands for, `NO_BYTE` for any other piece."""
+    """Return (pieces,) int16: the byte of each byte piece (10 for `<0x0A>`), and `NO_BYTE` for all other pieces."""
     size = model.get_piece_size()
     values = [int(model.id_to_piece(at)[3:5], 16) if model.is_byte(at) else NO_BYTE for at in range(size)]
     return np.array(values, np.int16)
 
 
 def tokenizer_metrics(text: str, model: "SentencePieceProcessor", values: npt.NDArray[np.int16]) -> Counter[str]:
-    """Return counts of one document, to be added up.
+    """Encode and decode one document and count the results. The counts of several documents can be added up.
 
-    Newlines, which training never sees, are in neither `byte_tokens` nor `byte_characters`.
+    Newlines are counted in neither `byte_tokens` nor `byte_characters`, because the training text of a tokenizer has no
+    newlines.
 
     Args:
         text: text of the document.
         model: the tokenizer.
-        values: what `byte_values` returns for the model.
+        values: the result of `byte_values` for the model.
 
     Returns:
-        `documents`, `characters`, `newlines`, `bytes` (UTF-8); `tokens` (without BOS and EOS), `byte_tokens`,
-        `byte_characters` (characters that became byte pieces), `unknown`; documents that hold U+2581 (`space_marks`)
-        or `lone_surrogates`; documents that come back in another form than `decoded_form` (`differing`).
+        `documents` (1), `characters`, `newlines`, `bytes` (UTF-8); `tokens` (without BOS and EOS), `byte_tokens`,
+        `byte_characters` (characters that became byte pieces), `unknown` (unknown tokens); whether the document
+        contains U+2581 (`space_marks`) or `lone_surrogates`; whether decoding gives another text than `decoded_form`
+        (`differing`), each as 0 or 1.
     """
     (ids,) = encode_texts([text], model, len(values))
     stored = utf8(text)
@@ -178,10 +198,10 @@ def tokenizer_metrics(text: str, model: "SentencePieceProcessor", values: npt.ND
 
 
 def summarize_metrics(counts: Counter[str]) -> dict[str, int | float]:
-    """Return the counts that a card shows, with their ratios.
+    """Return the counts that a card contains, and three ratios.
 
-    These are `bytes_per_token`, `covered` (share of the characters other than newlines that did not become byte
-    pieces) and `byte_token_share` (of the tokens).
+    The ratios are `bytes_per_token`, `covered` (share of the characters, except newlines, that did not become byte
+    pieces) and `byte_token_share` (share of byte pieces among the tokens).
     """
     shown = ("documents", "characters", "bytes", "tokens", "unknown")
     plain = max(counts["characters"] - counts["newlines"], 1)
@@ -195,12 +215,16 @@ def summarize_metrics(counts: Counter[str]) -> dict[str, int | float]:
 
 
 def round_trip(counts: Counter[str]) -> dict[str, int]:
-    """Return the numbers of documents encoded and decoded, changed by a stated rule, and changed otherwise."""
+    """Return the counts about decoding: documents, exceptions of `decoded_form`, and other differences."""
     return {name: counts[name] for name in ("documents", "characters", "space_marks", "lone_surrogates", "differing")}
 
 
 def _encode_long(text: str, model: "SentencePieceProcessor", dtype: np.dtype[Any]) -> Ids:
-    """Encode a text in parts; SentencePiece puts a space before a text, so all but the first follow a separator."""
+    """Encode a long text in parts.
+
+    SentencePiece adds a space before each text. So a separator is put before all parts except the first, and its ids
+    are removed from the result.
+    """
     before = len(model.encode(SEPARATOR))
     first, *others = chunks(text, inner_pairs(model))
     parts = [model.encode(utf8(first), return_type="numpy")]
@@ -210,7 +234,7 @@ def _encode_long(text: str, model: "SentencePieceProcessor", dtype: np.dtype[Any
 
 
 def _find_defect(proto: bytes, model: "SentencePieceProcessor") -> str:
-    """Return what keeps a model from returning every text, or ""."""
+    """Return a phrase that says why a model cannot be used, or "" if it can be used."""
     settings = _settings_class().FromString(proto)
     defects = {
         "is not a BPE model": settings.trainer.model_type != _BPE,
@@ -226,7 +250,7 @@ def _find_defect(proto: bytes, model: "SentencePieceProcessor") -> str:
 
 @lru_cache(maxsize=1)
 def _settings_class() -> Any:
-    """Return a class that parses the fields of `_SETTINGS` and skips all others."""
+    """Return a protobuf class that parses the fields in `_SETTINGS` and skips all other fields."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
     pool = descriptor_pool.DescriptorPool()

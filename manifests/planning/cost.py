@@ -1,4 +1,4 @@
-"""The cost of a plan: the pipeline's work at measured rates, and a model's training at a stated utilization."""
+"""The cost of a plan: the work of the pipeline at measured rates, and the training of models at a given utilization."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-A100_TFLOPS = 312.0  # dense bfloat16, as NVIDIA states it
-# LLaMA, section 2.4: 380 tokens per second and A100 at 65B, at 6 N FLOPs per token; 0.497 with those of attention.
+A100_TFLOPS = 312.0  # Peak for dense bfloat16, as stated by NVIDIA.
+# LLaMA, section 2.4: the 65B model processes 380 tokens per second and A100. At 6 N FLOPs per token, this is a
+# utilization of 0.477; with the FLOPs of attention it is 0.497.
 UTILISATION = 0.477
 SECONDS_PER_DAY = 86_400.0
-ROUGH_SCALE = 1_000  # from this many times the measured bytes on, a cost is only an order of magnitude
+# If a plan has at least this many times the stored bytes of the measured runs, its cost is described as an order of
+# magnitude.
+ROUGH_SCALE = 1_000
 
 
-PAPER = ("7b", "13b", "33b", "65b")  # sizes of LLaMA, Table 2
+PAPER = ("7b", "13b", "33b", "65b")  # The model sizes of LLaMA, Table 2.
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Workload:
         stored: Stored bytes.
         extracted: Bytes of extracted text.
         kept: Bytes of kept text.
-        tasks: Files, or splits of large ones.
+        tokens: Number of tokens.
+        tasks: Number of files, or of splits of large files.
     """
 
     stored: float = 0.0
@@ -44,7 +48,13 @@ class Workload:
 
 
 def estimate_workload(supply: Supply, split_bytes: int, held_out: float) -> Workload:
-    """Return the work behind a source's unique tokens and those held out for validation."""
+    """Return the amounts that must be processed to produce the training and validation tokens of a source.
+
+    Args:
+        supply: The supply of the source.
+        split_bytes: Stored bytes per split.
+        held_out: The share of tokens that goes to validation.
+    """
     kept = supply.text_bytes / (1 - held_out) if held_out < 1 else 0.0
     extracted = kept / supply.factors.kept.value if kept else 0.0
     tasks = max(supply.files, supply.stored_bytes / split_bytes)
@@ -57,11 +67,12 @@ class StepCost:
 
     Attributes:
         amount: The amount of work, in `unit`s.
-        growing: CPU seconds that grow with the amount.
-        fixed: CPU seconds of tasks and workers.
-        wall_seconds: With the plan's workers.
-        shuffled: Bytes, None if no run recorded them.
-        written: Bytes, None if no run recorded them.
+        growing: CPU seconds that are proportional to the amount.
+        fixed: CPU seconds that depend on the number of tasks and workers.
+        wall_seconds: Wall time with the workers of the plan.
+        shuffled: Bytes shuffled; None if no run recorded them.
+        written: Bytes written; None if no run recorded them.
+        peak_bytes: Peak memory of a process.
     """
 
     stage: str
@@ -86,8 +97,8 @@ class Cost:
     """The planned cost of a corpus.
 
     Attributes:
-        uncounted: Sources without a measured rate.
-        scale: Stored bytes as a multiple of those in the measured runs.
+        uncounted: Sources without a measured rate. The cost does not include them.
+        scale: Stored bytes of the plan, divided by the stored bytes of the measured runs.
     """
 
     workers: int
@@ -103,7 +114,7 @@ class Cost:
 
     @property
     def wall_seconds(self) -> float:
-        """Return the time of all stages, one after another, without the engine's own time."""
+        """Return the wall time of all stages in sequence, without the overhead of the Beam runner."""
         return sum(step.wall_seconds for step in self.steps)
 
     def as_dict(self) -> dict[str, Any]:
@@ -119,14 +130,15 @@ class Cost:
 
 
 def estimate_cost(rates: Rates, needed: Mapping[str, Workload], sample_bytes: int, workers: int) -> Cost:
-    """Return the cost of producing the sources' tokens at measured rates.
+    """Return the cost of building a corpus at measured rates.
 
-    A step costs a slope over its amount of work, a fixed time per task, and a start-up per worker.
+    The cost of a step is the sum of a part proportional to its amount of work, a fixed time per task, and a start-up
+    time per worker.
 
     Args:
         rates: The measured rates.
-        needed: The work by source; sources without a measured rate are left out and named.
-        sample_bytes: Size of the tokenizer's sample.
+        needed: Dict from source to amounts of work. Sources without a measured rate are listed in `Cost.uncounted`.
+        sample_bytes: Size of the sample on which the tokenizer is trained.
         workers: Number of workers.
     """
     present = {name: work for name, work in needed.items() if work.stored}
@@ -174,7 +186,7 @@ def _step_cost(
 
 @dataclass(frozen=True, slots=True)
 class TrainingCost:
-    """The cost of training one model size on a number of tokens, at 6 N FLOPs per token (N: all parameters)."""
+    """The cost of training a model on a number of tokens, at 6 N FLOPs per token, where N is all parameters."""
 
     model: str
     parameters: int
@@ -184,13 +196,15 @@ class TrainingCost:
 
 
 def estimate_training(plan: Plan, vocabulary: int, utilisation: float, peak_tflops: float) -> list[TrainingCost]:
-    """Return the cost of the paper's sizes and the recipe's, at 1.0 and 1.4 trillion and at the plan's tokens.
+    """Return the cost of training the model sizes of the paper and of the recipe.
+
+    Each size is trained on 1.0 trillion, 1.4 trillion, and the number of tokens of the plan.
 
     Args:
         plan: The plan of a recipe.
-        vocabulary: Pieces of the recipe's tokenizer.
-        utilisation: Share of the peak that training reaches.
-        peak_tflops: Peak of one GPU.
+        vocabulary: Size of the vocabulary of the recipe's tokenizer.
+        utilisation: Share of the peak FLOP/s that training reaches.
+        peak_tflops: Peak of one GPU in TFLOP/s.
     """
     costs = []
     for name in dict.fromkeys((*PAPER, plan.model)):
@@ -202,12 +216,25 @@ def estimate_training(plan: Plan, vocabulary: int, utilisation: float, peak_tflo
 
 
 def gpu_days(parameters: float, tokens: float, utilisation: float, peak_tflops: float) -> float:
-    """Return days of one GPU, at 6 FLOPs per parameter and token (Kaplan et al. 2020) and a share of the peak."""
+    """Return the GPU-days of a training, at 6 FLOPs per parameter and token (Kaplan et al. 2020).
+
+    Args:
+        parameters: Number of parameters.
+        tokens: Number of tokens.
+        utilisation: Share of the peak FLOP/s that training reaches.
+        peak_tflops: Peak of one GPU in TFLOP/s.
+    """
     return 6.0 * parameters * tokens / (utilisation * peak_tflops * 1e12) / SECONDS_PER_DAY
 
 
 def cost_parts(cost: Cost, engine_seconds: float, core_hour_price: float | None) -> "list[RenderableType]":
-    """Return the pipeline's cost by stage, its extrapolation, uncounted sources and its price, if one is given."""
+    """Return tables and lines: the cost of the pipeline by stage, the uncounted sources, and the price.
+
+    Args:
+        cost: The cost.
+        engine_seconds: Overhead of the Beam runner per job.
+        core_hour_price: Price of a core-hour; None for no price.
+    """
     parts: list[RenderableType] = []
     if cost.steps:
         share = f"1/{cost.scale:,.0f} of the bytes of these dumps" if cost.scale >= 1.5 else "dumps of the same size"
@@ -236,10 +263,11 @@ def _stage_table(cost: Cost) -> "Table":
 
 
 def _format_rate(steps: list[StepCost], stage: str, bytes_per_character: float) -> str:
-    """Return CPU seconds per MB or million tokens of a stage's work, without the fixed part."""
+    """Return the CPU seconds per MB or per million tokens of a stage as text, without the fixed part."""
     unit = STEPS[stage].unit
     growing = [step for step in steps if step.unit == unit]
-    # a source's own rate applies to its part, a common one to all: the largest common amount, or the sum of the parts
+    # A rate without a source applies to the amount of all sources together: use the largest such amount. If all rates
+    # are per source, use the sum of the amounts of one step.
     whole = max((step.amount for step in growing if not step.source), default=0.0)
     whole = whole or sum(step.amount for step in growing if step.stage == growing[0].stage)
     if not whole:
@@ -261,7 +289,7 @@ def _format_sums(steps: list[StepCost]) -> list[str]:
 def training_parts(
     costs: list[TrainingCost], goal: float, utilisation: float, peak_tflops: float, gpu_hour_price: float | None
 ) -> "list[RenderableType]":
-    """Return steps to the goal, and GPU-days by model size and tokens, with prices if one is given."""
+    """Return a table of training steps, GPU-days and optionally prices by model size, and a line on the assumptions."""
     priced = gpu_hour_price is not None
     columns = ["parameters", "tokens per step", f"steps to {format_tokens(goal)}"]
     for tokens in sorted({one.tokens for one in costs}):

@@ -1,7 +1,7 @@
-"""The plan of a recipe: the tokens each source contributes to the goal, and the tokens that are missing.
+"""The plan of a recipe: the tokens that each source contributes to the goal, and the tokens that are missing.
 
-It follows from the supply of each source, its weight, its epoch cap and the token goal. Beside it, the mixture of a
-training run that has begun.
+The plan is computed from the supply, the weight and the epoch cap of each source, and from the token goal. This module
+also reads the mixture of a training run.
 """
 
 import json
@@ -25,16 +25,20 @@ if TYPE_CHECKING:
 
 # Sources of the paper that can no longer be downloaded.
 GAPS = {"books": "Books3, most of LLaMA's books, was withdrawn: bring your own collection"}
-# Tokens of a dump or file without any at hand: LLaMA's five dumps (section 2.1), the 1,024 files of C4's release.
+# Assumed tokens per dump or file for sources without inputs: from LLaMA's five dumps (section 2.1), and from the 1,024
+# files of the C4 release.
 DUMPS = {"common_crawl": (853e9 / 5, "dump"), "c4": (198e9 / 1024, "file")}
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The additional supply that a source needs to contribute its weight's share.
+    """The additional supply that a source needs to contribute in proportion to its weight.
 
     Attributes:
-        pieces: Number of files like those given, or else of dumps like LLaMA's; 0 if not known.
+        tokens: Additional unique tokens.
+        text_bytes: The same as bytes of text.
+        stored_bytes: The same as stored bytes.
+        pieces: The same as a number of files like the given files, or of dumps like LLaMA's; 0 if it is unknown.
         piece: "file", "dump" or "".
     """
 
@@ -50,10 +54,10 @@ class PlannedSource:
     """One source of the plan.
 
     Attributes:
-        asked: Its weight, as a share of all weights.
-        given: Its share of the tokens that can be reached.
-        tokens: Tokens of it that training sees.
-        missing: None if it can contribute its weight's share.
+        asked: Its weight as a share of all weights.
+        given: Its share of the tokens that training sees.
+        tokens: Number of its tokens that training sees, counting repetitions.
+        missing: Additional supply needed; None if it can contribute in proportion to its weight.
     """
 
     source: str
@@ -67,12 +71,12 @@ class PlannedSource:
 
     @property
     def epochs(self) -> float:
-        """Return the number of times that its unique tokens are seen."""
+        """Return how many times training sees its unique tokens."""
         return self.tokens / self.supply.unique_tokens if self.supply.unique_tokens else 0.0
 
     @property
     def capped(self) -> bool:
-        """Return True if it contributes all that its epoch cap allows."""
+        """Return True if it contributes the maximum that its epoch cap allows."""
         return self.tokens >= self.max_epochs * self.supply.unique_tokens
 
     def as_dict(self, sequence_length: int) -> dict[str, Any]:
@@ -94,7 +98,7 @@ class PlannedSource:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of a recipe; `sequence_length` and `batch_tokens` are those of the recipe's `model`."""
+    """The plan of a recipe. `sequence_length` and `batch_tokens` are taken from the preset `model` of the recipe."""
 
     recipe: str
     model: str
@@ -105,23 +109,23 @@ class Plan:
 
     @property
     def reached(self) -> float:
-        """Return the tokens that can be seen within the epoch caps, at most the goal."""
+        """Return the number of tokens that training can see within the epoch caps, at most the goal."""
         return sum(line.tokens for line in self.lines)
 
     @property
     def short(self) -> float:
-        """Return the tokens of the goal beyond all caps; less than 1e-12 of the goal is rounding."""
+        """Return the number of tokens by which the epoch caps miss the goal. Rounding errors count as 0."""
         short = self.goal - self.reached
         return short if short > self.goal * 1e-12 else 0.0
 
     @property
     def steps(self) -> int:
-        """Return the whole optimizer steps of the recipe's model."""
+        """Return the number of complete optimizer steps of the recipe's model."""
         return int(self.trained // self.batch_tokens)
 
     @property
     def trained(self) -> float:
-        """Return the goal, or the part of it that can be reached."""
+        """Return the goal, or the number of tokens that can be reached if it is less."""
         return self.reached if self.short else float(self.goal)
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,7 +145,10 @@ class Plan:
 
 
 def make_plan(recipe: Recipe, supplies: Mapping[str, Supply]) -> Plan:
-    """Plan a recipe from the supply of each of its sources, which are listed by falling weight, then by name."""
+    """Return the plan of a recipe for the given supply of each source.
+
+    The sources are sorted by descending weight, then by name.
+    """
     names = sorted(recipe.sources, key=lambda name: (-recipe.sources[name].weight, name))
     weights = np.array([recipe.sources[name].weight for name in names], np.float64)
     caps = np.array([recipe.sources[name].max_epochs * supplies[name].unique_tokens for name in names], np.float64)
@@ -153,7 +160,7 @@ def make_plan(recipe: Recipe, supplies: Mapping[str, Supply]) -> Plan:
         source, supply = recipe.sources[name], supplies[name]
         kind = source.kind or name
         more = share * recipe.goal_tokens / source.max_epochs - supply.unique_tokens
-        # a cap that is met to the last token leaves only rounding
+        # If the cap is met exactly, `more` is only a rounding error.
         missing = _estimate_missing(kind, supply, more) if more > supply.unique_tokens * 1e-12 else None
         given = tokens / reached if reached else 0.0
         lines.append(PlannedSource(name, kind, supply, source.max_epochs, share, given, tokens, missing))
@@ -171,7 +178,7 @@ def _estimate_missing(kind: str, supply: Supply, tokens: float) -> Missing:
 
 
 def plan_parts(plan: Plan) -> "list[RenderableType]":
-    """Return the mixture, the steps, missing tokens and the factors of estimates, as tables and lines."""
+    """Return tables and lines: the mixture, the steps, the missing tokens, and the factors of estimates."""
     parts: list[RenderableType] = [
         _mixture_table(plan),
         f"{plan.steps:,} steps of {plan.batch_tokens:,} tokens in sequences of {plan.sequence_length:,} ({plan.model})",
@@ -274,10 +281,10 @@ class MixedSource:
     """One source in a training run.
 
     Attributes:
-        asked: Its weight, as a share of all weights.
-        planned_tokens: Tokens of it in the whole run.
-        seen_tokens: Tokens of it until the run's step.
-        epochs: Epochs of it until the run's step.
+        asked: Its weight as a share of all weights.
+        planned_tokens: Number of its tokens in the whole run.
+        seen_tokens: Number of its tokens up to the current step of the run.
+        epochs: Number of its epochs up to the current step of the run.
     """
 
     source: str
@@ -289,7 +296,10 @@ class MixedSource:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """The mixture of a training run: exact quotas, which hold after any step to within a few sequences."""
+    """The mixture of a training run.
+
+    The planned tokens are exact. The tokens seen up to a step are exact to within a few sequences.
+    """
 
     step: int
     steps: int
@@ -297,7 +307,14 @@ class TrainingRun:
 
 
 def read_training_run(run: Path) -> TrainingRun:
-    """Return the mixture of a run folder of `python -m trainer train`, or raise UserError."""
+    """Read the mixture of a training run.
+
+    Args:
+        run: The output folder of `python -m trainer train`.
+
+    Raises:
+        UserError: It is not such a folder.
+    """
     try:
         plan = plan_from(json.loads((run / "run.json").read_bytes())["plan"])
         weights = np.array([source.weight for source in plan.sources], np.float64)

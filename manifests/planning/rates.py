@@ -1,7 +1,8 @@
 """Rates measured in runs: CPU seconds, bytes shuffled and written, and memory of each step, from `runs/*.json`.
 
-Only the CPU time of tasks counts, so the engine's start-up does not scale with the data. Within it, the work that a
-process does once (models, compiled functions) and the fixed work of a task are separated from the slope.
+Rates are computed from the CPU time of tasks, so the start-up of the Beam runner is not scaled with the data. The CPU
+time is divided into a part proportional to the data, a fixed part per task, and a part that each process spends once,
+such as loading models and compiling functions.
 """
 
 import functools
@@ -19,22 +20,22 @@ from filters.errors import UserError
 from manifests.mirror import fetch_files
 from manifests.stages import SAMPLER, STAGES, STEPS, WorkUnit, kind_of, stage_of
 
-TEXT_COUNTER = "clusters/survivors"  # step that counts the bytes of kept text
-JOIN = "join/"  # beginning of the steps that join the rows of a source
-COUNTERS = {  # the step, the side of its tally and the unit there that count an amount
+TEXT_COUNTER = "clusters/survivors"  # The step that counts the bytes of kept text.
+JOIN = "join/"  # The prefix of the steps that join the rows of a source.
+COUNTERS = {  # For each unit of work: the step, the field of its tally, and the unit in this field.
     "stored bytes": ("extract", "entered", "bytes"),
     "extracted characters": ("extract", "out", "characters"),
     "kept characters": ("tokenize/parts", "entered", "characters"),
     "tokens": ("tokenize/parts", "out", "tokens"),
 }
-WARM_TASKS = 3  # tasks beyond the first of each process that a fit of start-up and slope needs
+WARM_TASKS = 3  # Minimum number of tasks, without the first task of each process, for a fit of start-up and slope.
 
 NO_RECORD = "{} is not a record of a run: give a corpus's runs/<start>.json"
 Count = Annotated[float, Field(ge=0, lt=2**63, allow_inf_nan=False)]
 
 
 class Task(BaseModel):
-    """A task in the record of a run; older versions did not write all fields."""
+    """A task in the record of a run. Fields with a default may be missing in records of older versions."""
 
     stage: str
     task: str
@@ -58,7 +59,7 @@ class Task(BaseModel):
 
     @property
     def counts_stored(self) -> bool:
-        """Return True if the task's tally counts stored bytes; a join counts the rows that end there."""
+        """Return True if `entered` counts stored bytes, as in `extract` and in joins of rows."""
         return self.stage == COUNTERS["stored bytes"][0] or self.stage.startswith(JOIN)
 
 
@@ -79,16 +80,16 @@ class RunRecord(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The measured work of one step, on one source or, with `source` empty, on all.
+    """The measured work of one step on one source, or on all sources if `source` is empty.
 
     Attributes:
-        amount: The amount it was measured on, in `unit`s.
+        amount: The measured amount of work, in `unit`s.
         tasks: Number of tasks measured.
         per_unit: CPU seconds per unit.
         per_task: CPU seconds per task.
         start_up: CPU seconds per process.
-        shuffled: Bytes in the measured runs, None if not recorded.
-        written: Bytes in the measured runs, None if not recorded.
+        shuffled: Bytes shuffled in the measured runs; None if not recorded.
+        written: Bytes written in the measured runs; None if not recorded.
     """
 
     stage: str
@@ -107,11 +108,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """All rates of some runs.
+    """The rates of a set of runs.
 
     Attributes:
-        sources: The sources that were extracted.
-        engine_seconds: Time of the engine around the tasks of one job, which no plan scales.
+        sources: The sources of the measured runs.
+        stored_bytes: Stored bytes of the measured runs.
+        bytes_per_character: UTF-8 bytes per character of the kept text.
+        engine_seconds: Overhead of the Beam runner per job. It is not scaled with the data.
     """
 
     steps: tuple[Rate, ...]
@@ -122,7 +125,11 @@ class Rates:
 
 
 def find_run_records(corpus: Path) -> list[Path]:
-    """Return the run records of a corpus, those of killed runs included. Raise UserError without any."""
+    """Return the paths of the run records of a corpus, including records of killed runs.
+
+    Raises:
+        UserError: There are no records.
+    """
     paths = fetch_files(corpus, "runs", ".json")
     found = [path for path in paths if path.parent.name == "runs" and path.name.endswith("Z.json")]
     found += [path for path in paths if path.parent.name.endswith(".parts")]
@@ -134,7 +141,11 @@ def find_run_records(corpus: Path) -> list[Path]:
 
 
 def read_rates(paths: Iterable[Path]) -> Rates:
-    """Return the rates of run records; of a task that ran more than once the last counts. Raise UserError."""
+    """Return the rates of run records. If a task ran more than once, its last record is used.
+
+    Raises:
+        UserError: A file is not a run record.
+    """
     tasks: dict[tuple[str, str], Task] = {}
     engine: list[float] = []
     for path in paths:
@@ -149,7 +160,11 @@ def read_rates(paths: Iterable[Path]) -> Rates:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Return the record of a run, or of one task of a killed run. Raise UserError for anything else."""
+    """Read the record of a run, or the record of one task of a killed run.
+
+    Raises:
+        UserError: The file is not such a record.
+    """
     try:
         plain = json.loads(path.read_bytes())
         killed = isinstance(plain, dict) and "task" in plain and "tasks" not in plain
@@ -162,7 +177,7 @@ def read_record(path: Path) -> RunRecord:
 
 def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
     """Return the rates of finished tasks."""
-    # in this order sums do not depend on that of the files
+    # Tasks are sorted, so that floating-point sums do not depend on the order of the files.
     tasks = sorted(tasks, key=lambda task: (STAGES.index(stage_of(task.stage)), task.stage, task.task))
     sources = sorted({task.source for task in tasks if task.stage == "extract"})
     amount_of = functools.cache(functools.partial(_sum_amount, tasks))
@@ -208,10 +223,11 @@ def _fit_rate(stage: str, source: str, tasks: list[Task], amount: float) -> Rate
 
 
 def _fit(tasks: list[Task]) -> tuple[float, float, float]:
-    """Return CPU seconds per byte of a task's size, per task and per process.
+    """Fit the CPU seconds of tasks of one step: per byte of the task's size, per task, and per process.
 
-    The first two are a line through the tasks that were not the first of their process in this step; the third is the
-    mean distance of the first ones above the line. With too few tasks all is slope.
+    The first two numbers are the slope and the intercept of a line through all tasks except the first task of each
+    process. The third is the mean excess of these first tasks over the line. With too few tasks, only the slope is
+    fitted.
     """
     first: dict[float, Task] = {}
     for task in sorted(tasks, key=lambda task: (task.at, task.task)):
@@ -225,14 +241,17 @@ def _fit(tasks: list[Task]) -> tuple[float, float, float]:
 
 
 def _fit_line(tasks: list[Task]) -> tuple[float, float]:
-    """Return slope and intercept by least squares, or the plain ratio if one is negative or there are few points."""
+    """Return slope and intercept by least squares.
+
+    If one of them is negative or there are too few points, the slope is the ratio of the sums, and the intercept is 0.
+    """
     sizes, spent = [task.bytes for task in tasks], [task.cpu_seconds for task in tasks]
     if not sum(sizes):
         return 0.0, statistics.fmean(spent)
     if len(tasks) >= WARM_TASKS:
         try:
             slope, fixed = statistics.linear_regression(sizes, spent)
-        except statistics.StatisticsError:  # all sizes are equal
+        except statistics.StatisticsError:  # All sizes are equal.
             slope = fixed = 0.0
         if slope > 0 and fixed >= 0:
             return slope, fixed

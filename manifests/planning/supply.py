@@ -1,7 +1,8 @@
-"""Unique tokens of a source: measured in a corpus, stated by the user, or estimated from the bytes of its dumps.
+"""The supply of a source: its number of unique tokens, measured in a corpus, given by the user, or estimated.
 
-The estimate is a chain: stored bytes to text bytes, by extraction; the share that filters and deduplication keep; and
-tokens. Each factor names its origin. The defaults are rough: a trial run on a few files measures all three.
+The estimate multiplies the stored bytes of the dumps by three factors: text bytes per stored byte (extraction), the
+share of the text that filters and deduplication keep, and tokens per text byte. Each factor has a description of its
+origin. The default factors are rough. A trial run on a few files measures all three.
 """
 
 from collections import Counter
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 
 Origin = Literal["measured", "given", "estimated", "none"]
 
-EXTRACT, TOKENIZE = "extract", "tokenize"  # stages of the ledger that measure the factors
-TABLE_1 = {  # LLaMA, Table 1: unique tokens, and bytes of tokenized text ("Disk size")
-    # unique tokens: proportion x 1.4 trillion tokens / epochs, rounded so that Table 1's epochs come out again
+EXTRACT, TOKENIZE = "extract", "tokenize"  # The stages of the ledger from which the factors are computed.
+# LLaMA, Table 1: unique tokens, and bytes of tokenized text ("Disk size"). Unique tokens are computed as
+# proportion x 1.4 trillion tokens / epochs, and rounded such that they reproduce the epochs of Table 1.
+TABLE_1 = {
     "common_crawl": (853e9, 3.3e12),
     "c4": (198e9, 783e9),
     "github": (98e9, 328e9),
@@ -33,7 +35,7 @@ TABLE_1 = {  # LLaMA, Table 1: unique tokens, and bytes of tokenized text ("Disk
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number and its origin."""
+    """A number, and a description of its origin."""
 
     value: float
     origin: str
@@ -41,12 +43,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """The factors from stored bytes to tokens.
+    """The factors that convert stored bytes to tokens.
 
     Attributes:
-        text: Text bytes that extraction yields per stored byte.
-        kept: The share of these that is tokenized.
-        bytes_per_token: Text bytes per token.
+        text: Bytes of extracted text per stored byte.
+        kept: The share of the extracted text that is tokenized.
+        bytes_per_token: Bytes of text per token.
     """
 
     text: Figure
@@ -54,11 +56,11 @@ class Factors:
     bytes_per_token: Figure
 
     def estimate_tokens(self, stored: float) -> float:
-        """Return the tokens of a number of stored bytes."""
+        """Return the number of tokens for a number of stored bytes."""
         return stored * self.text.value * self.kept.value / self.bytes_per_token.value
 
     def estimate_stored(self, tokens: float) -> float:
-        """Return the stored bytes for a number of tokens."""
+        """Return the number of stored bytes for a number of tokens."""
         return tokens * self.bytes_per_token.value / (self.text.value * self.kept.value)
 
 
@@ -67,8 +69,11 @@ class Supply:
     """The unique tokens of one source.
 
     Attributes:
-        stored_bytes: Bytes of the dumps; if only tokens were stated, derived from them by the factors.
-        files: Number of dump files; 0 if only tokens were stated.
+        unique_tokens: Number of unique tokens for training.
+        origin: How the number was obtained; "none" for a source without inputs.
+        factors: The factors between stored bytes and tokens.
+        stored_bytes: Bytes of the dumps. If the user gave the number of tokens, they are estimated from it.
+        files: Number of dump files; 0 if the user gave the number of tokens.
     """
 
     unique_tokens: float
@@ -88,7 +93,7 @@ class Supply:
 
 
 def stated_supply(tokens: float, factors: Factors) -> Supply:
-    """Return the supply of a source whose unique tokens the user states."""
+    """Return the supply of a source whose number of unique tokens is given by the user."""
     return Supply(tokens, "given", factors, factors.estimate_stored(tokens))
 
 
@@ -98,12 +103,12 @@ def empty_supply(factors: Factors) -> Supply:
 
 
 def estimate_supply(kind: str, sizes: Mapping[str, int], measured: Factors | None, held_out: float) -> Supply:
-    """Estimate a source's tokens from the stored bytes of its files.
+    """Estimate the supply of a source from the stored bytes of its files.
 
     Args:
-        kind: Kind of the source.
-        sizes: Stored bytes by file name.
-        measured: Factors of a corpus of the same recipe, or None for the defaults.
+        kind: The kind of the source.
+        sizes: Dict from file name to stored bytes.
+        measured: Factors measured in a corpus of the same recipe; None for the default factors.
         held_out: The share of tokens that goes to validation.
     """
     stored = float(sum(sizes.values()))
@@ -116,17 +121,17 @@ def estimate_supply(kind: str, sizes: Mapping[str, int], measured: Factors | Non
 
 
 def bytes_per_token(kind: str) -> Figure:
-    """Return Table 1's disk size over its unique tokens."""
+    """Return the bytes per token of a kind of source in LLaMA: disk size divided by unique tokens (Table 1)."""
     tokens, size = TABLE_1[kind]
     return Figure(size / tokens, "LLaMA, Table 1")
 
 
 def default_factors(kind: str, name: str = "") -> Factors:
-    """Return the factors of a kind of source where none were measured.
+    """Return the default factors of a kind of source.
 
     Args:
-        kind: Kind of the source.
-        name: Name of a file, whose ending tells WET from WARC and compressed from plain.
+        kind: The kind of the source.
+        name: The name of a file. Its extension distinguishes WET from WARC, and compressed from plain files.
     """
     text, kept = _DEFAULTS[kind]
     if kind == "common_crawl" and ".wet" in name:
@@ -156,12 +161,13 @@ _DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSource:
-    """One source in a corpus.
+    """The measured numbers of one source in a corpus.
 
     Attributes:
-        tokens: Tokens of train and validation together.
-        supply: Supply of the train tokens.
-        estimate: Tokens that the default factors estimate from the same stored bytes.
+        tokens: Tokens of train and validation shards together.
+        supply: Supply of training tokens, with measured factors.
+        defaults: The default factors.
+        estimate: Number of tokens that the default factors give for the same stored bytes.
     """
 
     source: str
@@ -173,7 +179,7 @@ class MeasuredSource:
 
     @property
     def ratio(self) -> float:
-        """Return actual tokens per estimated token."""
+        """Return the ratio of actual to estimated tokens."""
         return self.tokens / self.estimate if self.estimate else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -194,11 +200,11 @@ class MeasuredSource:
 
 
 def measure_sources(manifest: Manifest, text_bytes: Mapping[str, int]) -> dict[str, MeasuredSource]:
-    """Return the sources of a corpus by name.
+    """Return a dict from source name to the measured numbers of the source.
 
     Args:
-        manifest: The corpus's manifest.
-        text_bytes: UTF-8 bytes of tokenized text by source; without them one byte per character is assumed.
+        manifest: The manifest of the corpus.
+        text_bytes: UTF-8 bytes of tokenized text by source. For a missing source, one byte per character is assumed.
     """
     return {name: _measure(manifest, name, text_bytes.get(name, 0)) for name in sorted(manifest.sources)}
 
@@ -210,7 +216,7 @@ def _measure(manifest: Manifest, name: str, text_bytes: int) -> MeasuredSource:
     stored, extracted = extract.entered["bytes"], extract.out["characters"]
     kept, tokens = tokenize.entered["characters"], tokenize.out["tokens"]
     kind, files = str(settings.get("kind") or name), list(settings.get("inputs", []))
-    # the manifest has names without sizes, so the factors of most files are taken
+    # The manifest contains no sizes of inputs, so the default factors of the majority of files are used.
     defaults = Counter(default_factors(kind, file) for file in files or [""]).most_common(1)[0][0]
     wide = text_bytes / kept if text_bytes and kept else 1.0
     origin = f"measured: {stored:,} bytes of this source"
@@ -224,7 +230,7 @@ def _measure(manifest: Manifest, name: str, text_bytes: int) -> MeasuredSource:
 
 
 def measured_table(sources: Mapping[str, MeasuredSource]) -> "Table":
-    """Return a table of estimates beside actual figures."""
+    """Return a table that compares estimates with actual numbers."""
     columns = ("stored", "documents", "estimated", "tokens", "ratio", "text per stored byte", "kept", "bytes per token")
     table = display.number_table("The corpus: estimated from bytes → actual", "source", *columns)
     for one in sources.values():

@@ -1,6 +1,6 @@
-"""`verify`: compare a corpus with its manifest, to the byte; and the trainer's shorter check of the shards.
+"""`verify`: compare all files of a corpus with its manifest. Also contains the shorter check of shards by the trainer.
 
-Every finding is a sentence that names the file.
+Every problem found is a message that begins with the name of the file.
 """
 
 import concurrent.futures
@@ -49,11 +49,13 @@ from manifests.tools.verify_index import (
 )
 
 LEDGER, RECIPE = "ledger.json", "recipe.yaml"
-LARGE_BYTES = 1 << 30  # of shards and index; from here on processes are faster than threads, which share a lock
-FULL_CHECK_BYTES = 1 << 30  # bytes that the trainer hashes: a smaller corpus in full, a sample of a larger one
-IDS_AT_ONCE = 1 << 22  # token ids that are compared at a time
-MOST_TWINS = 100  # pairs of documents of an index file with the same key that are compared
-SAMPLED_ROWS = 64  # rows of a shard, evenly spread, whose ids a fast check derives again
+# From this size of shards and index on, processes are used instead of threads. They are faster, because threads share
+# the interpreter lock.
+LARGE_BYTES = 1 << 30
+FULL_CHECK_BYTES = 1 << 30  # Maximum bytes that the trainer hashes: all shards of a small corpus, or a sample.
+IDS_AT_ONCE = 1 << 22  # Number of token ids that are compared at a time.
+MOST_TWINS = 100  # Maximum number of pairs with equal keys, per index file, whose documents are compared.
+SAMPLED_ROWS = 64  # Number of evenly spaced rows of a shard whose ids are recomputed by a fast check.
 PLACE = re.compile(r"([^/]+)/(train|validation)-(?:g[1-9][0-9]*-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 
 Opened = TypeVar("Opened")
@@ -61,24 +63,32 @@ Opened = TypeVar("Opened")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """The findings about one file, the checksums of the index entries that it holds or must have, and its `twins`."""
+    """The result of the check of one file.
+
+    Attributes:
+        problems: messages.
+        sums: for a shard, the checksums of the index entries that it requires; for an index file, the checksums of its
+            entries.
+        twins: for an index file of ids, pairs of locations with the same key. Their ids may still differ.
+    """
 
     problems: list[str] = field(default_factory=list)
     sums: Sums = field(default_factory=dict)
-    twins: list[tuple[Place, Place]] = field(default_factory=list)  # places of documents with one key, if not one id
+    twins: list[tuple[Place, Place]] = field(default_factory=list)
 
 
 def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = lambda size: None) -> list[str]:
-    """Return every difference between a corpus and its manifest, one sentence each.
+    """Compare a corpus with its manifest, and return one message for each difference.
 
     Args:
-        corpus: folder of the corpus.
-        fast: leave out the hashes of shards and index, most documents, token ids, and the index against the shards; of
-            a corpus in an object store all tokens, which are not read.
-        progress: called with the size in bytes of each file that is done.
+        corpus: the folder of the corpus.
+        fast: skip the hashes of shards and index files, the ids of most documents, the range of token ids, and the
+            comparison of index and shards. For a corpus in an object store, also skip all checks of tokens, which are
+            then not downloaded.
+        progress: a function that is called with the size in bytes of each file that was checked.
 
     Raises:
-        UserError: there is no manifest to compare with.
+        UserError: there is no manifest.
     """
     manifest = load_manifest(corpus, checked=False)
     problems = [*_check_manifest(corpus, manifest), *_check_recipe(corpus, manifest)]
@@ -90,7 +100,8 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
     known = {entry.path for entry in entries}
     models = {model.path: model.sha256 for model in manifest.models.values() if model.path}
     models[tokenizer.FILE] = manifest.tokenizer.sha256
-    head = manifest.model_copy(update={"sources": {}, "index": [], "ledger": {}, "recipe": {}})  # sent with each task
+    # The part of the manifest that each call needs. It is pickled for each call, so it must be small.
+    head = manifest.model_copy(update={"sources": {}, "index": [], "ledger": {}, "recipe": {}})
     work: list[tuple[int, Callable[[], FileCheck]]] = [
         *((0, partial(_check_model, corpus, *model)) for model in sorted(models.items())),
         *((entry.bytes, partial(_check_shard, corpus, head, recipes, entry, fast)) for entry in entries),
@@ -107,21 +118,25 @@ def verify(corpus: Path, fast: bool = False, progress: Callable[[int], None] = l
 
 
 def checked_bytes(manifest: Manifest) -> int:
-    """Return the bytes of all files that `verify` reports to `progress`."""
+    """Return the total size of the files that `verify` reports to `progress`: all shards and index files."""
     return sum(entry.bytes for entry in manifest.shards()) + sum(entry.bytes for entry in manifest.index)
 
 
 def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, parts: int = 1) -> str:
-    """Compare shards with the manifest before training; return a sentence about the first that differs, or "".
+    """Compare shards with the manifest before training.
 
     Args:
-        corpus: a corpus, or the cache of a remote one: its shards are checked when fetched, a copy that differs is
-            deleted and fetched again.
+        corpus: the folder of a corpus, or the cache folder of a remote corpus. In a cache folder, only shards that were
+            already downloaded are checked. A wrong copy is deleted, so that it will be downloaded again.
         manifest: its manifest.
-        mode: `full`: every byte. `auto`: every byte of shards drawn by hash of manifest and name, of all up to 1 GiB,
-            and of the others the size, that they open, and their counts. `fast`: sizes.
-        part: number of this process, which checks its part of the shards.
+        mode: `full` checks the hashes of all shards. `auto` checks the hashes of shards with a total size of up to
+            1 GiB, which are selected by keyed hash; for other shards it checks the size and the counts. `fast` checks
+            only sizes.
+        part: number of this process, which checks every `parts`-th shard.
         parts: number of processes.
+
+    Returns:
+        A message about the first wrong shard, or "".
     """
     entries = manifest.shards()
     whole = _draw_shards(manifest, entries) if mode == "auto" else {e.path for e in entries if mode == "full"}
@@ -142,7 +157,10 @@ def check_shards(corpus: Path, manifest: Manifest, mode: str, part: int = 0, par
 
 
 def _draw_shards(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
-    """Return paths in the order of a keyed hash, until their shards make up `FULL_CHECK_BYTES`."""
+    """Return the paths of shards, selected by keyed hash, with a total size of up to `FULL_CHECK_BYTES`.
+
+    At least one shard is selected, whatever its size.
+    """
     drawn: set[str] = set()
     size = 0
     for entry in sorted(entries, key=lambda entry: sha256_bytes(f"{manifest.manifest_sha}\0{entry.path}".encode())):
@@ -154,7 +172,12 @@ def _draw_shards(manifest: Manifest, entries: list[ShardEntry]) -> set[str]:
 
 
 def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Callable[[int], None]) -> list[FileCheck]:
-    """Return the results of all calls, in order; the largest begin first."""
+    """Make all calls in parallel, the largest first, and return their results in the given order.
+
+    Args:
+        work: (size in bytes, function) of each call.
+        progress: a function that is called with the size of each finished call.
+    """
     pool: concurrent.futures.Executor = concurrent.futures.ThreadPoolExecutor(usable_cores())
     if sum(size for size, _ in work) >= LARGE_BYTES:
         pool = concurrent.futures.ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn"))
@@ -168,12 +191,18 @@ def _run_parallel(work: list[tuple[int, Callable[[], FileCheck]]], progress: Cal
 
 
 def _read(corpus: Path, name: str) -> bytes:
+    """Return the content of a file of a local or remote corpus."""
     with stored_copy(corpus, name) as path:
         return path.read_bytes()
 
 
 def _guard(part: str, problems: Iterable[str]) -> Iterator[str]:
-    """Yield the problems that a check of plain values finds; values of a wrong shape are one more problem."""
+    """Yield the problems that a check finds. If the check raises an error, yield a message about malformed values.
+
+    Args:
+        part: the part of the manifest that is checked.
+        problems: the generator of the check.
+    """
     try:
         yield from problems
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -195,7 +224,7 @@ def _check_manifest(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
-    """Check the manifest's recipe against its hash and the manifest's own numbers, and `recipe.yaml` against it."""
+    """Compare the recipe in the manifest with its hash, with other fields of the manifest, and with `recipe.yaml`."""
     from manifests.recipe import add_user_code_path, parse_recipe, read_yaml
 
     if sha256_json(manifest.recipe) != manifest.recipe_sha:
@@ -226,7 +255,7 @@ def _check_recipe(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_mixture(manifest: Manifest) -> Iterator[str]:
-    """Check the numbers that the manifest holds twice: in its recipe, and beside it."""
+    """Compare the fields of the manifest that are also in its recipe: seed, goal, weights and epoch caps."""
     recipe = manifest.recipe
     pairs = {"seed": (manifest.seed, recipe["seed"]), "goal_tokens": (manifest.goal_tokens, recipe["goal_tokens"])}
     for name, source in manifest.sources.items():
@@ -266,7 +295,7 @@ def _check_ledger(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_history(corpus: Path, manifest: Manifest) -> Iterator[str]:
-    """Check the manifests that this one descends from, and the sum of all removals against the ledger."""
+    """Check the chain of earlier manifests in `history/`, and compare the sum of all removals with the ledger."""
     removals, known, parent = [manifest.removal], {manifest.manifest_sha}, manifest.parent
     while parent and parent not in known:
         known.add(parent)
@@ -301,7 +330,7 @@ def _check_extra_files(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_tokenizer(corpus: Path, manifest: Manifest) -> Iterator[str]:
-    """Check the manifest's entry of the tokenizer against the model itself."""
+    """Compare the tokenizer entry of the manifest with the tokenizer model."""
     try:
         model = tokenizer.load(corpus)
     except UserError:
@@ -315,7 +344,7 @@ def _check_tokenizer(corpus: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fast: bool = False) -> str:
-    """Return how a file differs from its size and, unless `fast`, its hash in the manifest, or ""."""
+    """Compare the size and, unless `fast`, the hash of a file with the manifest. Return a message, or ""."""
     try:
         held = path.stat().st_size if path.is_file() else None
         if held is None:
@@ -365,7 +394,7 @@ def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: Sha
         _check_ids(shard, entry.path.partition("/")[0], fast),
         () if fast else _check_vocabulary(shard, manifest),
     ]
-    found = next(filter(None, map(list, checks)), [])  # of the first check that fails
+    found = next(filter(None, map(list, checks)), [])  # The problems of the first check that fails.
     sums = {} if found or fast else {(kind, entry.path): checksum_shard(shard, kind) for kind in KINDS}
     return FileCheck([f"{name}: {what}" for what in found], sums)
 
@@ -378,7 +407,7 @@ def _check_counts(shard: Shard, entry: ShardEntry) -> Iterator[str]:
 
 
 def _check_metadata(shard: Shard, manifest: Manifest, recipes: set[str], entry: ShardEntry) -> Iterator[str]:
-    """Check a shard's metadata against the manifest and its own name."""
+    """Compare the metadata of a shard with the manifest and with the name of the shard."""
     place = PLACE.fullmatch(entry.path)
     if place is None:
         yield "not named as a shard is"
@@ -406,7 +435,7 @@ def _check_columns(shard: Shard, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_frames(shard: Shard, manifest: Manifest) -> Iterator[str]:
-    """Check that every document is framed by BOS and EOS."""
+    """Check that every document begins with BOS and ends with EOS."""
     tokens, offsets, entry = shard.tokens, shard.offsets, manifest.tokenizer
     if shard.batch.num_rows and ((np.diff(offsets) < 2).any() or offsets[-1] != len(tokens)):
         yield "a document without tokens"
@@ -417,7 +446,13 @@ def _check_frames(shard: Shard, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_ids(shard: Shard, source: str, fast: bool) -> Iterator[str]:
-    """Check that rows are of the source that the folder names, with the ids that their locators give."""
+    """Check the source of each row, and recompute the id of each row from its source and locator.
+
+    Args:
+        shard: the shard.
+        source: the name of the folder of the shard.
+        fast: check only `SAMPLED_ROWS` rows.
+    """
     import pyarrow.compute as pc
 
     count = shard.batch.num_rows
@@ -441,9 +476,9 @@ def _check_vocabulary(shard: Shard, manifest: Manifest) -> Iterator[str]:
 
 
 def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) -> FileCheck:
-    """Check the bytes, the count and the order of one index file. `known`: the shards' paths."""
+    """Check the hash, the number of entries and the order of an index file. `known` are the paths of all shards."""
     name = f"{FOLDER}/{entry.path}"
-    ends_only = (lambda path: (0, path.stat().st_size)) if fast else None  # which tell the number of entries
+    ends_only = (lambda path: (0, path.stat().st_size)) if fast else None  # They contain the number of entries.
     with stored_copy(corpus, name, ends_only) as path:
         part = _open_file(path, name, entry, fast, open_part)
     if isinstance(part, str):
@@ -461,7 +496,7 @@ def _check_part(corpus: Path, known: set[str], entry: IndexEntry, fast: bool) ->
 
 
 def _check_twins(corpus: Path, twins: Iterable[tuple[Place, Place]]) -> Iterator[str]:
-    """Check that no document is in the corpus twice; different ones have the same key by chance alone."""
+    """Check that the documents of each pair have different ids. Equal keys alone may be a coincidence."""
     for places in twins:
         one, other = (open_shard_of(corpus, place.shard).row(place.row)["document"] for place in places)
         if one == other:

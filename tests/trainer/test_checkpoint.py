@@ -252,21 +252,21 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     newest = checkpoint.list_checkpoints(tmp_path)[-1][1]
     DAMAGES[damage](newest)
     assert checkpoint.find_damage(newest).startswith(damage)
-    refused = re.escape(f"{newest} is damaged ({damage}") + ".*step-00000001 is whole: give that one"
+    refused = re.escape(f"{newest} is damaged ({damage}") + ".*step-00000001 is complete: give this checkpoint"
     for path in (tmp_path, newest):
         with pytest.raises(UserError, match=refused):
             checkpoint.open_checkpoint(path).check()
     found = checkpoint.find_newest(tmp_path, str)
     assert found == (1, tmp_path / checkpoint.FOLDER / "step-00000001")
     assert f"{newest} is damaged ({damage}" in capsys.readouterr().err
-    assert (newest.with_name(newest.name + checkpoint.DAMAGED)).is_dir(), "kept, for whom wants to look"
+    assert (newest.with_name(newest.name + checkpoint.DAMAGED)).is_dir(), "kept for inspection"
     assert values(tmp_path, ranks) == (1, {1.0})
     DAMAGES[damage](found[1])
     capsys.readouterr()
     for _ in range(2):  # The second attempt must not train from the start either.
         with pytest.raises(UserError, match="has no complete checkpoint " + re.escape(f"(step-00000001: {damage}")):
             checkpoint.find_newest(tmp_path, str)
-    assert "taken" not in capsys.readouterr().err
+    assert "is used" not in capsys.readouterr().err
 
 
 def test_weights_are_hashed_once_and_only_to_be_read(

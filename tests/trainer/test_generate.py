@@ -121,7 +121,9 @@ def test_no_command_reads_weights_whose_bytes_have_changed(
     for command in (["export", str(tmp_path / "run"), str(tmp_path / "out")], ["generate", str(tmp_path / "run")]):
         assert main(command) == 2
         said = capfd.readouterr()
-        assert f"{damaged}: no other checkpoint of its run is whole: train the run again" in said.err and not said.out
+        assert (
+            f"{damaged}: no other checkpoint of its run is complete: train the run again" in said.err and not said.out
+        )
     assert not (tmp_path / "out").exists()
     held_out = HeldOut([], ["a"], ["text"], "")
     for read in (lambda path: find_model(path).open(), lambda path: score_run(path, held_out)):

@@ -269,7 +269,7 @@ def test_mistakes_in_options_are_sentences(corpus: Path, tmp_path: Path, capsys:
 
 def test_a_folder_without_rights_is_named_whether_it_is_read_or_written() -> None:
     for number, words in {
-        errno.EACCES: "r/x cannot be used (no): give this user the right",
+        errno.EACCES: "r/x cannot be used (no): give this user the right to use it",
         errno.EROFS: "r/x cannot be written (no): give a folder that can be written",
         errno.ENOSPC: "r/x cannot be written (no): make room there",
     }.items():

@@ -64,7 +64,7 @@ def test_ranks_that_all_wait_are_ended_too() -> None:
     one, two = pair(0.2, 60)
     with one, two:
         until(lambda: one.message or two.message)
-    assert "no rank has come further" in one.message + two.message
+    assert "no rank has made progress" in one.message + two.message
 
 
 def test_a_rank_that_died_is_named() -> None:

@@ -295,8 +295,9 @@ def load_arms(runs: Sequence[Path], held_out: HeldOut) -> list[Arm]:
             raise UserError(f"{one} has {first:,} tokens and {other} {second:,}: compare runs of the same budget")
         if plan["manifest_sha"] == held_out.reference not in held_out.compared:
             raise UserError(
-                f"{run} is trained on the reference of the held-out text, whose own training side was not compared: "
-                "name it twice, as in `python -m manifests freeze REFERENCE REFERENCE CORPUS`, and use that file"
+                f"{run} is trained on the reference corpus of the held-out text, "
+                "which was not compared with this text: name it twice, as in "
+                "`python -m manifests freeze REFERENCE REFERENCE CORPUS`, and use that file"
             )
         if plan["manifest_sha"] not in held_out.compared:
             raise UserError(

@@ -300,7 +300,7 @@ def test_any_line_is_something_or_nothing(line: str) -> None:
 
 def scanned(tmp_path: Path, line: str, urls: list[str]) -> list[bool]:
     read = read_removal_list(listed(tmp_path, line))
-    found = list(_scan_urls(pa.array(urls), read.of("domain"), read.of("repository")))
+    found = list(_scan_urls(pa.array(urls), read.values_of("domain"), read.values_of("repository")))
     assert len(found) <= 1 and all(names and mask.any() for mask, names in found)
     return [bool(one) for one in found[0][0]] if found else [False] * len(urls)
 

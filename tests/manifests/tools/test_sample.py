@@ -202,4 +202,4 @@ def test_signals_of_an_input_in_pieces(corpus: Path, tmp_path: Path) -> None:
     for row in rows.to_pylist():
         found = signals.find("common_crawl", "pages.warc.gz", row["offset"], row["id"])
         assert found["language_score"] == row["language_score"]
-    assert signals.find("common_crawl", "pages.warc.gz", 0, b"x" * 16) == {} == signals.of("books", "none", 0, b"")
+    assert signals.find("common_crawl", "pages.warc.gz", 0, b"x" * 16) == {} == signals.find("books", "none", 0, b"")

@@ -130,7 +130,7 @@ def test_what_cannot_be_compared_is_named(
     ("changed", "message"),
     [
         ({"reference": "1" * 64}, "was not compared with the corpus of"),
-        ({}, "the reference of the held-out text, whose own training side was not compared: name it twice"),
+        ({}, "the reference corpus of the held-out text, which was not compared with this text: name it twice"),
     ],
 )
 def test_a_corpus_that_the_held_out_text_was_not_compared_with_is_refused(
