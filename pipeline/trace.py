@@ -24,7 +24,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages.models import cuts_path, hash_given_files, inherited, models_of, with_local_models
+from pipeline.stages.models import cuts_path, hash_given_files, models_of, recipe_of_generation, with_local_models
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -85,7 +85,7 @@ class Rederiver:
         self.manifest: Manifest = load_manifest(self.folder)
         self.recipe: Recipe = load_run_recipe(self.folder)
         if generation:  # The recipe has paths of the corpus, which may have been moved since.
-            self.recipe = inherited(corpus, load_manifest(corpus), self.folder, self.recipe)
+            self.recipe = recipe_of_generation(corpus, load_manifest(corpus), self.folder, self.recipe)
         self.recipe, _ = with_local_models(self.recipe, corpus)
         for name in moved.keys() - self.recipe.sources.keys():
             raise UserError(

@@ -1,1 +1,1 @@
-"""Readers of the sources: one module per source, the contract and the registry in `base`."""
+"""Read the dump files of sources as documents: one module per source, interface and registry in `base`."""

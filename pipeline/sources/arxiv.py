@@ -1,8 +1,10 @@
-"""arXiv: monthly tars of the bulk archive and single e-prints, one paper per document.
+"""Read arXiv's monthly tars, and single e-prints. Each paper is one document.
 
-LLaMA, section 2.1: "we removed everything before the first section, as well as the bibliography", the comments too, and
-"inline-expanded definitions and macros". A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file,
-or a PDF. The month itself may be compressed. Every other file is read as one submission.
+LLaMA, section 2.1: "we removed everything before the first section, as well as the bibliography". It also removed
+comments and "inline-expanded definitions and macros".
+
+A member of a monthly tar is a submission: a gzipped tar, a gzipped TeX file, or a PDF. The monthly tar itself may be
+compressed (a "packed month"). Every other file is read as one submission.
 """
 
 import posixpath
@@ -28,10 +30,10 @@ from pipeline.beam.quarantine import is_quarantined
 from pipeline.sources.base import Outcome, Piece, apportion, check_length, cut_pieces
 
 ABSTRACT_URL = "https://arxiv.org/abs/"
-SAMPLED_MEMBERS = 100  # of a tar, of which one must be named like a submission for it to be a monthly tar
-PACKED_BYTES = 256 << 20  # of a submission in a compressed month, which is held in memory
-UNSAFE_SHOWN = 3  # names of a submission's unsafe members in its dead letter
-# Names of submissions (https://info.arxiv.org/help/arxiv_identifier.html), from April 2007 on and before.
+SAMPLED_MEMBERS = 100  # a tar is monthly if one of so many first members has the name of a submission
+PACKED_BYTES = 256 << 20  # the largest submission in a packed month, which is held in memory
+UNSAFE_SHOWN = 3  # names of unsafe members of a submission in its dead letter
+# Names of submissions since April 2007, and before (https://info.arxiv.org/help/arxiv_identifier.html).
 _NEW_ID = re.compile(r"([0-9]{2}(?:0[1-9]|1[0-2]))\.([0-9]{4,5})(?:v[0-9]{1,3})?(?![0-9])")
 _OLD_ID = re.compile(r"([a-z-]{2,12})(?:\.[A-Z]{2})?_?([0-9]{2}(?:0[1-9]|1[0-2])[0-9]{3})(?:v[0-9]{1,3})?(?![0-9])")
 
@@ -39,10 +41,11 @@ _OLD_ID = re.compile(r"([a-z-]{2,12})(?:\.[A-Z]{2})?_?([0-9]{2}(?:0[1-9]|1[0-2])
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every submission and other member of a file, or of one of its pieces.
+    """Yield the outcome of every submission and other member of a file, or of a piece of a file.
 
-    A member's headers and padding count as its own; a directory and the zeros at the end are records. The members of a
-    compressed month share its stored bytes by their sizes, which are about as many: they are compressed themselves.
+    The headers and the padding of a member count as its stored bytes. A directory, and the zeros at the end, are
+    records. The stored bytes of a packed month are divided among its members by member size. The result is close to the
+    true sizes, because the members are already compressed.
     """
     if _is_packed_month(stored):
         nothing = Outcome(Locator(name, 0, len(stored)), 0, reason=Reason.NO_TEX)
@@ -67,7 +70,7 @@ def read(
 
 
 def _read_packed(stored: Stored, name: str, source: str, recipe: Source) -> Iterator[tuple[int, Outcome]]:
-    """Yield the outcomes of a compressed month's members, each with the decoded bytes up to the member's end."""
+    """Yield (end of the member in decoded bytes, outcome) for the members of a packed month."""
     for member in read_members(decode_stored(stored), PACKED_BYTES, sys.maxsize, lambda _: True):
         place = Locator(name, 0, len(stored), member.name, member.start, member.stop - member.start)
         if member.problem is not None:
@@ -80,9 +83,9 @@ def _read_packed(stored: Stored, name: str, source: str, recipe: Source) -> Iter
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-    """Return pieces of a monthly tar, cut at headers; the data between them are not read.
+    """Cut a monthly tar into pieces at member headers. The data between headers are not read.
 
-    A compressed month is one piece.
+    A packed month is one piece.
     """
     starts = (entry.offset for entry in read_entries(stored)) if _is_monthly(stored) else ()
     return cut_pieces(starts, len(stored), split_bytes)
@@ -119,7 +122,7 @@ def _reread_packed(stored: Stored, locator: Locator, source: str, recipe: Source
 
 
 def _is_monthly(stored: Stored) -> bool:
-    """Return True for a tar, its beginning possibly damaged, with members that are named like submissions."""
+    """Return True for a tar with members that have the names of submissions. Its beginning may be damaged."""
     if is_compressed(stored) or bytes(stored[:4]) == b"%PDF":
         return False
     entries = islice(read_entries(stored), SAMPLED_MEMBERS)
@@ -127,7 +130,7 @@ def _is_monthly(stored: Stored) -> bool:
 
 
 def _is_packed_month(stored: Stored) -> bool:
-    """Return True for a compressed tar with a member that is named like a submission, and packed like one."""
+    """Return True for a compressed tar with a member that has the name of a submission and is a gzip file or a tar."""
     if not is_compressed(stored):
         return False
     source = ChunkReader(decode_stored(stored))
@@ -144,7 +147,7 @@ def _is_packed(opening: bytes) -> bool:
 def _read_stored(
     stored: Stored, place: Locator, name: str, size: int, source: str, recipe: Source
 ) -> Iterator[Outcome]:
-    """Yield the outcome of the submission at a place of a file."""
+    """Yield the outcomes of the submission at `place` in a file."""
     start, stop = place.offset, place.offset + place.length
     with memoryview(buffer_of(stored, start, stop)) as whole, whole[start:stop] as view:
         yield from _read_submission(view, place, name, size, source, recipe)
@@ -153,15 +156,17 @@ def _read_stored(
 def _read_submission(
     view: StoredView, place: Locator, name: str, size: int, source: str, recipe: Source
 ) -> Iterator[Outcome]:
-    """Yield the outcome of a submission, after one without stored bytes if it has unsafe members.
+    """Yield the outcome of a submission.
+
+    If the submission has unsafe members, an outcome with 0 stored bytes reports them first.
 
     Args:
-        view: The submission's bytes.
-        place: Where they lie.
-        name: The name of the submission's file.
-        size: The number of stored bytes that it accounts for.
-        source: The source's name.
-        recipe: The source's part of the recipe.
+        view: The bytes of the submission.
+        place: The location of the bytes.
+        name: The name of the file that is the submission.
+        size: The number of stored bytes that are attributed to the submission.
+        source: The name of the source.
+        recipe: The part of the recipe for the source.
     """
     if is_quarantined(place):
         yield Outcome(place, size, reason=Reason.QUARANTINED)
@@ -218,7 +223,7 @@ def _get_metadata(identifier: str, title: str, project: Project) -> dict[str, An
 
 
 def _find_identifier(name: str) -> str:
-    """Return the identifier that a file's name begins with, without version (1403.0035, math/0303005); else empty."""
+    """Return the identifier at the start of a file name, without version (1403.0035, math/0303005), or ""."""
     stem = posixpath.basename(name)
     if new := _NEW_ID.match(stem):
         return f"{new[1]}.{new[2]}"
@@ -227,7 +232,7 @@ def _find_identifier(name: str) -> str:
 
 
 def _find_month(identifier: str) -> str:
-    """Return the year and month of an identifier (ISO 8601)."""
+    """Return the year and month of an identifier (ISO 8601), or "" if the identifier is empty."""
     digits = identifier.rpartition("/")[2][:4]
     if not digits:
         return ""

@@ -1,6 +1,6 @@
-"""The contract of the sources' readers, what they have in common, and their registry.
+"""Define the interfaces of source readers, their registry, and functions that several readers use.
 
-A reader returns one outcome per record, and raises no exception for a damaged one.
+A reader returns one outcome per record, and raises no exception for a damaged record.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,8 @@ from filters.rule_list import first_reason
 from manifests.document import Document, Locator, Part
 from manifests.source import Source
 
-# Modules of readers by a source's kind, loaded on demand: a reader's code is no part of another source's code version.
+# The module of the reader for each kind of source. Modules are imported on demand, so that a change to one reader does
+# not change the code version of other sources.
 READERS = {
     "arxiv": "pipeline.sources.arxiv",
     "books": "pipeline.sources.books",
@@ -28,19 +29,19 @@ READERS = {
 }
 JOINED = {"github": "pipeline.sources.github", "stackexchange": "pipeline.sources.stackexchange"}
 GITHUB_TABLES = "pipeline.sources.github_bigquery"
-Piece = tuple[int, int, int]  # start and end in stored bytes, and the reader's state at the start
+Piece = tuple[int, int, int]  # (start, end, state): a range of stored bytes, and an integer that the reader defines
 
 
 class Problem(Protocol):
-    """The part of a format's records that says why one cannot be read; `Damage` is nothing else."""
+    """Attributes, of a record in any file format, that say why the record cannot be read. `Damage` has only these."""
 
     @property
     def problem(self) -> AnyReason | None:
-        """Return the reason, None for a sound record."""
+        """The reason, or None if the record can be read."""
 
     @property
     def detail(self) -> str:
-        """Return what exactly is wrong."""
+        """A description of the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +49,14 @@ class Outcome:
     """The result of reading one record: a document, or the reason for dropping it.
 
     Attributes:
-        locator: The record's stored bytes.
-        stored: The number of stored bytes that it accounts for; over a file they add up to its size. For a joined
-            document they are those of all its rows; each row but the one that names it is an outcome of its own, with
-            the reason `joined` and no stored bytes.
-        document: None for a dropped record.
-        reason: None for a document.
-        detail: What exactly was wrong, for the dead letters.
-        url: Of a dropped page, for people who look for it; empty if the record names none.
+        locator: The location of the record's stored bytes.
+        stored: The number of stored bytes that are attributed to the record. The sum over all outcomes of a file is the
+            size of the file. A joined document has the stored bytes of all its rows. Each other row of the document has
+            a separate outcome with the reason `joined` and 0 stored bytes.
+        document: The document; None for a dropped record.
+        reason: The reason for dropping the record; None for a document.
+        detail: A description of the problem, for the dead letters.
+        url: The URL of a dropped page, which makes dead letters searchable; "" if the record has none.
     """
 
     locator: Locator
@@ -72,25 +73,28 @@ class Outcome:
 
 
 class Reader(Protocol):
-    """A source whose files become documents record by record."""
+    """The interface of a reader for sources in which each record becomes at most one document."""
 
     def read(
         self, stored: Stored, name: str, source: str, recipe: Source, start: int, end: int | None, state: int
     ) -> Iterator[Outcome]:
-        """Yield the outcome of every record of a file, or of one of its pieces, in order.
+        """Yield the outcome of every record of a file, or of a piece of a file, in order.
 
         Args:
-            stored: The whole file.
-            name: The input's name.
-            source: The source's name.
-            recipe: The source's part of the recipe.
-            start: A piece's start.
-            end: A piece's end; None for the file's.
-            state: A piece's state.
+            stored: The bytes of the whole file.
+            name: The name of the input.
+            source: The name of the source.
+            recipe: The part of the recipe for the source.
+            start: The start of the piece.
+            end: The end of the piece; None for the end of the file.
+            state: The state of the piece, see `Piece`.
         """
 
     def find_pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-        """Return pieces of about `split_bytes` that, read one by one, give the outcomes of the whole file."""
+        """Cut a file into pieces of about `split_bytes`.
+
+        Reading the pieces one by one must give the same outcomes as reading the whole file.
+        """
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
         """Read one record again. Raises LookupError if there is no such record at the locator."""
@@ -101,10 +105,10 @@ class Row:
     """A row of a joined source.
 
     Attributes:
-        group: The key of the rows that it is joined with.
-        locator: The row's stored bytes.
-        stored: The number of stored bytes that it accounts for.
-        data: The content that the source needs.
+        group: The join key. Rows with the same key are joined.
+        locator: The location of the row's stored bytes.
+        stored: The number of stored bytes that are attributed to the row.
+        data: The content of the row, in a format that the reader defines.
     """
 
     group: bytes
@@ -114,19 +118,19 @@ class Row:
 
     @property
     def place(self) -> tuple[str, int, str, int]:
-        """The key by which the rows of a group are sorted, whenever they are joined."""
+        """The sort key of the rows of a group: file, offset, member, inner offset."""
         return self.locator.file, self.locator.offset, self.locator.member, self.locator.inner_offset
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Measurements of a file of a joined source.
+    """The size and the pieces of a file of a joined source.
 
     Attributes:
-        pieces: As `Reader.find_pieces` returns them.
-        decoded: Its bytes without compression.
-        rows: About how many rows it has.
-        counts: Plain numbers for `JoinedReader.collect_shared`.
+        pieces: The pieces of the file, as for `Reader.find_pieces`.
+        decoded: The number of bytes after decompression.
+        rows: The approximate number of rows.
+        counts: Integers by name, which `JoinedReader.collect_shared` receives.
     """
 
     pieces: list[Piece]
@@ -136,38 +140,59 @@ class Survey:
 
 
 class JoinedReader(Protocol):
-    """A source whose documents are joined from rows, which may lie in any of its files (see `pipeline.stages.join`)."""
+    """The interface of a reader for sources in which a document is joined from several rows of any files.
+
+    See `pipeline.stages.join`.
+    """
 
     @property
     def ROUNDS(self) -> int:  # noqa: N802  # a constant of the module
-        """Return the number of rounds in which rows are grouped by key."""
+        """The number of rounds in which rows are grouped by key."""
 
     def survey(self, stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-        """Count a file's rows and find where it can be cut, without parsing it."""
+        """Count the rows of a file and cut it into pieces, without parsing it completely."""
 
     def select_round(self, name: str, recipe: Source) -> int:
-        """Return the round, from 0, in which the rows of a file are grouped."""
+        """Return the round (from 0) in which the rows of a file are grouped."""
 
     def collect_shared(self, source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """Return plain values that every split needs, from the counts of each file's survey. Raises UserError."""
+        """Return values that all splits need, computed from the counts of all files.
+
+        Args:
+            source: The name of the source.
+            recipe: The part of the recipe for the source.
+            counts: `Survey.counts` by name of the input.
+
+        Returns:
+            Values by name that can be written as JSON.
+
+        Raises:
+            UserError: The files do not fit the source.
+        """
 
     def read_rows(
         self, stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
     ) -> Iterator[Row | Outcome]:
-        """Yield the rows of a piece of a file, and the outcomes of those that are not joined, in order."""
+        """Yield the rows of a piece of a file, or outcomes for rows that are not joined, in order."""
 
     def combine(self, rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-        """Join the rows of one group, sorted by `Row.place`, in the round `number`.
+        """Join the rows of one group.
+
+        Args:
+            rows: The rows of the group, sorted by `Row.place`.
+            source: The name of the source.
+            recipe: The part of the recipe for the source.
+            number: The number of the round, from 0.
 
         Yields:
-            Rows for the next round (not in the last), documents, and an outcome for every other row.
+            Rows for the next round (except in the last round), documents, and an outcome for every other row.
         """
 
     def reread(self, stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-        """Read one document again from the files that its locator and parts name.
+        """Read one document again from the files that its locator and the locator's parts name.
 
         Raises:
-            LookupError: They hold no such document.
+            LookupError: The files do not contain this document.
         """
 
 
@@ -175,13 +200,13 @@ _Item = TypeVar("_Item", bound=Row | Outcome)
 
 
 def apportion(items: Iterable[tuple[int, _Item]], size: int, total: int, empty: _Item) -> Iterator[_Item]:
-    """Yield items with their shares of stored bytes, which add up to `size`.
+    """Distribute `size` stored bytes over items in proportion to their lengths. Yield the items with `stored` set.
 
     Args:
-        items: Pairs of the position where an item ends, in decoded bytes or rows, and the item.
-        size: The stored bytes.
-        total: The last position; a file may turn out to hold more or fewer. The last item gets the remainder.
-        empty: The item that gets all stored bytes if there are no others.
+        items: Pairs (end, item), where `end` is the position behind the item in decoded bytes or rows.
+        size: The number of stored bytes to distribute.
+        total: The expected last position. The actual one may differ. The last item gets the remainder.
+        empty: The item that gets all stored bytes if `items` is empty.
     """
     last, accounted, share = empty, 0, 0
     for number, (position, item) in enumerate(items):
@@ -195,14 +220,17 @@ def apportion(items: Iterable[tuple[int, _Item]], size: int, total: int, empty: 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """The reason why a record is no document, and a sentence for the dead letters."""
+    """The reason for dropping a record, and a sentence for the dead letters."""
 
     problem: AnyReason
     detail: str = ""
 
 
 def check_length(text: str, recipe: Source, language: str = "") -> Dropped | None:
-    """Return why a text is dropped: over the recipe's limit, or by a rule that acts at `extract`. None to keep it."""
+    """Return why a text is dropped, or None to keep it.
+
+    A text is dropped if it is longer than the recipe's limit, or by a filter rule that runs in the stage `extract`.
+    """
     if len(text) > recipe.limits.text_characters:
         return Dropped(Reason.TOO_LARGE, f"{len(text)} characters")
     reason = first_reason(recipe.filters, Page(text, language=language))
@@ -210,12 +238,18 @@ def check_length(text: str, recipe: Source, language: str = "") -> Dropped | Non
 
 
 def check_text(text: str, recipe: Source) -> Dropped | None:
-    """Return why a text is dropped: it is blank, too long, or dropped by a rule."""
+    """Return why a text is dropped (it is blank, too long, or dropped by a filter rule), or None to keep it."""
     return Dropped(Reason.NO_TEXT) if not text or text.isspace() else check_length(text, recipe)
 
 
 def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
-    """Return the pieces of a file between places, in ascending order, that lie at least `least` bytes apart."""
+    """Cut a file at the given positions and return the pieces, with state 0.
+
+    Args:
+        places: Positions at which the file may be cut, in ascending order.
+        size: The size of the file in bytes.
+        least: The least size of a piece in bytes, except for the last piece.
+    """
     cuts = [0]
     for place in places:
         if place - cuts[-1] >= least and place < size:
@@ -224,12 +258,12 @@ def cut_pieces(places: Iterable[int], size: int, least: int = 1) -> list[Piece]:
 
 
 def byte_range(place: Locator | Part) -> tuple[str, int, int, str, int, int]:
-    """Return the fields that locators and their parts have in common, in the order in which both take them."""
+    """Return the fields that `Locator` and `Part` have in common, in the order of their constructors."""
     return place.file, place.offset, place.length, place.member, place.inner_offset, place.inner_length
 
 
 def joined_for(source: Source) -> JoinedReader | None:
-    """Return the reader of a source whose documents are joined from rows; None for other sources."""
+    """Return the reader of a source whose documents are joined from rows, or None for other sources."""
     tables = source.kind == "github" and source.github.form == "tables"
     module = GITHUB_TABLES if tables else JOINED.get(source.kind or "")
     reader: JoinedReader | None = import_module(module) if module else None
@@ -239,7 +273,7 @@ def joined_for(source: Source) -> JoinedReader | None:
 def reader_for(name: str, source: Source) -> Reader:
     """Return the reader of a source. Raises UserError for a kind that this version cannot read."""
     if ":" in (source.kind or ""):
-        from pipeline.sources.custom import custom_reader  # here, since it builds on this module
+        from pipeline.sources.custom import custom_reader  # a local import, because `custom` imports this module
 
         return custom_reader(name, source)
     module = READERS.get(source.kind or "")
@@ -253,7 +287,10 @@ def reader_for(name: str, source: Source) -> Reader:
 
 
 def code_of(reader: Reader, use: Literal["read", "find_pieces"]) -> Callable[..., Any]:
-    """Return the function, or the user's class, whose code is hashed for reading or cutting a source's files."""
+    """Return the object whose code is hashed into cache keys of the steps that read or cut a source's files.
+
+    It is the function `use` of a reader module, or the class of a user's reader.
+    """
     found: Callable[..., Any] = getattr(reader, use) if isinstance(reader, ModuleType) else type(reader)
     return found
 

@@ -1,8 +1,11 @@
-"""Books: one file per book, plain text, gzipped or not, or EPUB (LLaMA section 2.1: Project Gutenberg and Books3).
+"""Read books, one per file, as plain text (gzipped or not) or EPUB.
 
-Books3 was withdrawn; users read collections of their own instead. Of a text of Project Gutenberg only the book is kept,
-with its title, author, language, number and URL as metadata. The locator of a plain text is the whole file and its
-decoded bytes; that of an EPUB has the package document as `member`, and the decoded bytes of all chapters.
+LLaMA (section 2.1) uses Project Gutenberg and Books3. Books3 was withdrawn; users can give their own collections
+instead. From a text of Project Gutenberg, only the book is kept. Its title, author, language and number are metadata,
+and its URL is that of the ebook.
+
+The locator of a plain text has the whole file, and the length of the decoded bytes. The locator of an EPUB has the
+package document as `member`, and the decoded bytes of all chapters as inner length.
 """
 
 import re
@@ -22,8 +25,8 @@ from pipeline.sources.base import Outcome, Piece, check_text
 MARKUP = ("<!doctype", "<html", "<?xml", "<head", "<body", "<meta", "<!--")
 OTHER_FORMATS = (b"%PDF-", b"{\\rtf", b"\xd0\xcf\x11\xe0", b"Rar!", b"7z\xbc\xaf\x27\x1c", b"\x89PNG", b"BZh")
 EBOOK_URL = "https://www.gutenberg.org/ebooks/{}"
-DECLARED_BYTES = 1 << 14  # from the start, in which a header may state its encoding
-UNREADABLE_RATIO = 100  # a text with more than one undecodable character per this many is dropped
+DECLARED_BYTES = 1 << 14  # bytes at the start of a file in which a header may declare the encoding
+UNREADABLE_RATIO = 100  # a text with more than one undecodable character per 100 characters is dropped
 
 _DECLARED = re.compile(rb"Character set encoding:[ \t]{0,16}([\w.:/-]{1,40})(?:[ \t]{1,4}\(?([\w.-]{1,40}))?", re.I)
 _NAMES = {"iso-646-us": "us-ascii", "latin1": "iso-8859-1", "latin-1": "iso-8859-1", "unicode": "utf-8"}
@@ -32,7 +35,7 @@ _NAMES = {"iso-646-us": "us-ascii", "latin1": "iso-8859-1", "latin-1": "iso-8859
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of a file's one book."""
+    """Yield the outcome of the only book in a file."""
     yield _convert_book(stored, name, source, recipe)
 
 
@@ -74,7 +77,7 @@ def _convert_book(stored: Stored, name: str, source: str, recipe: Source) -> Out
 
 
 def _convert_text(text: str, locator: Locator, source: str, recipe: Source, about: dict[str, str]) -> Outcome:
-    """Return a book's outcome; `about` is the metadata of its package."""
+    """Return the outcome of a book. `about` is the metadata of its EPUB package, or empty."""
     text = normalise_text(text)
     if text[:1000].lstrip().lower().startswith(MARKUP):
         return Outcome(locator, locator.length, reason=Reason.NOT_PLAIN_TEXT)
@@ -90,10 +93,11 @@ def _convert_text(text: str, locator: Locator, source: str, recipe: Source, abou
 
 
 def decode_book(raw: bytes) -> str:
-    """Decode a book's bytes.
+    """Decode the bytes of a book.
 
-    The encoding is UTF-8 if they are valid UTF-8, even if the header states another one, that of another edition; else
-    the one that the header states ("Character set encoding: ISO-8859-1"); else the one detected.
+    The encoding is the first of these: UTF-8, if the bytes are valid UTF-8; the encoding that the header declares
+    ("Character set encoding: ISO-8859-1"); a detected encoding. UTF-8 is preferred because headers sometimes state the
+    encoding of another edition.
     """
     declared = _DECLARED.search(raw, 0, DECLARED_BYTES)
     try:

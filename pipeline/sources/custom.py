@@ -1,4 +1,7 @@
-"""Readers of a user's own: `kind: MODULE:CLASS` in a recipe names a class derived from `RecordReader`."""
+"""Define `RecordReader`, the base class of user-defined readers.
+
+A recipe names a subclass of `RecordReader` by `kind: MODULE:CLASS`.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,9 +25,17 @@ from pipeline.sources.base import Outcome, Piece, Reader, check_text, cut_pieces
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record of a dump: its bytes from `start` to `end`, and its text, or the reason why it has none.
+    """A record of a dump.
 
-    `metadata` holds plain values; `timestamp` is ISO 8601 in UTC, or empty.
+    Attributes:
+        start: The offset of the first byte.
+        end: The offset behind the last byte.
+        text: The text of the document.
+        url: The URL, or "".
+        timestamp: ISO 8601 in UTC, or "".
+        metadata: Values that can be written as JSON.
+        reason: Why the record has no text; None for a document.
+        detail: A sentence about the reason, for the dead letters.
     """
 
     start: int
@@ -38,37 +49,39 @@ class Entry:
 
 
 class RecordReader:
-    """A source whose files hold one record after another. A subclass writes `read_entries`, and `cut` to split files.
+    """A reader for files that consist of consecutive records.
+
+    A subclass implements `read_entries`. It also implements `cut` if large files are to be split.
 
     Attributes:
-        Settings: the class of the settings that a recipe gives under `settings`.
+        Settings: The class of the settings that a recipe gives under `settings`.
     """
 
     Settings: ClassVar[type[Strict]] = Strict
 
     def read_entries(self, data: Stored, start: int, end: int, settings: Any) -> Iterator[Entry]:
-        """Yield the records that begin in a stretch of a file, in order.
+        """Yield the records that begin in a byte range of a file, in order.
 
         Args:
-            data: the whole file, which can be sliced as bytes can.
-            start: the stretch's start; a record begins there.
-            end: the stretch's end.
-            settings: an instance of `Settings`.
+            data: The whole file, which can be sliced like `bytes`.
+            start: The start of the range; a record begins here.
+            end: The end of the range.
+            settings: An instance of `Settings`.
         """
         raise NotImplementedError
 
     def cut(self, data: Stored, position: int, settings: Any) -> int:
-        """Return the first place from `position` on where a record begins; the file's length for none."""
+        """Return the first position, from `position` on, where a record begins, or the length of the file."""
         return len(data)
 
     def read(
         self, stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None,
         state: int = 0,
     ) -> Iterator[Outcome]:  # fmt: skip
-        """Yield the outcome of every record; bytes between records count as part of the record behind them."""
+        """Yield the outcome of every record. Bytes between two records are attributed to the second record."""
         end = len(stored) if end is None else end
         position, last = start, None
-        for entry in self._read_own(stored, name, start, end, source, recipe):
+        for entry in self._read_user_entries(stored, name, start, end, source, recipe):
             if last is not None:
                 yield last
             if not position <= entry.start <= entry.end <= end:
@@ -84,31 +97,31 @@ class RecordReader:
             yield Outcome(Locator(name, start, end - start), end - start, reason=Reason.ARCHIVE_METADATA)
 
     def find_pieces(self, stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-        """Return pieces of about `split_bytes` that begin where records do."""
+        """Cut a file into pieces of about `split_bytes` at the starts of records."""
         settings = self.settings("", recipe)
-        with self._own_code("cut"):
+        with self._wrap_errors("cut"):
             places = [self.cut(stored, place, settings) for place in range(split_bytes, len(stored), split_bytes)]
             return cut_pieces(places, len(stored))
 
     def reread(self, stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome:
         """Read one record again. Raises LookupError if there is no such record at the locator."""
         end = locator.offset + locator.length
-        for entry in self._read_own(stored, locator.file, locator.offset, end, source, recipe):
+        for entry in self._read_user_entries(stored, locator.file, locator.offset, end, source, recipe):
             if (entry.start, entry.end) == (locator.offset, end):
                 return self._convert_entry(entry, locator.file, source, recipe, locator.length)
             break
         raise LookupError(f"{locator.file} has no record of {locator.length} bytes at {locator.offset}")
 
     def settings(self, source: str, recipe: Source) -> Any:
-        """Return the recipe's settings, checked. Raises UserError."""
+        """Return the validated settings of the recipe. Raises UserError."""
         try:
             return parse_settings(self.Settings, recipe.settings)
         except ValueError as error:
             raise UserError(f"source {source}, settings: {error}") from error
 
     @contextmanager
-    def _own_code(self, what: str) -> Iterator[None]:
-        """Raise UserError for what the user's code raises, but for failures of storage."""
+    def _wrap_errors(self, what: str) -> Iterator[None]:
+        """Convert exceptions of the subclass's code into UserError. Storage errors are not converted."""
         try:
             yield
         except (UserError, RunError, OSError):
@@ -119,11 +132,11 @@ class RecordReader:
                 "correct the reader and run again; the run continues from here"
             ) from error
 
-    def _read_own(
+    def _read_user_entries(
         self, stored: Stored, name: str, start: int, end: int, source: str, recipe: Source
     ) -> Iterator[Entry]:
         settings = self.settings(source, recipe)
-        with self._own_code(f"read_entries of {name}, bytes {start} to {end}"):
+        with self._wrap_errors(f"read_entries of {name}, bytes {start} to {end}"):
             yield from self.read_entries(stored, start, end, settings)
 
     def _convert_entry(self, entry: Entry, name: str, source: str, recipe: Source, stored: int) -> Outcome:
@@ -132,7 +145,7 @@ class RecordReader:
             return Outcome(place, stored, reason=entry.reason, detail=entry.detail)
         if is_quarantined(place):
             return Outcome(place, stored, reason=Reason.QUARANTINED)
-        with self._own_code(f"the record of {name} at byte {entry.start}"):  # values of types that no document has
+        with self._wrap_errors(f"the record of {name} at byte {entry.start}"):  # fails if a value has a wrong type
             values = [clean_text(value) for value in (entry.text, entry.url, entry.timestamp)]
             metadata = json.loads(canonical_json(dict(entry.metadata)).decode("utf-8", "replace"))
         for value in values:
@@ -145,7 +158,11 @@ class RecordReader:
 
 
 def custom_reader(name: str, source: Source) -> Reader:
-    """Return the reader that a source's kind names. Raises UserError for no reader, and for wrong settings."""
+    """Return the reader that the `kind` of a source names.
+
+    Raises:
+        UserError: The kind does not name a reader, or the settings are invalid.
+    """
     assert source.kind is not None
     try:
         found = load_class(source.kind, "kind")

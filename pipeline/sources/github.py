@@ -1,16 +1,21 @@
-"""GitHub: repositories on disk, checked out or one archive each (`.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.zip`).
+"""Read GitHub repositories from disk: checkouts, or archives of one repository each.
 
-LLaMA, section 2.1, reads BigQuery's public dataset: Apache, BSD and MIT, filters by line length and alphanumeric
-characters, without headers. `pipeline.sources.github_bigquery` reads exports of it, as the recipe's `github.form` says,
-and takes from here what both have in common: the rules for a file, and the form of its document.
+Archives are `.tar`, `.tar.gz`, `.tgz`, `.tar.bz2`, `.tbz2` and `.zip` files.
 
-A licence may lie anywhere in a repository and applies to its folder, so files and licences are joined by repository, in
-one round of `pipeline.stages.join`. Mappers apply all rules that need a file alone, so only candidates for documents
-cross the shuffle, and thousands of small files of checkouts end in few large ones.
+LLaMA, section 2.1, reads BigQuery's public dataset: code under Apache, BSD and MIT licences, filtered by line length
+and alphanumeric characters, without headers. If the recipe's `github.form` is "tables",
+`pipeline.sources.github_bigquery` reads exports of this dataset. It uses this module's rules for files, and its
+`make_document`.
 
-A checked-out repository is the outermost folder that holds `.git` or a licence file; its files' locators have the path
-in it as `member`. An archive is one repository, named as it is (`OWNER/REPOSITORY.tar.gz`,
-`OWNER/REPOSITORY/REF.tar.gz`); a folder that holds the whole archive is left out of paths.
+A licence file may be anywhere in a repository and applies to its folder. Therefore, files and licences are joined by
+repository, in one round of `pipeline.stages.join`. Mappers apply all rules that need only a single file. So only files
+that may become documents are shuffled, and the thousands of small files of a checkout are grouped into a few large
+ones.
+
+A checked-out repository is the outermost folder that contains `.git` or a licence file. The locators of its files have
+the path inside the repository as `member`. An archive is one repository. Its name gives the name of the repository
+(`OWNER/REPOSITORY.tar.gz`, `OWNER/REPOSITORY/REF.tar.gz`). If a single top folder contains all members, it is left out
+of paths.
 """
 
 import json
@@ -56,13 +61,19 @@ from pipeline.sources.base import Dropped, Outcome, Row, Survey, apportion, byte
 ROUNDS = 1
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".zip")
 VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
-HEAD = "HEAD"  # ref of files whose commit is unknown: GitHub shows the newest
+HEAD = "HEAD"  # ref in the URL of a file whose commit is unknown; GitHub then shows the newest version
 _OWNER, _NAME = re.compile(r"[A-Za-z0-9-]{1,39}"), re.compile(r"[A-Za-z0-9._-]{1,100}")
 _LICENCE, _CODE = b"L", b"C"  # first byte of a row's data
 
 
 class Code(NamedTuple):
-    """A file's text as it becomes a document, its language, and the licence that its header names, or ""."""
+    """The content of a source file.
+
+    Attributes:
+        text: The text of the document.
+        language: The programming language, or "".
+        licence: The licence that the file's header names, or "".
+    """
 
     text: str
     language: str
@@ -70,7 +81,7 @@ class Code(NamedTuple):
 
 
 def check_path(path: str, recipe: Source) -> Reason | None:
-    """Return why a file is dropped by its path in the repository; None if its content must be read."""
+    """Return why a file is dropped because of its path in the repository, or None if its content must be read."""
     if not VERSION_CONTROL.isdisjoint(path.split("/")):
         return Reason.FILE_TYPE
     if is_licence_file(path):
@@ -85,7 +96,7 @@ def check_path(path: str, recipe: Source) -> Reason | None:
 
 
 def read_code(raw: bytes, path: str, recipe: Source) -> Code | Dropped:
-    """Return a file's text without a licence at its top, or why it is dropped."""
+    """Return the content of a file without the licence at its top, or the reason for dropping the file."""
     text = decode_source(raw)
     if isinstance(text, Reason):
         return Dropped(text, path)
@@ -104,7 +115,7 @@ def read_code(raw: bytes, path: str, recipe: Source) -> Code | Dropped:
 def make_document(
     source: str, place: Locator, code: Code, repository: str, path: str, ref: str, licence: str, **more: Any
 ) -> Document:
-    """Return a file's document. Its URL is known if the repository's name is OWNER/REPOSITORY."""
+    """Return the document of a file. It has a URL if the name of the repository has the form OWNER/REPOSITORY."""
     metadata = {"repository": repository, "path": path, "ref": ref, "language": code.language, **more}
     metadata = {key: value for key, value in metadata.items() if value != ""}
     owner, _, name = repository.partition("/")
@@ -115,12 +126,15 @@ def make_document(
 
 
 def is_archive(name: str) -> bool:
-    """Return True if an input is a repository's archive, judged by its name."""
+    """Return True if the name of an input is the name of an archive."""
     return name.lower().endswith(ENDINGS)
 
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-    """Count an archive's members. The state is its decoded bytes times 2, plus 1 if one folder holds all members."""
+    """Count the members of an archive.
+
+    The state of its only piece is twice the number of decoded bytes, plus 1 if a single folder contains all members.
+    """
     if not is_archive(name):
         return Survey([(0, len(stored), 0)], len(stored), 1, {})
     rows, decoded, in_folder = _survey_archive(stored, recipe)
@@ -128,7 +142,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
 
 
 def _survey_archive(stored: Stored, recipe: Source) -> tuple[int, int, bool]:
-    """Return an archive's number of members, its decoded bytes, and True if one folder holds them all."""
+    """Return (number of members, decoded bytes, True if a single folder contains all members) of an archive."""
     rows = decoded = 0
     folders = set[str]()
     for member in _read_members(stored, recipe, lambda name: False):
@@ -140,12 +154,12 @@ def _survey_archive(stored: Stored, recipe: Source) -> tuple[int, int, bool]:
 
 
 def select_round(name: str, recipe: Source) -> int:
-    """Return the only round."""
+    """Return 0: all rows are grouped in one round."""
     return 0
 
 
 def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the folders of checked-out repositories: the outermost that hold `.git` or a licence."""
+    """Return the folders of checked-out repositories: the outermost folders that contain `.git` or a licence file."""
     folders = set[str]()
     for name in counts:
         parts = name.split("/")
@@ -161,7 +175,7 @@ def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str
 def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Yield files of code and licences by repository."""
+    """Yield the rows of code files and licence files. The group of a row is its repository."""
     size = len(stored)
     root = next((folder for folder in _list_parents(name) if folder in shared["roots"]), None)
     if root is not None or not is_archive(name):
@@ -180,7 +194,7 @@ def read_rows(
 
 
 def _list_parents(name: str) -> Iterator[str]:
-    """Yield the folders above a path, from the innermost to the top, whose name is empty."""
+    """Yield the folders above a path, from the innermost to the top folder, which is ""."""
     while name:
         name = name.rpartition("/")[0]
         yield name
@@ -200,14 +214,14 @@ def _read_members(stored: Stored, recipe: Source, wants: Callable[[str], bool]) 
 def _read_archive(
     stored: Stored, name: str, recipe: Source, in_folder: bool, only: Container[str] | None = None
 ) -> Iterator[tuple[int, Row | Outcome]]:
-    """Yield the rows of an archive, each with the decoded bytes up to its end.
+    """Yield (end in decoded bytes, row or outcome) for the members of an archive.
 
     Args:
-        stored: The archive.
-        name: The input's name.
-        recipe: The source's part of the recipe.
-        in_folder: True to leave out the first part of every path.
-        only: The members to read; None for all.
+        stored: The bytes of the archive.
+        name: The name of the input.
+        recipe: The part of the recipe for the source.
+        in_folder: True to remove the first part of every path.
+        only: The names of the members to read; None for all members.
     """
     group, size = f"archive/{name}".encode(), len(stored)
     plain = bytes(stored[257:262]) == b"ustar"
@@ -251,7 +265,7 @@ def _make_row(
 
 
 def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Outcome]:
-    """Yield the documents of one repository; their parts are the licence files that apply."""
+    """Yield the outcomes of one repository. The parts of a document's locator are the licence files that apply."""
     licences, seen = dict[str, list[tuple[Locator, str]]](), set[str]()
     for row in rows:
         if row.data[:1] == _LICENCE:
@@ -282,7 +296,12 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
 
 
 def _find_repository(row: Row, commit: str) -> tuple[str, str]:
-    """Return a repository's name and ref, from the group of a row."""
+    """Return (name, ref) of a repository from the group of a row.
+
+    Args:
+        row: A row of the repository.
+        commit: The commit that the archive states, or "". It is preferred to the ref in the name of the archive.
+    """
     kind, _, name = row.group.decode().partition("/")
     if kind == "tree":
         return name, ""
@@ -294,7 +313,7 @@ def _find_repository(row: Row, commit: str) -> tuple[str, str]:
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the document at a locator again. Raises LookupError if the files hold no such document."""
+    """Read the document at a locator again. Raises LookupError if the files do not contain this document."""
     places: list[Locator | Part] = [locator, *locator.parts]
     rows = list[Row]()
     for file in sorted({place.file for place in places}):
@@ -307,7 +326,10 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
 
 
 def _reread_rows(stored: Stored, name: str, members: set[str], recipe: Source) -> Iterator[Row | Outcome]:
-    """Yield the rows of an archive's members, or of a checked-out file, whose member is its path in the repository."""
+    """Yield the rows of some members of an archive, or the row of a checked-out file.
+
+    For a checked-out file, `members` contains its path in the repository.
+    """
     if is_archive(name):
         in_folder = _survey_archive(stored, recipe)[2]
         yield from (row for _, row in _read_archive(stored, name, recipe, in_folder, members))

@@ -1,8 +1,10 @@
-"""An export of BigQuery's `github_repos`: the tables `licenses`, `files` and `contents`, as Parquet or JSON Lines.
+"""Read exports of BigQuery's `github_repos`: the tables `licenses`, `files` and `contents`, as Parquet or JSON Lines.
 
-Two rounds of `pipeline.stages.join`: licences and files are joined by repository, and the files of kept repositories
-with contents by id. A content is one document, named after its first file by repository and path, with the number of
-its files as metadata. RedPajama joins the tables row by row, which makes a document of each file.
+The tables are joined in two rounds of `pipeline.stages.join`. Round 0 joins licences and files by repository. Round 1
+joins the files of repositories with an allowed licence and contents by content id.
+
+Each content is one document. It has the repository and the path of its first file (ordered by repository and path), and
+the number of its files as metadata. RedPajama joins the tables row by row, which gives one document per file.
 """
 
 import json
@@ -33,28 +35,33 @@ COLUMNS = {
     "contents": ["id", "binary", "content"],
 }
 _TABLE = re.compile(r"(?<![a-z])(licenses|files|contents)(?![a-z])")
-_REGULAR_FILE, _KIND = 0o100000, 0o170000  # of Git's file modes; symbolic links and submodules are other kinds
-_LICENCE, _FILE, _CONTENT = b"L", b"F", b"C"
+# The kind of a regular file in Git's file modes, and the mask of the kind. Symbolic links and submodules have others.
+_REGULAR_FILE, _KIND = 0o100000, 0o170000
+_LICENCE, _FILE, _CONTENT = b"L", b"F", b"C"  # first byte of a row's data
 
 
 def table_of(name: str) -> str:
-    """Return the table that a file belongs to, from its name or its folders'; empty if neither names one."""
+    """Return the table that a file belongs to, by its name or a folder's name, or "" if none of them names a table."""
     found = _TABLE.findall(name.lower())
     return found[-1] if found else ""
 
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-    """Count a file's rows and decoded bytes."""
+    """Count the rows and decoded bytes of a file, and cut it into pieces."""
     return Survey(*survey_table(stored, split_bytes), {})
 
 
 def select_round(name: str, recipe: Source) -> int:
-    """Return 1 for contents, else 0."""
+    """Return 1 for files of the table `contents`, and 0 for other tables."""
     return int(table_of(name) == "contents")
 
 
 def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return nothing. Raises UserError for a file that names no table, and for a missing table."""
+    """Check that all tables are given, and return an empty dict.
+
+    Raises:
+        UserError: A file does not name its table, or a table is missing.
+    """
     tables = {table_of(name): name for name in counts}
     if "" in tables:
         raise UserError(
@@ -70,7 +77,10 @@ def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str
 def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Yield licences and files by repository, contents by id. The state is the largest `TableRow.end`."""
+    """Yield the rows of a piece. Licences and files have the repository as group, and contents have the id.
+
+    The state of a piece is the largest `TableRow.end` in it.
+    """
     table, limit = table_of(name), recipe.limits.record_bytes
     rows = read_table_rows(stored, start, end, limit, COLUMNS[table])
     items = ((item.end, _make_row(_locate(name, item), item.row, table, recipe)) for item in rows)
@@ -122,7 +132,7 @@ def _make_file_row(place: Locator, row: dict[str, Any], recipe: Source) -> Row |
 
 
 def _get_texts(row: dict[str, Any], *columns: str) -> tuple[bytes, ...] | None:
-    """Return the values of columns if each is a text that is short enough for a key, else None."""
+    """Return the values of columns in UTF-8, or None if a value is not a string, is empty, or has 64 KiB or more."""
     values = [row.get(column) for column in columns]
     found = tuple(value.encode("utf-8", "replace") for value in values if isinstance(value, str) and value)
     return found if len(found) == len(columns) and max(map(len, found)) < 1 << 16 else None
@@ -134,7 +144,11 @@ def _drop_broken(place: Locator, table: str) -> Outcome:
 
 
 def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Row | Outcome]:
-    """Yield a repository's files with a kept licence by content (round 0), or the document of one content (round 1)."""
+    """Join the rows of one group.
+
+    Round 0 yields the files of a repository, with the content id as group, if its licence is allowed. Round 1 yields
+    the document of a content. Both yield outcomes for all other rows.
+    """
     first = _LICENCE if number == 0 else _CONTENT
     leading = [row for row in rows if row.data[:1] == first]
     files = [row for row in rows if row.data[:1] == _FILE]
@@ -183,7 +197,11 @@ def _join_content(contents: list[Row], files: list[Row], source: str, recipe: So
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the document at a locator again, with only one of its files. Raises LookupError if it is not there."""
+    """Read the document at a locator again, with only its first file.
+
+    Raises:
+        LookupError: The files do not contain this document.
+    """
     places = [replace(locator, parts=()), *(Locator(*byte_range(part)) for part in locator.parts)]
     rows = list[Row]()
     for place in places:

@@ -1,7 +1,8 @@
-"""Named input files from the recipe's paths, globs and URLs.
+"""Find the input files for the paths, globs and URLs in a recipe, and name them.
 
-An input's name is its path below its glob's fixed prefix, so a corpus does not depend on the folder of its dumps. The
-driver opens each file and reads no more of it: a step of the run hashes them (`pipeline.stages.split_offsets`).
+The name of an input is its path relative to the folder above the first wildcard of its glob. Thus a corpus does not
+depend on the folder in which the dumps are. The driver opens each file to check that it can be read, but does not read
+its content. A step of the run hashes the files (`pipeline.stages.split_offsets`).
 """
 
 import concurrent.futures
@@ -25,9 +26,10 @@ from manifests.storage import StorageError, connect, retry_storage, split_url
 if TYPE_CHECKING:
     from pipeline.download.http import RetryPolicy
 
-RETRY_POLICY: "RetryPolicy | None" = None  # of downloads of inputs; None for `ATTEMPTS`
-ATTEMPTS = 5  # half a minute of waits: the user waits as well, and may have mistyped the host
-DOWNLOADED = "inputs"  # folder of a corpus for the dumps that are given by URL
+RETRY_POLICY: "RetryPolicy | None" = None  # for downloads of inputs; None means `RetryPolicy(ATTEMPTS)`
+# Attempts to download an input, which take about half a minute. More would delay the error message for a mistyped host.
+ATTEMPTS = 5
+DOWNLOADED = "inputs"  # folder of a corpus for dumps that are given by URL
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 _SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
 
@@ -45,14 +47,14 @@ class Input:
     """One dump file.
 
     Attributes:
-        source: its source.
-        name: its name in the corpus.
-        path: its absolute path now, or its URL in an object store.
-        size: in bytes.
-        version: its size and time of change, by which a task sees that it has changed since the run began; of an object
-            its time of change.
-        sha256: of its bytes; empty until it has been hashed, and for objects.
-        problem: why it cannot be read; empty if it can.
+        source: The name of the source.
+        name: The name of the file in the corpus.
+        path: The absolute path of the file, or its URL in an object store.
+        size: The size in bytes.
+        version: The size and the modification time of a file, or the modification time of an object. Tasks compare it
+            to detect that the file has changed since the start of the run.
+        sha256: The hash of the bytes; "" until the file is hashed, and for objects.
+        problem: Why the file cannot be read; "" if it can be read.
     """
 
     source: str
@@ -65,18 +67,23 @@ class Input:
 
     @property
     def key(self) -> str:
-        """The part of cache keys that tells its bytes: the hash as soon as it is known, else the version."""
+        """The value that identifies the bytes in cache keys: the hash if it is known, else the version."""
         return self.sha256 or self.version
 
 
 def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> dict[str, Path]:
-    """Return the files that a source's patterns match, by name; those at http URLs are downloaded into the corpus.
+    """Return a dict from name to path for the files that the patterns of a source match.
 
-    Patterns of object stores are left to `match_stored`. `terminal`: receives the progress of downloads, and why they
-    wait.
+    Files at http URLs are downloaded into the corpus. Patterns of object stores are ignored, see `match_stored`.
+
+    Args:
+        source: The name of the source.
+        patterns: Paths, globs and URLs.
+        corpus: The folder of the corpus.
+        terminal: Receives the progress of downloads, and the reasons for waiting.
 
     Raises:
-        UserError: A pattern matches nothing, two files have one name, or a download fails.
+        UserError: A pattern matches no file, two files have the same name, or a download fails.
     """
     found: dict[str, Path] = {}
     places: dict[str, str] = {}
@@ -94,7 +101,10 @@ def match(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO |
 
 
 def _check_names(source: str, names: Iterable[str]) -> None:
-    """Raise UserError for a name that cannot be that of files below the corpus's folders, apart from all others."""
+    """Raise UserError if a name cannot be used for files in the folders of the corpus, or conflicts with another name.
+
+    The name of an output file is the name of an input and a suffix. So no folder may have such a name.
+    """
     names = list(names)
     for name in names:
         if ".." in PurePosixPath(name).parts or str(PurePosixPath(name)) != name:
@@ -109,15 +119,17 @@ def _check_names(source: str, names: Iterable[str]) -> None:
 
 
 def is_stored(pattern: str) -> bool:
-    """Return True for a URL of an object store, of which files are listed; http servers list none."""
+    """Return True for a URL of an object store. Its files can be listed, in contrast to http servers."""
     return is_url(pattern) and not pattern.startswith(("http://", "https://"))
 
 
 def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
-    """Return the objects that a source's patterns match, by name; other patterns are left out.
+    """Return a dict from name to input for the objects that the patterns of a source match.
+
+    Patterns that are not URLs of object stores are ignored.
 
     Raises:
-        UserError: A pattern matches nothing, or two objects have one name.
+        UserError: A pattern matches no object, or two objects have the same name.
     """
     found: dict[str, Input] = {}
     for pattern in filter(is_stored, patterns):
@@ -136,13 +148,17 @@ def match_stored(source: str, patterns: Iterable[str]) -> dict[str, Input]:
 
 
 def match_names(source: str, patterns: Iterable[str], corpus: Path) -> set[str]:
-    """Return the names of all files and objects that a source's patterns match. Raises UserError as both do."""
+    """Return the names of all files and objects that the patterns of a source match.
+
+    Raises:
+        UserError: In the same cases as `match` and `match_stored`.
+    """
     patterns = list(patterns)
     return {*match(source, patterns, corpus), *match_stored(source, patterns)}
 
 
 def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Return True if a path's parts match those of a glob, in which `**` stands for any folders."""
+    """Return True if the parts of a path match the parts of a glob. `**` matches any number of folders."""
     if not pattern:
         return not parts
     if pattern[0] == "**":
@@ -157,9 +173,18 @@ def is_matched(pattern: str) -> bool:
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> list[Input]:
-    """Return the files that a source's patterns match, with their versions, sorted by name.
+    """Return the inputs for the patterns of a source, with their versions, sorted by name.
 
-    An unreadable file has a `problem`, which the caller refuses or counts. Raises UserError as `match` does.
+    A file that cannot be read has a `problem`. The caller decides if this is an error, or if the file is only counted.
+
+    Args:
+        source: The name of the source.
+        patterns: Paths, globs and URLs.
+        corpus: The folder of the corpus.
+        terminal: Receives the progress of downloads.
+
+    Raises:
+        UserError: In the same cases as `match` and `match_stored`, or a file and an object have the same name.
     """
     patterns = list(patterns)
     found = match(source, patterns, corpus, terminal)
@@ -176,7 +201,10 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO
 
 
 def _publish(mirror: Mirror, item: Input) -> Input:
-    """Return an input that was downloaded into a mirror as one of the corpus's store, where all workers find it."""
+    """Upload an input that was downloaded into a mirror to the corpus's object store, so that all workers can read it.
+
+    Return the input with its URL in the store. Other inputs are returned unchanged.
+    """
     if not Path(item.path).is_relative_to(mirror.folder):
         return item
     path = Path(item.path).relative_to(mirror.folder).as_posix()
@@ -189,12 +217,12 @@ def _publish(mirror: Mirror, item: Input) -> Input:
 
 
 def expand_user(path: str) -> Path:
-    """Return a path with the home folder for `~`; that of a user whom this machine does not know stays as it is."""
+    """Return a path in which `~` is replaced by the home folder. `~USER` is unchanged if this user does not exist."""
     return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises an error for such a user
 
 
 def fixed_prefix(pattern: str) -> Path:
-    """Return the folder above a pattern's first wildcard, which is left out of names."""
+    """Return the folder above the first wildcard of a pattern. Names of inputs are relative to this folder."""
     fixed: list[str] = []
     for part in Path(pattern).parent.parts:
         if glob.has_magic(part):
@@ -217,10 +245,15 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
 
 
 def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder that match the parts of a glob, and every folder on the way that cannot be read.
+    """Yield the files below a folder that match the parts of a glob, and the folders that cannot be read.
 
-    `glob.glob` leaves such folders out in silence. A path may come twice. A link that leads back to a folder
-    `above`, through which `**` came here, is not followed: each file below would have names without end.
+    `glob.glob` leaves out unreadable folders without an error. A path may be yielded twice.
+
+    Args:
+        folder: The folder.
+        parts: The parts of the glob.
+        above: The real paths of the folders that `**` has matched so far. A link to one of these folders is not
+            followed, because each file below would have infinitely many names.
     """
     if not parts:
         if _is_input(folder):
@@ -237,7 +270,7 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = fro
         with os.scandir(folder) as entries:
             found = [(folder / entry.name, _is_folder(entry)) for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return  # a file holds nothing that the rest of the pattern could match
+        return  # `folder` is a file, so no path below it can match
     except OSError:
         yield folder
         return
@@ -254,7 +287,10 @@ def _find_inputs(folder: Path, parts: Sequence[str], above: frozenset[str] = fro
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Return True for a folder or a link to one; also for a link that cannot be followed, which fails when listed."""
+    """Return True for a folder, for a link to a folder, and for a link that cannot be followed.
+
+    Listing the target of such a link fails, so that it is reported.
+    """
     try:
         return entry.is_dir()
     except OSError:
@@ -262,9 +298,9 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_input(path: Path) -> bool:
-    """Return True for a file, and for what may be one: a broken link, or a path in a folder that cannot be searched.
+    """Return True for a file, for a broken link, and for a path in a folder that cannot be searched.
 
-    Such a path cannot be read, so that a run refuses it or counts it, and leaves nothing out in silence.
+    Broken links and unsearchable paths cannot be read, so that the run reports them instead of ignoring them.
     """
     try:
         return stat.S_ISREG(path.stat().st_mode)
@@ -275,12 +311,12 @@ def _is_input(path: Path) -> bool:
 
 
 def _format_name(path: Path) -> str:
-    """Return a file's name as text, with escapes for bytes that are not UTF-8."""
+    """Return the name of a file as text. Bytes that are not valid UTF-8 are escaped."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> tuple[str, Path]:
-    """Download one URL into the corpus, once. Raises UserError if that fails."""
+    """Download one URL into the corpus, unless it is already there. Return (name, path). Raises UserError."""
     from pipeline.download.download import download
     from pipeline.download.http import RemoteFile, RetryPolicy, State
 
@@ -290,7 +326,8 @@ def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> t
     name = PurePosixPath(urllib.parse.unquote(parts.path)).name
     if name in ("", ".."):
         raise UserError(f"source {source}: {url} names no file: give the URL of one file")
-    folder = corpus / DOWNLOADED / source / sha256_bytes(url.encode())[:16]  # a file of another URL is another file
+    # The hash of the URL keeps files apart that have the same name and different URLs.
+    folder = corpus / DOWNLOADED / source / sha256_bytes(url.encode())[:16]
     policy = RETRY_POLICY or RetryPolicy(ATTEMPTS)
     (result,) = download([RemoteFile(url, name)], folder, policy, terminal=terminal)
     if result.state is State.FAILED:
@@ -299,16 +336,16 @@ def _download(source: str, url: str, corpus: Path, terminal: TextIO | None) -> t
 
 
 def _inspect(source: str, name: str, path: Path) -> Input:
-    """Return a file of this machine as an input, with a problem if it cannot be opened and read."""
+    """Return the input for a file on this machine. It has a `problem` if it cannot be opened and read."""
 
-    def look() -> str:
+    def read_version() -> str:
         with path.open("rb") as file:
             file.read(1)
         return version_of(path)
 
     place = str(path.absolute())
     try:
-        version = retry_storage(look, str(path))
+        version = retry_storage(read_version, str(path))
     except StorageError as error:
         assert isinstance(error.__cause__, OSError)
         return Input(source, name, place, 0, "", "", error.__cause__.strerror or str(error.__cause__))
@@ -316,6 +353,6 @@ def _inspect(source: str, name: str, path: Path) -> Input:
 
 
 def dump_of(name: str) -> str:
-    """Return the crawl that an input belongs to: the CC-MAIN-YYYY-WW in its name, else its first folder."""
+    """Return the crawl that an input belongs to: CC-MAIN-YYYY-WW in its name, or else the first folder in its name."""
     crawl = _CRAWL.search(name)
     return crawl.group() if crawl else name.rpartition("/")[0].partition("/")[0]

@@ -1,9 +1,11 @@
-"""Stack Exchange: questions with their answers, from each site's Posts.xml (LLaMA section 2.1).
+"""Read Stack Exchange questions with their answers from the Posts.xml of each site (LLaMA section 2.1).
 
-A site's table is `SITE/Posts.xml` or `SITE-Posts.xml`, plain or compressed by gzip or bzip2, or a member of `SITE.7z`
-or `SITE-Posts.7z`, as on archive.org; the site's name is that of the archive, the file or the folder. Only plain tables
-are cut into pieces. The locator of a row in a compressed table has all stored bytes, and the row's range in the decoded
-ones (in UTF-8, whatever the table's encoding); the stored bytes are divided among rows by their decoded ones.
+The table of a site is `SITE/Posts.xml` or `SITE-Posts.xml`, plain or compressed by gzip or bzip2, or a member of
+`SITE.7z` or `SITE-Posts.7z`, as on archive.org. The name of the archive, file or folder is the name of the site.
+
+Only plain tables are cut into pieces. The locator of a row in a compressed table contains all stored bytes of the file,
+and the range of the row in the decoded bytes (converted to UTF-8). The stored bytes are divided among rows in
+proportion to their decoded bytes.
 """
 
 import re
@@ -16,7 +18,7 @@ from filters.errors import UserError
 from filters.formats.characters import normalise_text
 from filters.formats.posts_xml import (
     ANSWER,
-    HOPELESS,
+    MAX_GAP,
     QUESTION,
     TABLE,
     Post,
@@ -51,27 +53,28 @@ _TAGS = re.compile(r"[<>|]+")
 
 
 def site_of(name: str) -> str:
-    """Return the site of a file, from its name or its folder's; empty if neither names one."""
+    """Return the site of a file, from its name or its folder's name, or "" if neither names a site."""
     path = PurePosixPath(name)
     return (_ENDINGS.sub("", path.name) or path.parent.name).lower()
 
 
 def is_meta(site: str) -> bool:
-    """Return True for a site about another one: meta.stackexchange.com, meta.cooking.stackexchange.com."""
+    """Return True for a site about another site: meta.stackexchange.com, meta.cooking.stackexchange.com."""
     return "meta" in site.split(".")
 
 
 def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Survey:
-    """Count a file's decoded bytes, rows, and questions with answers (`posts`), by their marks.
+    """Count the decoded bytes, the rows, and the questions and answers (`posts`) of a file, without parsing XML.
 
-    The state of a compressed file's only piece is its decoded bytes, an archive's other members included.
+    The state of the only piece of a compressed file is the number of its decoded bytes, including all members of an
+    archive.
     """
     decoded = others = marks = posts = 0
     for table in read_tables(stored, 0, len(stored)):
         tail, since = b"", 0
         others += table.size if table.chunks is None else 0
         for chunk in table.chunks or ():
-            if since > HOPELESS:
+            if since > MAX_GAP:
                 break
             if isinstance(chunk, bytes):
                 text = tail + chunk
@@ -93,10 +96,10 @@ def select_round(name: str, recipe: Source) -> int:
 
 
 def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Return the sites that are kept: the `largest` by questions and answers, then by name.
+    """Return the sites that are kept: the `largest` sites, ordered by number of questions and answers, then by name.
 
     Raises:
-        UserError: A file names no site.
+        UserError: A file does not name its site.
     """
     posts: dict[str, int] = {}
     for name, counted in sorted(counts.items()):
@@ -115,7 +118,10 @@ def collect_shared(source: str, recipe: Source, counts: Mapping[str, Mapping[str
 def read_rows(
     stored: Stored, name: str, recipe: Source, shared: Mapping[str, Any], start: int, end: int, state: int
 ) -> Iterator[Row | Outcome]:
-    """Yield questions and answers by (site, question). The state of a compressed file is its decoded bytes."""
+    """Yield the rows of questions and answers, and outcomes for other rows. The group of a row is (site, question id).
+
+    The state of a compressed file is the number of its decoded bytes.
+    """
     site = site_of(name)
     kept, limit = site in shared["sites"], recipe.limits.record_bytes
     if is_plain(stored):
@@ -132,7 +138,7 @@ def read_rows(
 def _read_compressed(
     stored: Stored, name: str, site: str, kept: bool, limit: int
 ) -> Iterator[tuple[int, Row | Outcome]]:
-    """Yield the rows of a compressed file, each with the decoded bytes up to its end."""
+    """Yield (end in decoded bytes, row or outcome) for the rows of a compressed file."""
     position = 0
     for table in read_tables(stored, 0, len(stored)):
         for raw in scan_rows(table.chunks, limit) if table.chunks is not None else [RawRow(0, table.size)]:
@@ -161,7 +167,7 @@ def _make_row(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -
 
 
 def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterator[Outcome]:
-    """Yield the document of one question, and the outcomes of its other rows."""
+    """Yield the document of one question, and the outcomes of the group's other rows."""
     questions, answers = list[tuple[Row, Post]](), list[tuple[Row, Post]]()
     seen = set[tuple[int, int]]()
     for row in rows:
@@ -183,7 +189,10 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
 def _join_question(
     question: tuple[Row, Post], answers: list[tuple[Row, Post]], source: str, recipe: Source
 ) -> Iterator[Outcome]:
-    """Yield a question with its answers by descending score, then by id. Answers without text are dropped."""
+    """Yield the outcomes of a question and its answers.
+
+    The answers are sorted by descending score, then by id. Answers without text are dropped.
+    """
     row, asked = question
     kept = []
     for other, answer in sorted(answers, key=lambda pair: (-pair[1].score, pair[1].identifier)):
@@ -223,12 +232,12 @@ def _join_question(
 
 
 def licence_of(post: Post) -> str:
-    """Return the licence that a post names, or that of its date; empty without a date."""
+    """Return the licence that a post states, or the licence that applies to its date, or "" if it has no date."""
     if post.licence:
         return post.licence
     if not _DATE.match(post.created):
         return ""
-    return next(name for begun, name in SHARE_ALIKE if post.created >= begun)
+    return next(name for first_day, name in SHARE_ALIKE if post.created >= first_day)
 
 
 def _get_attribution(post: Post) -> dict[str, Any]:
@@ -237,7 +246,7 @@ def _get_attribution(post: Post) -> dict[str, Any]:
 
 
 def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: Source) -> Outcome:
-    """Read the document at a locator again. Raises LookupError if the files hold no such document."""
+    """Read the document at a locator again. Raises LookupError if the files do not contain this document."""
     site, rows = site_of(locator.file), list[Row]()
     places = [Part(*byte_range(locator)), *locator.parts]
     for file in sorted({place.file for place in places}):
@@ -255,7 +264,7 @@ def reread(stored: Mapping[str, Stored], locator: Locator, source: str, recipe: 
 
 
 def _read_parts(stored: Stored, places: list[Part]) -> Iterator[tuple[Part, bytes]]:
-    """Yield the rows at places of a file, which is decoded once."""
+    """Yield (place, bytes) of the rows at the given places of a file. The file is decoded once."""
     if is_plain(stored):
         yield from ((place, bytes(stored[place.offset : place.offset + place.length])) for place in places)
         return

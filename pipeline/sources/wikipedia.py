@@ -1,8 +1,8 @@
-"""Wikipedia: articles of MediaWiki's XML dumps as plain text (LLaMA section 2.1: twenty languages, 2022).
+"""Read Wikipedia articles from MediaWiki's XML dumps as plain text (LLaMA section 2.1: twenty languages, 2022).
 
-A dump is `xxwiki-….xml`, `xx.wiki.xml` or `xxwiki/…`, plain or compressed by gzip or bzip2; `xx` is the language,
-whatever language the page names are in. Articles are the pages of namespace 0 that are not redirects; disambiguation
-pages are articles.
+A dump is named `xxwiki-….xml`, `xx.wiki.xml` or `xxwiki/…`, and is plain or compressed by gzip or bzip2. `xx` is the
+language code. The language that the file itself states is ignored. Articles are the pages of namespace 0 that are not
+redirects, including disambiguation pages.
 """
 
 import re
@@ -28,7 +28,7 @@ _UNQUOTED = ";@$!*(),/~:'"  # characters that MediaWiki does not escape in the U
 
 
 def detect_language(name: str, recipe: Source) -> str:
-    """Return the language of a dump, from the recipe or its name; empty if it is unknown."""
+    """Return the language of a dump, from the recipe or from the dump's name, or "" if it is unknown."""
     if recipe.wikipedia.language:
         return recipe.wikipedia.language
     for found in reversed(_NAMED.findall(name)):
@@ -41,7 +41,7 @@ def detect_language(name: str, recipe: Source) -> str:
 def read(
     stored: Stored, name: str, source: str, recipe: Source, start: int = 0, end: int | None = None, state: int = 0
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every page of a dump, or of one of its pieces."""
+    """Yield the outcome of every page of a dump, or of a piece of a dump."""
     language = detect_language(name, recipe)
     if language not in recipe.wikipedia.languages:
         stop = len(stored) if end is None else end
@@ -59,7 +59,7 @@ def read(
 
 
 def find_pieces(stored: Stored, recipe: Source, split_bytes: int) -> list[Piece]:
-    """Return pieces of a plain dump, cut after pages, or of a multistream dump, cut before streams with pages.
+    """Cut a plain dump after pages, or a multistream dump before streams that begin with a page.
 
     Other dumps are one piece.
     """
@@ -113,6 +113,9 @@ def article_url(language: str, title: str) -> str:
 
 
 def _is_redirect(page: Page) -> bool:
-    """Return True by the dump's own mark, which old dumps lack, or by the first word of the page."""
+    """Return True if the dump marks a page as a redirect, or its first word is a redirect word.
+
+    Old dumps do not mark redirects.
+    """
     found = None if page.redirect else _REDIRECT.match(page.wikitext)
     return page.redirect or (found is not None and found[1].lower() in REDIRECTS)

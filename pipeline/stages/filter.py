@@ -82,20 +82,20 @@ def arguments_of(
     found = {}
     for name, source in recipe.sources.items():
         rules, _ = source.rule_for(stage)
-        uses = {use: sha for use, sha in given.items() if use.startswith(tuple(uses_of(name, source, rules)))}
+        uses = {use: sha for use, sha in given.items() if use.startswith(tuple(use_prefixes(name, source, rules)))}
         applied = SourceRules(name, rules, models[name], source.kind in LANGUAGE_KNOWN)
         steps = [[name_of(rule), rule.step_key()] for rule in rules]
         found[name] = {"applied": Keyed(applied, [name, applied.language_known, steps, uses, trained.get(name, [])])}
     return found
 
 
-def uses_of(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
+def use_prefixes(name: str, source: Source, rules: Sequence[Rule]) -> list[str]:
     """Return the prefixes `SOURCE.RULE.` of the names of models and lists that `rules` use."""
     labels = zip(source.filters, rule_labels(source.filters), strict=True)
     return [f"{name}.{label}." for rule, label in labels if any(rule is one for one in rules)]
 
 
-def calls_of(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
+def rule_classes(rules: Iterable[Rule]) -> tuple[Callable[..., Any], ...]:
     """Return the distinct classes of rules. Their code is part of the cache key of a step that applies them."""
     return tuple(dict.fromkeys(type(rule) for rule in rules))
 
@@ -111,7 +111,7 @@ def units_for(recipe: Recipe, stage: str, extracted: Receipts, verdicts: Verdict
         verdicts: Receipts of the stages that rules need.
     """
     found = {name: source.rule_for(stage) for name, source in recipe.sources.items()}
-    calls = {name: calls_of([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
+    calls = {name: rule_classes([*rules, *([rule] if rule else [])]) for name, (rules, rule) in found.items()}
     needed = {
         name: [verdicts.get(one.needs, {}) for one in rules if one.needs_verdicts] for name, (rules, _) in found.items()
     }

@@ -44,7 +44,7 @@ from pipeline.beam.work import Work, exchange, together
 from pipeline.sources.base import JoinedReader, Outcome, Row, joined_for
 from pipeline.sources.inputs import Input
 from pipeline.stages import extract
-from pipeline.stages.filter import calls_of
+from pipeline.stages.filter import rule_classes
 from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "join"
@@ -100,7 +100,7 @@ def join_source(
     rows: dict[str, Receipt] = {}
     surveys = {item.name: offsets[f"{name}/{item.name}"].facts for item in items}
     shared = joined.collect_shared(name, source, {file: facts["counts"] for file, facts in surveys.items()})
-    rules = calls_of(source.rules_at("extract"))
+    rules = rule_classes(source.rules_at("extract"))
     forwarded: Receipts = {}
     for number in range(joined.ROUNDS):
         mine = [item for item in items if joined.select_round(item.name, source) == number]

@@ -146,7 +146,7 @@ def map_model_paths(recipe: Recipe, change: Callable[[str], str], training: bool
     return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer})
 
 
-def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
+def recipe_of_generation(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
     """Return the recipe of a new generation of a corpus. It reuses the models of the corpus and trains no model.
 
     The tokenizer, language models, classifiers and cut-offs of the corpus are given by path. The cut-offs are written

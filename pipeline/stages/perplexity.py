@@ -171,7 +171,7 @@ def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in receipt.facts["cuts"].items()}
 
 
-def articles(path: Path) -> Iterator[Page | Damage]:
+def read_articles(path: Path) -> Iterator[Page | Damage]:
     """Yield the articles of a Wikipedia dump (namespace 0, no redirects), and a `Damage` for each damaged part."""
     for page in read_dump(path):
         if isinstance(page, Damage) or (page.namespace == 0 and not page.redirect):
@@ -188,7 +188,7 @@ def read_texts(path: Path) -> Iterator[str | Damage]:
         UserError: A plain text file cannot be read.
     """
     if ".xml" in path.name:
-        for page in articles(path):
+        for page in read_articles(path):
             yield page if isinstance(page, Damage) else render_text(page.wikitext)
         return
     try:
