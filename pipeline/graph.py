@@ -228,7 +228,7 @@ class StageGraph:
         contained = containment.compare_step(self.recipe, self.splits, self.sketched)
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, labels[-1], contained)
         [_, [(chosen,)]] = yield [[labels, (contained,)], [(step,)]]
-        clusters.sweep_ways(self.corpus)
+        clusters.remove_intermediate_files(self.corpus)
         self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.clean = survivors.survivor_units(self.filtered, self.survivors)
