@@ -285,7 +285,7 @@ def _download_references(options: argparse.Namespace) -> int:
     wanted = draw_cited_urls(options.wiki, options.most, options.seed)
     summary = download_references(wanted, options.output, crawl, None if options.quiet else sys.stderr)
     print(summary.text())
-    return 1 if summary.unsettled else 0
+    return 1 if summary.temporary_failures else 0
 
 
 def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
