@@ -50,9 +50,9 @@ from pipeline.dryrun import (
     DryEngine,
     DryGraph,
     GraphSize,
-    listed_tasks,
-    made_up_inputs,
-    make_up,
+    invent_inputs,
+    invent_result,
+    read_tasks_to_run,
 )
 from pipeline.graph import StageGraph
 from pipeline.stages.manifest import LedgerError
@@ -89,7 +89,7 @@ OUTPUTS = {
     "tokenize/shards": ("shards/{}.arrow",),
     "corpus_index/files": ("index/{}",),
 }
-# The names of the facts in a receipt, for steps with many tasks. Other receipts have all facts that `make_up` returns.
+# The names of the facts in a receipt, for steps with many tasks. Other receipts have all facts of `invent_result`.
 FACTS = {
     "split_offsets/checksums": ("sha256",),
     "extract": ("file",),
@@ -257,7 +257,7 @@ def invent_job_results(corpus: Path, url: str, recipe: Recipe, splits: int) -> t
         split.name for part in parts if chooses_survivors(part) for split in part.mapping.settings["splits"].value
     ]
     tasks: dict[str, list[Task]] = {}
-    for task in listed_tasks(corpus):
+    for task in read_tasks_to_run(corpus):
         tasks.setdefault(task.step, []).append(task)
     for step, some in tasks.items():
         for start in range(0, len(some), receipts.ROWS):
@@ -323,7 +323,7 @@ def pretend_objects(root: str, sizes: Mapping[str, int]) -> None:
 
 def invent_receipt(task: Task, recipe: Recipe, splits: int, verdict_splits: Sequence[str]) -> Receipt:
     """Return an invented receipt, about as large as a real receipt of the task."""
-    made = make_up(task, recipe, splits)
+    made = invent_result(task, recipe, splits)
     paths = [place.format(task.name) for place in OUTPUTS.get(task.step, (f"blocks/{task.step}/{{}}",))]
     paths += [verdict_path(split) for split in verdict_splits] if task.step == SURVIVORS else []
     facts = {name: made["facts"][name] for name in FACTS.get(task.step, made["facts"])}
@@ -396,7 +396,7 @@ def run_driver(recipe: Recipe, corpus: Path, splits: int, worker: ProcessPoolExe
             stack.enter_context(mock.patch.object(owner, name, clock.timed(phase, getattr(owner, name))))
         for owner, name, phase in ENTRIES:
             stack.enter_context(mock.patch.object(owner, name, clock.timed_entry(phase, getattr(owner, name))))
-        graphs = ScaleGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
+        graphs = ScaleGraph(recipe, corpus, engine, invent_inputs(recipe, splits)).build_graphs()
     clock.add_elapsed()
     requests = Counter(mirror.storage.requests) - before if mirror is not None else Counter[str]()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,6 +1,7 @@
-"""Command line of the pipeline: `python -m pipeline run | append | plan | status | trace | engines | …`.
+"""The command line of the pipeline: `python -m pipeline run | append | plan | status | trace | engines | …`.
 
-The tables at the end list commands and options. Each command imports its own modules, so that `--help` loads none.
+The tables at the end list the commands and their options. Each command imports its modules when it runs, so that
+`--help` is fast.
 """
 
 import argparse
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.beam.engines import Engine
 
 ENGINES = ("local", "dask", "portable", "flink", "spark", "dataflow")
-QUARANTINE = "quarantine.jsonl"  # as `pipeline.beam.quarantine` calls it, which is not imported for `--help`
+QUARANTINE = "quarantine.jsonl"  # Equals `pipeline.beam.quarantine.FILE`, which is not imported for `--help`.
 STAGES = [name for name in stages.STAGES if name != "statistics"]
 EPILOG = "Arguments after `--` go to Apache Beam, as in `--engine flink -- --flink_master=HOST:8081`."
 Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments of `add_argument`
@@ -38,7 +39,14 @@ Argument = tuple[str, dict[str, Any]]  # name or flag, and the keyword arguments
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its help text, the function that runs it, and its arguments."""
+    """A command of the command line.
+
+    Attributes:
+        help: Help text.
+        run: Function that runs the command and returns the exit code.
+        arguments: Arguments and options.
+        takes_beam_options: True if options after `--` are passed to Beam.
+    """
 
     help: str
     run: Callable[[argparse.Namespace], int]
@@ -49,11 +57,14 @@ class Command:
 def main(arguments: list[str]) -> int:
     """Run a command and return its exit code.
 
-    0: success. 1: a result that needs attention (a trace that does not match, a ledger that does not balance, a worker
-    that died, a download that failed, a file that cannot be used). 2: a mistake in the arguments. 130: stopped, from
-    the keyboard or by `kill`.
+    Returns:
+        0: success.
+        1: a failure: a trace that does not match, a ledger that does not balance, a worker that died, a failed
+            download, or a file that cannot be used.
+        2: a mistake in the arguments or the recipe.
+        130: stopped by Ctrl-C or `kill`.
     """
-    logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings are not addressed to users of this command
+    logging.getLogger().setLevel(logging.ERROR)  # Beam's warnings do not help users of this command.
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     try:
         options = _parser().parse_args(arguments[:cut])
@@ -75,12 +86,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    """End the command as the keyboard does, on SIGTERM."""
+    """Handle SIGTERM like Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def _print_traceback(thread: threading.ExceptHookArgs) -> None:
-    """Print what ended a thread, but not the end of a gRPC connection: the main thread says so in a sentence."""
+    """Print the exception that ended a thread. Exceptions of gRPC are omitted: the main thread reports them."""
     frames = traceback.walk_tb(thread.exc_traceback)
     if not any(frame.f_globals.get("__name__", "").startswith("grpc.") for frame, _ in frames):
         threading.__excepthook__(thread)
@@ -150,7 +161,7 @@ def _check_price(recipe: "Recipe", options: argparse.Namespace, engine: "Engine"
 
 
 def _load_recipe(options: argparse.Namespace) -> "Recipe":
-    """Return the recipe with the sources and the goal that the command line names."""
+    """Load the recipe, and apply `--only`, `--without` and `--goal-tokens`."""
     from manifests.recipe import load_recipe
 
     recipe = load_recipe(options.recipe).with_sources(options.only, options.without)
@@ -274,11 +285,11 @@ def _download_references(options: argparse.Namespace) -> int:
     wanted = draw_cited_urls(options.wiki, options.most, options.seed)
     summary = download_references(wanted, options.output, crawl, None if options.quiet else sys.stderr)
     print(summary.text())
-    return 1 if summary.unsettled else 0
+    return 1 if summary.temporary_failures else 0
 
 
 def _parse_inputs(options: list[str]) -> dict[str, list[str]]:
-    """Return `SOURCE=GLOB` options as lists by source."""
+    """Parse options `SOURCE=GLOB` to a dict from source to globs. Raises UserError for another form."""
     inputs: dict[str, list[str]] = {}
     for option in options:
         source, equals, pattern = option.partition("=")
@@ -314,7 +325,7 @@ def _argument(name: str, help: str, **settings: Any) -> Argument:
 
 
 def _corpus(text: str) -> Path:
-    """Return the folder of a corpus; for a URL the one that stands for it on this machine. Raises UserError."""
+    """Return the folder of a corpus. For a URL, return its local mirror. Raises UserError."""
     from manifests.mirror import is_url, mirror_folder, open_mirror
 
     if re.match(r"(s3|gs|gcs|hdfs):/(?!/)", text):
@@ -323,14 +334,14 @@ def _corpus(text: str) -> Path:
 
 
 def _finished_corpus(text: str) -> Path:
-    """Return the folder of a corpus to read; for a URL one on this machine. Raises UserError."""
+    """Return the folder of a finished corpus. For a URL, return its local mirror. Raises UserError."""
     from manifests.mirror import open_corpus
 
     return open_corpus(text)
 
 
 def _tokens(text: str) -> int:
-    """Return a number of tokens, which may be written as 1e12. Raises what `add_argument` prints."""
+    """Parse a number of tokens, such as 1e12. Raises ArgumentTypeError, which argparse reports."""
     number = ABOVE_ZERO(text)
     if not number.is_integer():
         raise argparse.ArgumentTypeError(f"must be a whole number such as 1e12, not {text!r}")
@@ -338,9 +349,10 @@ def _tokens(text: str) -> int:
 
 
 def exit_now(code: int) -> NoReturn:
-    """End this process, without waiting for threads.
+    """End this process without waiting for its threads.
 
-    After an interrupted job Beam's threads would wait for its workers forever; these end when this process has ended.
+    After an interrupted job, threads of Beam would wait for the workers forever, and the workers end only after this
+    process has ended.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -360,7 +372,7 @@ RATES = _argument("--rates", "runs/<start>.json of a run whose processing rates 
 SKIP_UNREADABLE = _argument("--skip-unreadable", "skip dumps that cannot be opened, and list them", action="store_true")
 QUIET = _argument("--quiet", "show no progress", action="store_true")
 JSON = _argument("--json", "print JSON", action="store_true")
-CHANGES = (  # of a recipe
+CHANGES = (  # Options that change the recipe.
     *(_argument(name, help, nargs="+", action="extend", default=[], metavar="SOURCE")
       for name, help in (("--only", "use only these sources of the recipe"),
                          ("--without", "use all sources of the recipe except these"))),
@@ -383,7 +395,15 @@ def _server(url: str | None) -> Argument:
 
 
 def _requests(at_once: str, parallel: int, of: str, attempts: int, timeout: float) -> tuple[Argument, ...]:
-    """Return the options of all downloads: what is requested `at_once`, attempts per `of`, and their defaults."""
+    """Return the options that all downloads have.
+
+    Args:
+        at_once: Help text of `--parallel`.
+        parallel: Default of `--parallel`.
+        of: The unit that is downloaded, for the help text of `--attempts`.
+        attempts: Default of `--attempts`.
+        timeout: Default of `--timeout`, in seconds.
+    """
     return (
         _argument("--parallel", f"{at_once} (default: {parallel})", type=POSITIVE, default=parallel, metavar="N"),
         _argument("--attempts", f"attempts per {of} (default: {attempts})",
@@ -410,10 +430,10 @@ COMMANDS = {
         SKIP_UNREADABLE,
         _argument("--dry-run", "build the graph of every job for N splits of each source and print the sizes",
                   type=POSITIVE, metavar="N"),
-        _argument("--max-cost", "refuse a run on Dataflow whose price in US dollars, by --rates, is higher",
+        _argument("--max-cost", "refuse a run on Dataflow if its estimated price (US dollars, by --rates) is higher",
                   type=ABOVE_ZERO, metavar="DOLLARS"),
         RATES,
-        _argument("--quarantine", f"drop the records that another corpus lists in its {QUARANTINE}",
+        _argument("--quarantine", f"drop the records that the {QUARANTINE} of another corpus lists",
                   type=Path, metavar="FILE"),
         QUIET,
     ), takes_beam_options=True),
@@ -453,7 +473,8 @@ COMMANDS = {
     "download": Command("download dumps from their publishers", _download, ()),
 }  # fmt: skip
 
-DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {  # arguments but --base-url select the files
+# Source -> (help text, arguments). All arguments except --base-url select the files.
+DUMP_SOURCES: dict[str, tuple[str, tuple[Argument, ...]]] = {
     "common_crawl": ("download files of one crawl of Common Crawl", (
         _argument("--crawl", "name of the crawl, such as CC-MAIN-2019-30", required=True, metavar="NAME"),
         FILES,

@@ -35,7 +35,7 @@ from pipeline.beam.engines import Engine
 from pipeline.run import Finished, run
 from pipeline.sources import inputs as inputs_module
 from pipeline.stages.manifest import LEDGER
-from pipeline.stages.models import inherited
+from pipeline.stages.models import recipe_of_generation
 from pipeline.stages.tokenizer import MODEL
 
 # File in the folder of a generation. It contains the hash of the new manifest, and exists from before the manifest is
@@ -63,7 +63,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
     load_manifest(corpus)
     with folders.locked(corpus):
         parent = load_manifest(corpus)
-        if _finish(corpus, parent) and _has_inputs(parent, inputs, corpus):
+        if _complete_append(corpus, parent) and _has_inputs(parent, inputs, corpus):
             return Finished(parent, 0)
         _check(corpus, parent)
         number = len(parent.generations) + 1
@@ -72,7 +72,7 @@ def append(corpus: Path, inputs: Mapping[str, list[str]], engine: Engine, skip_u
         recipe = recipe.with_inputs({name: [] for name in recipe.sources}).with_inputs(inputs)
         folders.prepare(folder)
         _refuse_known(corpus, parent, recipe, inputs, folder)
-        recipe = inherited(corpus, parent, folder, recipe)
+        recipe = recipe_of_generation(corpus, parent, folder, recipe)
         done = run(recipe, folder, engine, generation=number, skip_unreadable=skip_unreadable)
         assert done.manifest is not None, "no stage was named to end at"
         try:
@@ -148,11 +148,11 @@ def _publish(corpus: Path, parent: Manifest, made: Manifest, number: int) -> Man
         with atomic_path(corpus / name) as temporary:
             link_or_copy(folder / name, temporary)
     write_manifest(corpus, manifest)
-    _finish(corpus, manifest)
+    _complete_append(corpus, manifest)
     return manifest
 
 
-def _finish(corpus: Path, manifest: Manifest) -> bool:
+def _complete_append(corpus: Path, manifest: Manifest) -> bool:
     """Complete an append whose manifest is written. Return True if there was an incomplete append.
 
     The files that repeat the contents of the manifest are written, and the links to the shards and index files in the

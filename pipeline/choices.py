@@ -1,4 +1,4 @@
-"""Engines by name: the runner behind each, the options that it takes from us, and what is missing to use it here."""
+"""Engines by name: the Beam runner of each engine, its default options, and a check of what it needs."""
 
 import contextlib
 import importlib.util
@@ -19,13 +19,13 @@ from manifests.storage import connect
 from pipeline.beam.engines import LOCAL, Engine
 
 DASK = "pipeline.dask_runner.ClosingDaskRunner"
-FLINK = "2.2"  # Beam's default version
-JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # where Beam looks for jars of job servers
+FLINK = "2.2"  # Beam's default version of Flink.
+JAR_SOURCE = "https://repo.maven.apache.org/maven2/org/apache/beam"  # Beam downloads the jars of job servers from here.
 JAR_CACHE = Path("~/.apache_beam/cache/jars")
-TESTED = 64  # elements of the self-test, enough for every worker to get some
+TESTED = 64  # Elements of the self-test. There are enough for every worker to process some.
 SELF_TEST = "selftest"
-OTHER_SERVERS = {"--job_endpoint", "--flink_submit_uber_jar"}  # with these options Beam starts no job server
-DATAFLOW_OPTIONS = {  # that must be given, and what each is
+OTHER_SERVERS = {"--job_endpoint", "--flink_submit_uber_jar"}  # With one of these options, Beam starts no job server.
+DATAFLOW_OPTIONS = {  # Required options, with descriptions.
     "project": "the project that pays",
     "region": "where workers run: that of the bucket",
     "temp_location": "a folder in a bucket for the service's own files",
@@ -36,13 +36,14 @@ POOL_COMMAND = "python -m apache_beam.runners.worker.worker_pool_main --service_
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine that `--engine` names.
+    """An engine that `--engine` can name.
 
     Attributes:
-        runner: Beam's runner.
-        about: where it runs, for people.
-        missing: returns what is missing to use it here with these Beam options and how to get it; empty for nothing.
-        defaults: Beam options that it gets where they are not given, by name; one without a value is a flag.
+        runner: Name of the Beam runner.
+        about: Description of where it runs, for users.
+        missing: Function that takes the Beam options, and returns what is missing to use the engine and how to get it.
+            The text is empty if nothing is missing.
+        defaults: Beam options that are added if they are not given, by name. An option with an empty value is a flag.
     """
 
     runner: str
@@ -51,71 +52,85 @@ class Choice:
     defaults: Mapping[str, str] = field(default_factory=dict)
 
 
-def _dask(arguments: Sequence[str]) -> str:
+def _missing_for_dask(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("distributed") is None:
         return "the package distributed: pip install dask distributed"
     return ""
 
 
-def _portable(arguments: Sequence[str]) -> str:
+def _missing_for_portable(arguments: Sequence[str]) -> str:
     endpoint = option(arguments, "job_endpoint")
     if not endpoint:
         return "the address of a job service: -- --job_endpoint=HOST:PORT"
-    if not _answers(endpoint):
+    if not _accepts_connections(endpoint):
         return f"an answer from the job service at {endpoint}: start it, or mend the address"
-    return _workers(arguments) if option(arguments, "environment_type") else ""
+    return _missing_workers(arguments) if option(arguments, "environment_type") else ""
 
 
-def _flink(arguments: Sequence[str]) -> str:
+def _missing_for_flink(arguments: Sequence[str]) -> str:
     version = option(arguments, "flink_version") or FLINK
-    missing = _cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
+    missing = _missing_for_cluster(arguments, "flink", "flink_master", "HOST:PORT, or [local]", f"flink-{version}")
     if missing or is_embedded(option(arguments, "flink_master")) or option(arguments, "parallelism"):
         return missing
     return "the number of tasks that run at once, 1 by default: -- --parallelism=N, such as the cluster's slots"
 
 
-def _spark(arguments: Sequence[str]) -> str:
-    return _cluster(arguments, "spark", "spark_master_url", "spark://HOST:PORT, or local[2]", "spark-3")
+def _missing_for_spark(arguments: Sequence[str]) -> str:
+    return _missing_for_cluster(arguments, "spark", "spark_master_url", "spark://HOST:PORT, or local[2]", "spark-3")
 
 
-def _cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
-    """Return what is missing to use a cluster, whose address an option gives, through a job server that runs here."""
+def _missing_for_cluster(arguments: Sequence[str], engine: str, name: str, example: str, artifact: str) -> str:
+    """Return what is missing to use a Flink or Spark cluster through a job server on this machine.
+
+    Args:
+        arguments: Beam options.
+        engine: `flink` or `spark`.
+        name: Name of the option with the address of the cluster.
+        example: Example of an address, for the message.
+        artifact: The part of the job server's Maven artifact that names the engine and its version.
+    """
     address = option(arguments, name)
-    if missing := _java(arguments):
+    if missing := _missing_java(arguments):
         return missing
     if not address:
         return f"the address of the cluster: -- --{name}={example}"
-    if not is_embedded(address) and not _answers(address):
+    if not is_embedded(address) and not _accepts_connections(address):
         return f"an answer from {address}: start the cluster, or mend the address"
-    missing = _jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
-    return missing or ("" if is_embedded(address) else _workers(arguments))
+    missing = _missing_jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
+    return missing or ("" if is_embedded(address) else _missing_workers(arguments))
 
 
-def _dataflow(arguments: Sequence[str]) -> str:
+def _missing_for_dataflow(arguments: Sequence[str]) -> str:
     if importlib.util.find_spec("apitools") is None:
         return "Beam's client for Google Cloud: pip install 'apache-beam[gcp]'"
     for name, why in DATAFLOW_OPTIONS.items():
         if not option(arguments, name):
             return f"the option -- --{name}=…, {why} (docs/dataflow.md)"
-    return _credentials()
+    return _missing_credentials()
 
 
 CHOICES = {
     "local": Choice(LOCAL, "worker processes on this machine", lambda arguments: ""),
-    "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _dask),
+    "dask": Choice(DASK, "a Dask cluster: -- --dask_client_address=HOST:PORT, or processes here", _missing_for_dask),
     "portable": Choice(
-        "PortableRunner", "any job service of Beam, such as Prism", _portable, {"environment_type": "LOOPBACK"}
+        "PortableRunner",
+        "any job service of Beam, such as Prism",
+        _missing_for_portable,
+        {"environment_type": "LOOPBACK"},
     ),
-    "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _flink),
-    "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _spark),
+    "flink": Choice("FlinkRunner", "a Flink cluster, by the job server that Beam fetches", _missing_for_flink),
+    "spark": Choice("SparkRunner", "a Spark 3 cluster, by the job server that Beam fetches", _missing_for_spark),
     "dataflow": Choice(
-        "DataflowRunner", "Google Cloud Dataflow", _dataflow, {"sdk_location": "container", "no_save_main_session": ""}
+        "DataflowRunner",
+        "Google Cloud Dataflow",
+        _missing_for_dataflow,
+        {"sdk_location": "container", "no_save_main_session": ""},
     ),
 }
 
 
 def list_engines() -> str:
-    """Return a line for each engine: whether it can be used here, or what is missing."""
+    """Return a text with one line per engine: `ready`, or what is missing to use it."""
     width = max(map(len, CHOICES))
     lines = []
     for name, choice in CHOICES.items():
@@ -125,10 +140,10 @@ def list_engines() -> str:
 
 
 def choose(name: str, engine: Engine) -> Engine:
-    """Return the engine with the runner that a name stands for.
+    """Return a copy of the engine with the runner and the default options of the engine `name`.
 
     Raises:
-        UserError: something is missing to use it, or the options name another runner.
+        UserError: Something is missing to use the engine, or the Beam options also name a runner.
     """
     choice = CHOICES[name]
     given = option(engine.arguments, "runner")
@@ -140,9 +155,9 @@ def choose(name: str, engine: Engine) -> Engine:
         return engine
     defaults = dict(choice.defaults)
     if name == "flink" and is_embedded(option(engine.arguments, "flink_master")):
-        defaults["parallelism"] = str(engine.workers)  # of a Flink inside the job server: as many threads as workers
+        defaults["parallelism"] = str(engine.workers)  # Flink runs inside the job server, with a thread per worker.
     elif name in ("flink", "spark") and option(engine.arguments, "environment_type"):
-        defaults["sdk_worker_parallelism"] = "0"  # Python processes on a machine: its cores less one, instead of one
+        defaults["sdk_worker_parallelism"] = "0"  # Python processes per machine: 0 means cores - 1; the default is 1.
     added = [f"--{key}={value}" if value else f"--{key}" for key, value in defaults.items()
              if not option(engine.arguments, key)]  # fmt: skip
     return replace(engine, arguments=(*engine.arguments, f"--runner={choice.runner}", *added))
@@ -150,13 +165,16 @@ def choose(name: str, engine: Engine) -> Engine:
 
 @contextlib.contextmanager
 def running(engine: Engine) -> Iterator[Engine]:
-    """Yield the engine with what it needs for a whole run: Dask without an address gets one cluster of processes."""
+    """Start the services that an engine needs for a whole run, and yield the engine that uses them.
+
+    Dask without an address gets a cluster of local processes. Flink gets one job server.
+    """
     with contextlib.ExitStack() as stack:
         if engine.runner == DASK and not option(engine.arguments, "dask_client_address"):
             from distributed import LocalCluster
 
-            logging.getLogger("distributed").setLevel(logging.ERROR)  # it reports each step of its own start and end
-            made: Any = LocalCluster  # untyped
+            logging.getLogger("distributed").setLevel(logging.ERROR)  # Dask logs every step of its start and end.
+            made: Any = LocalCluster  # The class has no type hints.
             cluster = stack.enter_context(
                 made(n_workers=engine.workers, threads_per_worker=1, dashboard_address=None, processes=True)
             )
@@ -170,9 +188,12 @@ def running(engine: Engine) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def _with_job_server(engine: Engine) -> Iterator[Engine]:
-    """Yield the engine with one job server of Flink for all jobs. Raises UserError if it does not start.
+    """Start one Flink job server for all jobs, and yield the engine that uses it.
 
-    Beam itself starts a server for each job, and stops none of them before this process ends.
+    Without this, Beam would start a server for each job, and would stop them only when this process ends.
+
+    Raises:
+        UserError: The job server does not start.
     """
     from apache_beam.options.pipeline_options import JobServerOptions, PipelineOptions
     from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
@@ -182,7 +203,8 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
     (port,) = pick_port(options.view_as(JobServerOptions).job_port)
     options.view_as(JobServerOptions).job_port = port
     server = FlinkJarJobServer(options)
-    with _told(engine, "does not start its job server"):  # Java is too old, the jar is another's or cannot be fetched
+    # It does not start if Java is too old, or if the jar has another version or cannot be downloaded.
+    with _raise_user_errors(engine, "does not start its job server"):
         server.start()
     try:
         yield replace(engine, arguments=(*engine.arguments, f"--job_endpoint=localhost:{port}"))
@@ -191,23 +213,23 @@ def _with_job_server(engine: Engine) -> Iterator[Engine]:
 
 
 def check_engine(engine: Engine) -> None:
-    """Run a small job that has to deliver every element, on any engine but the local one.
+    """Run a small test job, in which the workers write one file per element. The local engine is not tested.
 
     Raises:
-        UserError: an element got lost, or the workers write into another folder.
+        UserError: The job fails, or files are missing, for example because the workers write into another folder.
     """
     if engine.runner == LOCAL:
         return
     corpus = engine.timings.parents[1]
     mirror = mirror_of(corpus)
     place = f"{mirror.storage.url if mirror is not None else corpus.absolute().as_uri()}/runs/{SELF_TEST}"
-    _remove_delivered(place)  # by a run that was killed here
-    with _told(engine, "does not run a test job"), engine.pipeline() as pipeline:
+    _remove_test_files(place)  # A killed run may have left files.
+    with _raise_user_errors(engine, "does not run a test job"), engine.pipeline() as pipeline:
         import apache_beam as beam
 
         elements = pipeline | beam.Create([(number % 7, number) for number in range(TESTED)])
-        _ = elements | beam.GroupByKey() | SELF_TEST >> beam.Map(partial(_leave, place))
-    delivered = _remove_delivered(place)
+        _ = elements | beam.GroupByKey() | SELF_TEST >> beam.Map(partial(_write_elements, place))
+    delivered = _remove_test_files(place)
     shutil.rmtree(corpus / "runs" / SELF_TEST, ignore_errors=True)
     if delivered < TESTED:
         raise UserError(
@@ -217,10 +239,10 @@ def check_engine(engine: Engine) -> None:
 
 
 @contextlib.contextmanager
-def _told(engine: Engine, what: str) -> Iterator[None]:
-    """Raise UserError for whatever an engine raises while the block runs, and let Beam log nothing of it.
+def _raise_user_errors(engine: Engine, what: str) -> Iterator[None]:
+    """Raise UserError for every exception that an engine raises in the block, and suppress Beam's log messages.
 
-    Engines fail in ways of their own: a jar or a credential is missing, or no one answers.
+    Each engine raises other exceptions, for example if a jar or a credential is missing or a server does not answer.
     """
     logging.disable(logging.ERROR)
     try:
@@ -234,20 +256,20 @@ def _told(engine: Engine, what: str) -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _remove_delivered(place: str) -> int:
-    """Remove what a test has delivered, and return the number of files."""
+def _remove_test_files(place: str) -> int:
+    """Remove the files that a test job wrote, and return their number."""
     found = connect(place).list_files()
     connect(place).remove_all(entry.path for entry in found)
     return len(found)
 
 
-def _leave(place: str, group: tuple[int, Iterable[int]]) -> None:
+def _write_elements(place: str, group: tuple[int, Iterable[int]]) -> None:
     for number in group[1]:
         connect(place).write(str(number), b"")
 
 
 def option(arguments: Sequence[str], name: str) -> str:
-    """Return the value of a Beam option as given, `--NAME=VALUE` or `--NAME VALUE`; empty if it is not there."""
+    """Return the value of a Beam option that is given as `--NAME=VALUE` or `--NAME VALUE`; empty if it is missing."""
     for number, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag == f"--{name}":
@@ -255,17 +277,17 @@ def option(arguments: Sequence[str], name: str) -> str:
     return ""
 
 
-def _answers(address: str) -> bool:
+def _accepts_connections(address: str) -> bool:
     try:
         place = urlsplit(address if "//" in address else f"//{address}")
         port = place.port or {"https": 443, "http": 80}.get(place.scheme, 0)
         with socket.create_connection((place.hostname or "", port), timeout=3):
             return True
-    except (OSError, ValueError):  # the latter for what is no address: ports beyond 65535, an open bracket
+    except (OSError, ValueError):  # ValueError: the text is not an address, for example if the port exceeds 65535.
         return False
 
 
-def _credentials() -> str:
+def _missing_credentials() -> str:
     import google.auth
     from google.auth.exceptions import DefaultCredentialsError
 
@@ -276,26 +298,29 @@ def _credentials() -> str:
     return ""
 
 
-def _java(arguments: Sequence[str]) -> str:
-    """Return what is missing to start a job server: Beam takes `java` from the PATH, wherever JAVA_HOME points."""
+def _missing_java(arguments: Sequence[str]) -> str:
+    """Return what is missing to start a job server. Beam uses `java` from the PATH, and ignores JAVA_HOME."""
     found = shutil.which(option(arguments, "job_server_java_launcher") or "java")
     return "" if found else "Java 11 or newer on the PATH, or given as -- --job_server_java_launcher=FILE"
 
 
 def is_embedded(address: str) -> bool:
-    """Return True if a cluster's address stands for one inside the job server, whose workers Beam starts itself."""
+    """Return True if the address means a cluster inside the job server. Beam starts the workers of such a cluster."""
     return address.startswith(("[", "local[")) or address == "local"
 
 
-def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
-    """Return what is missing of a job server's jar: given by path or URL, in Beam's cache, or to be had from Maven."""
+def _missing_jar(arguments: Sequence[str], name: str, artifact: str) -> str:
+    """Return what is missing to get the jar of a job server.
+
+    The jar is given by path or URL in the option `name`, or it is in Beam's cache, or Beam downloads it from Maven.
+    """
     from importlib.metadata import version
 
     given, file = option(arguments, name), f"{artifact}-{version('apache-beam')}.jar"
     if given:
         found = "://" in given or Path(given).is_file()
         return "" if found else f"the jar {given}, which does not exist: mend the path of --{name}"
-    if (JAR_CACHE.expanduser() / file).is_file() or _answers(JAR_SOURCE):
+    if (JAR_CACHE.expanduser() / file).is_file() or _accepts_connections(JAR_SOURCE):
         return ""
     return (
         f"{file}, and {urlsplit(JAR_SOURCE).hostname} does not answer: fetch it elsewhere, and put it into {JAR_CACHE} "
@@ -303,8 +328,8 @@ def _jar(arguments: Sequence[str], name: str, artifact: str) -> str:
     )
 
 
-def _workers(arguments: Sequence[str]) -> str:
-    """Return what is missing of the Python workers beside a cluster."""
+def _missing_workers(arguments: Sequence[str]) -> str:
+    """Return what is missing to use Python workers on the machines of a cluster."""
     kind, address = option(arguments, "environment_type"), option(arguments, "environment_config")
     if not kind:
         return (
@@ -313,7 +338,7 @@ def _workers(arguments: Sequence[str]) -> str:
         )
     if kind == "EXTERNAL" and not address:
         return "the address of the worker pool: -- --environment_config=HOST:PORT"
-    local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # as seen from the cluster's machines
-    if kind == "EXTERNAL" and local and not _answers(address):
+    local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # on the machines of the cluster
+    if kind == "EXTERNAL" and local and not _accepts_connections(address):
         return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or mend the address"
     return ""

@@ -1,4 +1,4 @@
-"""Beam's Dask runner, but each job's client is closed when the job has ended; Beam's own leaves one open per job."""
+"""A Dask runner that closes its client at the end of each job. Beam's own runner leaves one open client per job."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from apache_beam.runners.runner import PipelineResult, PipelineState
 
 
 class ClosingDaskRunner(dask_runner.DaskRunner):  # type: ignore[misc]
-    """Run a job on a Dask cluster."""
+    """Beam's Dask runner with a client that is closed when the job ends."""
 
     def run_pipeline(self, pipeline: Any, options: Any) -> "DoneResult":
-        """Run a job to its end."""
+        """Run a job and wait until it ends."""
         result = super().run_pipeline(pipeline, options)
         with result.client:
             result.wait_until_finish()
@@ -18,8 +18,8 @@ class ClosingDaskRunner(dask_runner.DaskRunner):  # type: ignore[misc]
 
 
 class DoneResult(PipelineResult):  # type: ignore[misc]
-    """The result of a job that has ended well."""
+    """The result of a job that ended without error."""
 
     def wait_until_finish(self, duration: int | None = None) -> Any:
-        """Return the state."""
+        """Return the state at once, because the job has ended."""
         return self.state

@@ -1,7 +1,7 @@
-"""A run without work: every job's real graph is built, as for any number of splits, and measured.
+"""A dry run: build the Beam graph of every job for a given number of splits, and measure its size. No task runs.
 
-Receipts of tasks are made up, so that each step finds what it plans by: the numbers are round and the hashes zeros, but
-units, settings and functions are those of the recipe. Nothing is read but the recipe and no engine is asked.
+Steps are planned from the receipts of earlier steps. A dry run invents these receipts, with round numbers and hashes of
+zeros. The units, settings and functions are those of a real run. Only the recipe is read, and no engine is contacted.
 """
 
 import tempfile
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import apache_beam as beam
 
 NO_HASH = "0" * 64
-IMAGE = "teratoken"  # of a container: only its name is in a graph
-DOCUMENTS, CHARACTERS = 30_000, 4_500  # of a split, about as of a WARC file, and of a document
-NAMES = {  # of a source's inputs, by its kind: readers tell sites, tables and languages by the name
+IMAGE = "teratoken"  # Name of the container image. A graph contains only this name.
+DOCUMENTS, CHARACTERS = 30_000, 4_500  # Documents per split, about as in a WARC file, and characters per document.
+NAMES = {  # Names of inputs by source kind. Readers derive sites, tables and languages from these names.
     "stackexchange": ("site-{:06d}.example/Posts.xml",),
     "wikipedia": ("enwiki-20240101-pages-articles{:06d}.xml.bz2",),
     "github": ("licenses/{:06d}.json.gz", "files/{:06d}.json.gz", "contents/{:06d}.json.gz"),
@@ -42,7 +42,13 @@ OTHER_NAMES = ("{:06d}.gz",)
 
 @dataclass(frozen=True)
 class GraphSize:
-    """The graph of one job: its steps, their units and the bytes of its portable form."""
+    """The size of the graph of one job.
+
+    Attributes:
+        steps: Names of the steps.
+        units: Number of tasks of all steps.
+        bytes: Size of the graph in Beam's portable format.
+    """
 
     steps: tuple[str, ...]
     units: int
@@ -51,26 +57,26 @@ class GraphSize:
 
 @dataclass(frozen=True)
 class DryEngine(Engine):
-    """Builds a job's graph as for a remote engine, and leaves made-up receipts instead of running it."""
+    """An engine that builds the graph of a job as for a remote engine, and writes invented receipts for its tasks."""
 
     recipe: Recipe = field(kw_only=True)
-    splits: int = field(kw_only=True)  # of each source
+    splits: int = field(kw_only=True)  # number of splits per source
     graphs: list[GraphSize] = field(default_factory=list, compare=False)
 
     @property
     def in_memory(self) -> bool:
-        """False: blocks themselves are grouped, as on every engine with a shuffle."""
+        """False, because engines with a shuffle group the blocks themselves, not their locations."""
         return False
 
     def here(self) -> "DryEngine":
-        """Return an engine whose graphs do not count: a remote engine never sees them."""
+        """Return an engine for local jobs. Its graphs are not counted, because no remote engine receives them."""
         return replace(self, graphs=[])
 
     def pool_for(self, tasks: int, size: int) -> None:
-        """Return None: there are no processes here."""
+        """Do nothing, because a dry run needs no worker processes."""
 
     def pipeline(self) -> "beam.Pipeline":
-        """Return a pipeline that is measured where others run."""
+        """Return a pipeline that calls `end_job` at the end of its `with` block, instead of running."""
         import apache_beam as beam
 
         end_job = self.end_job
@@ -83,15 +89,15 @@ class DryEngine(Engine):
         return Measured()
 
     def end_job(self, pipeline: "beam.Pipeline") -> None:
-        """Measure a job's graph, and leave receipts as its tasks would."""
+        """Measure the graph of a job, and write invented receipts for its tasks."""
         corpus = self.timings.parents[1]
-        tasks = listed_tasks(corpus)
+        tasks = read_tasks_to_run(corpus)
         steps = tuple(dict.fromkeys(task.step for task in tasks))
         self.graphs.append(GraphSize(steps, len(tasks), self.measure(pipeline)))
-        leave_receipts(corpus, tasks, self.recipe, self.splits)
+        write_receipts(corpus, tasks, self.recipe, self.splits)
 
     def measure(self, pipeline: "beam.Pipeline") -> int:
-        """Return the bytes of a pipeline's portable form."""
+        """Return the size of a pipeline in Beam's portable format, in bytes."""
         from apache_beam.transforms.environments import DockerEnvironment
 
         image = DockerEnvironment.from_container_image(IMAGE)
@@ -99,7 +105,7 @@ class DryEngine(Engine):
 
 
 class DryGraph(StageGraph):
-    """The steps of a run, each of which leaves made-up receipts."""
+    """The stages of a dry run."""
 
     engine: DryEngine
 
@@ -115,27 +121,31 @@ class DryGraph(StageGraph):
         return run_job(self.corpus, turns, self.engine_for(turns))[0]
 
     def connect(self) -> Work[Part]:
-        """Return the steps by which one worker joins duplicates; the number of rounds otherwise is not known before."""
+        """Return the steps with which one worker joins duplicates to clusters.
+
+        The algorithm for several workers is not used, because its number of rounds depends on the data.
+        """
         yield from ()
         return one_worker_steps(self.edges)
 
 
 def dry_run(recipe: Recipe, splits: int, kind: type[DryEngine] = DryEngine) -> list[GraphSize]:
-    """Return the sizes of all jobs' graphs.
+    """Return the sizes of the graphs of all jobs.
 
     Args:
-        recipe: with any inputs or none, which are not read.
-        splits: files of each source, each of one split; more if a source needs more.
-        kind: of the engine.
+        recipe: Recipe of the run. Its inputs are not read, and may be missing.
+        splits: Number of files per source, each of which is one split. Sources that need several kinds of files get at
+            least one file of each kind.
+        kind: Class of the engine.
     """
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder)
         engine = kind(1, (), corpus / "runs" / "dry.parts", quiet=True, recipe=recipe, splits=splits)
-        return DryGraph(recipe, corpus, engine, made_up_inputs(recipe, splits)).build_graphs()
+        return DryGraph(recipe, corpus, engine, invent_inputs(recipe, splits)).build_graphs()
 
 
-def made_up_inputs(recipe: Recipe, splits: int) -> RunInputs:
-    """Return inputs of every source, and every model, list and training file that the recipe asks for."""
+def invent_inputs(recipe: Recipe, splits: int) -> RunInputs:
+    """Return invented inputs for every source, and invented models, lists and training files for its rules."""
     dumps, models = list[Input](), dict[str, str]()
     training: dict[str, dict[str, list[Input]]] = {stage: {} for stage in PASSES}
     for name, source in recipe.sources.items():
@@ -154,25 +164,25 @@ def _input(source: str, name: str, size: int) -> Input:
     return Input(source, name, f"/dumps/{source}/{name}", size, NO_HASH, NO_HASH)
 
 
-def listed_tasks(corpus: Path) -> list[Task]:
-    """Return the tasks to run of the job whose task list lies in a corpus."""
+def read_tasks_to_run(corpus: Path) -> list[Task]:
+    """Read the tasks that must run from the task lists of a job in a corpus."""
     *listed, _ = read_all(corpus)
     groups = (one for one in listed if not isinstance(one, Task))
     mapped = [task for group in groups for task, is_waiting in group if is_waiting]
     return [*mapped, *(one for one in listed if isinstance(one, Task))]
 
 
-def leave_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
-    """Write a made-up receipt for each task of a run over `splits` splits of each source."""
+def write_receipts(corpus: Path, tasks: list[Task], recipe: Recipe, splits: int) -> None:
+    """Write an invented receipt for each task of a run with `splits` splits per source."""
     for task in tasks:
         if task.step == "filter":
-            write_atomic(corpus / signature_path(task.name), b"")  # a later step looks at its size
-        plain = {"fingerprint": task.fingerprint, **make_up(task, recipe, splits)}
+            write_atomic(corpus / signature_path(task.name), b"")  # A later step reads the size of this file.
+        plain = {"fingerprint": task.fingerprint, **invent_result(task, recipe, splits)}
         write_atomic(corpus / receipt_name(task.step, task.name), canonical_json(plain))
 
 
-def make_up(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
-    """Return outputs, tallies and facts that suit every step: each takes what it plans by."""
+def invent_result(task: Task, recipe: Recipe, splits: int) -> dict[str, Any]:
+    """Return invented outputs, tallies and facts of a task. They contain all values with which any step is planned."""
     paths = [f"blocks/{task.step}/{task.name}"]
     if task.step == "filter":
         paths = [f"clean/{task.name}.parquet", signature_path(task.name)]

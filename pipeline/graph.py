@@ -37,7 +37,7 @@ from pipeline.stages import (
     url_dedup,
 )
 from pipeline.stages import filter as filters
-from pipeline.stages.models import models_of
+from pipeline.stages.models import trained_models
 
 
 class StageGraph:
@@ -169,7 +169,7 @@ class StageGraph:
 
     def find_duplicates(self, stage: ModuleType) -> Work[None]:
         """Run a stage that compares documents, given as its module, and store its verdicts and findings."""
-        _, *found = yield stage.dedup_turns(*self.before(stage.STAGE))
+        _, *found = yield stage.dedup_turns(*self.arguments_before(stage.STAGE))
         if found:
             [(_, duplicates)], [(_, verdicts)] = found
             self.verdicts[stage.STAGE] = verdicts
@@ -177,14 +177,14 @@ class StageGraph:
 
     def perplexity(self) -> Work[None]:
         """Score documents and compute cut-offs, in the sources whose rules need it."""
-        score = perplexity.score_step(*self.before(perplexity.STAGE))
+        score = perplexity.score_step(*self.arguments_before(perplexity.STAGE))
         [[(scores,)], [(self.cuts,)]] = yield [[(score,)], [(perplexity.cut_step(self.recipe, score),)]]
         self.verdicts[perplexity.STAGE] = scores
 
     def references(self) -> Work[None]:
         """Train classifiers of pages that Wikipedia cites, in the sources whose rules need it."""
         training = self.inputs.training[references.STAGE]
-        recipe, extracted, by_source, verdicts = self.before(references.STAGE)
+        recipe, extracted, by_source, verdicts = self.arguments_before(references.STAGE)
         step = references.positives_step(recipe, training, self.extract_arguments, by_source)
         given = yield from run_units(step)
         sample = references.sample_step(self.cited, given, recipe, extracted, by_source, verdicts)
@@ -193,7 +193,7 @@ class StageGraph:
 
     def filter(self) -> Work[None]:
         """Filter the documents, and run the first steps that compare the kept documents, in the same job."""
-        made = yield [[(filters.filter_step(*self.before(""), self.keep_dropped),)], self.first_comparisons()]
+        made = yield [[(filters.filter_step(*self.arguments_before(""), self.keep_dropped),)], self.first_comparisons()]
         [[(self.filtered,)], [(_, self.exact), (self.sketched,), *self.candidates]] = made
         self.ledger["filter"] = manifest.sum_tallies(self.filtered)
         self.verdicts.clear()
@@ -228,7 +228,7 @@ class StageGraph:
         contained = containment.compare_step(self.recipe, self.splits, self.sketched)
         step = survivors.survivor_step(self.recipe, self.splits, self.filtered, labels[-1], contained)
         [_, [(chosen,)]] = yield [[labels, (contained,)], [(step,)]]
-        clusters.sweep_ways(self.corpus)
+        clusters.remove_intermediate_files(self.corpus)
         self.survivors = chosen["all"]
         self.findings[clusters.STAGE] = survivors.findings(self.survivors)
         self.clean = survivors.survivor_units(self.filtered, self.survivors)
@@ -267,7 +267,7 @@ class StageGraph:
         )
         documents = sum(tally.out["records"] for tally in self.survivors.tallies.values())
         index = corpus_index.index_steps(shards, documents, self.generation)
-        [[(tokenized, self.shards)], [(_, self.index), (self.of_shards,)]] = yield [
+        [[(tokenized, self.shards)], [(_, self.index), (self.shard_summaries,)]] = yield [
             [(parts, shards)],
             [index, (statistics.shard_step(shards),)],
         ]
@@ -275,12 +275,12 @@ class StageGraph:
 
     def split_statistics(self) -> Work[None]:
         """Summarize the documents of each split for the statistics."""
-        self.of_splits = yield from run_units(
+        self.split_summaries = yield from run_units(
             statistics.split_step(self.recipe, self.extracted, self.filtered, self.survivors)
         )
 
     def manifest(self) -> Manifest:
-        """Write the ledger and the manifest. Raises LedgerError."""
+        """Write the ledger and the manifest. Raises LedgerError if the ledger does not balance."""
         versions = {name: sorted(found) for name, found in sorted(self.code.items())}
         code = {name: found[0] if len(found) == 1 else hash_key(found) for name, found in versions.items()}
         index = corpus_index.index_entries(self.index)
@@ -302,11 +302,11 @@ class StageGraph:
         """Write `statistics.json`, which no hash covers."""
         yield from run_units(
             statistics.merge_step(
-                self.recipe, manifest_sha, self.of_splits, self.of_shards, self.survivors, self.measured
+                self.recipe, manifest_sha, self.split_summaries, self.shard_summaries, self.survivors, self.measured
             )
         )
 
-    def before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], filters.Verdicts]:
+    def arguments_before(self, stage: str) -> tuple[Recipe, Receipts, dict[str, dict[str, Any]], filters.Verdicts]:
         """Return the arguments of a step function that applies rules before another stage.
 
         Args:
@@ -325,7 +325,8 @@ class StageGraph:
             ]
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
-            name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
+            name: trained_models(name, source, self.corpus, cuts.get(name))
+            for name, source in self.recipe.sources.items()
         }
         by_source = filters.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
         return self.recipe, self.extracted, by_source, self.verdicts

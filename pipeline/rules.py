@@ -1,4 +1,4 @@
-"""The command `filters`: the rules that a recipe can list, for people and as docs/filters.md."""
+"""The command `filters`: list the rules that a recipe can use, or write docs/filters.md from their classes."""
 
 import inspect
 import re
@@ -40,14 +40,14 @@ _COMMENT = re.compile(r"^    (\w+): .*?(?:  # (.*))?$")
 
 
 def list_rules() -> str:
-    """Return a line for each rule, for people."""
+    """Return a text with one line per rule: its name, its first sentence and its special properties."""
     lines = [(name, *_facts(load_rule(name))) for name in RULES]
     width = max(len(name) for name in RULES)
     return "\n".join(f"{name:{width}}  {summary} {facts}".rstrip() for name, summary, facts in lines)
 
 
 def write_markdown() -> str:
-    """Return docs/filters.md."""
+    """Return the text of docs/filters.md."""
     parts = [HEAD]
     for name in RULES:
         rule = load_rule(name)
@@ -63,7 +63,10 @@ def write_markdown() -> str:
 
 
 def list_settings(rule: type[Rule]) -> list[str]:
-    """Return a row of the table for each of a rule's own settings, whose meaning is the comment beside it."""
+    """Return a Markdown table row for each setting of a rule, except the settings that all rules have.
+
+    The meaning of a setting is the comment next to its field, or its entry under `Attributes:` in the docstring.
+    """
     comments, rows = _comments(rule), []
     for name, field in rule.model_fields.items():
         if name not in BASE:
@@ -73,14 +76,17 @@ def list_settings(rule: type[Rule]) -> list[str]:
 
 
 def _facts(rule: type[Rule]) -> tuple[str, str]:
-    """Return a rule's first sentence, and what is special about it in brackets."""
+    """Return the first sentence of a rule's docstring, and its special properties in brackets."""
     special = ["acts at extract"] if rule.model_fields["at"].default == "extract" else []
     special += ["needs a pass"] if rule.needs is not Rule.needs else []
     return _paragraph(rule, 0), f"({', '.join(special)})" if special else ""
 
 
 def _comments(rule: type) -> dict[str, str]:
-    """Return the comments beside or above the fields of a class, and what its docstring says of attributes."""
+    """Return a dict from field name to description.
+
+    A description is the comment next to or above the field, or the entry of the field under `Attributes:`.
+    """
     found: dict[str, str] = {}
     above: list[str] = []
     source = inspect.getsource(rule)
@@ -99,7 +105,7 @@ def _comments(rule: type) -> dict[str, str]:
 
 
 def _paragraph(rule: type[Rule], number: int) -> str:
-    """Return a paragraph of a rule's docstring: the first says what the rule does, the second where it is from."""
+    """Return a paragraph of a rule's docstring. The first describes the rule, the second names its source."""
     return " ".join((rule.__doc__ or "").split("\n\n")[number].split())
 
 
@@ -110,7 +116,7 @@ def _plain(value: Any) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    """Return a type as a recipe's author says it."""
+    """Return the name of a type in plain words for authors of recipes, such as "list of text"."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)

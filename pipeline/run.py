@@ -82,20 +82,20 @@ def run(
         folder.refuse_changed(corpus)
         here, models = with_local_models(recipe, corpus)
         inputs = preflight(here, corpus, skip_unreadable, None if engine.quiet else sys.stderr)
-        inputs = replace(inputs, quarantine=_quarantine(corpus, quarantined))
+        inputs = replace(inputs, quarantine=_merge_quarantines(corpus, quarantined))
         started = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         engine = replace(engine, timings=corpus / "runs" / f"{started}.parts", check=check_lock, model_urls=models)
         graph_of = partial(
             StageGraph, here, corpus, engine, keep_dropped=keep_dropped, last=only, generation=generation
         )
         try:
-            with _recorded(corpus, engine, started):
+            with _record_status(corpus, engine, started):
                 _begin(recipe, corpus, engine)
                 finished = _build(corpus, graph_of, inputs)
                 if finished.manifest is not None:
                     engine.status.end_corpus(finished.manifest.manifest_sha)
             if finished.manifest is not None:
-                write_report(corpus)  # The report shows the times, which `_recorded` has just written.
+                write_report(corpus)  # The report shows the times, which `_record_status` has just written.
             check_lock()
             folder.publish(corpus, started)
         except OSError as error:
@@ -139,7 +139,7 @@ def _build(corpus: Path, graph_of: Callable[[RunInputs], StageGraph], inputs: Ru
 
 
 @contextlib.contextmanager
-def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
+def _record_status(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
     """Update the status of the run while the block runs. At its end, also after an error, write the times."""
     try:
         engine.status.open(corpus / "runs" / STATUS)
@@ -148,14 +148,14 @@ def _recorded(corpus: Path, engine: Engine, started: str) -> Iterator[None]:
         engine.pool.stop()
         engine.status.close(sys.exception())
         with contextlib.suppress(OSError):  # A failure here must not fail the run, or hide the original error.
-            folder.fold_timings(corpus, started, engine)
+            folder.write_timings(corpus, started, engine)
         if sys.exception() is not None:
             with contextlib.suppress(StorageError):  # A failed upload must not hide the original error.
                 engine.check()
                 folder.publish(corpus, started)
 
 
-def _quarantine(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
+def _merge_quarantines(corpus: Path, path: Path | None) -> frozenset[quarantine.Place]:
     """Return the places of quarantined records. Add the records of the file `path` to the corpus's quarantine file.
 
     Raises:

@@ -1,12 +1,13 @@
-"""MediaWiki's XML dumps (export schema 0.3 to 0.11), read page by page, damaged ones as far as they go.
+"""Read MediaWiki's XML dumps (export schema 0.3 to 0.11) page by page, also if they are damaged.
 
-A scanner finds `<page>` and `</page>`: wikitext is escaped, so neither can occur inside it. Each page is then parsed by
-an expat parser of its own. A document type can only precede a document's first element, so no page can declare
-entities, let alone nest them; and a broken page costs itself alone.
+A scanner finds the tags `<page>` and `</page>`. Wikitext is escaped, so these tags cannot occur inside it. Each page is
+then parsed by a separate expat parser. So a broken page does not affect other pages. A page also cannot declare
+entities, which could be nested to fill the memory, because a document type is allowed only before the first element.
 
-The unit of a compressed dump is the run of bzip2 streams from one that begins with a page to the next such stream (of a
-multistream dump, one stream; of any other, the whole file); that of a gzipped dump is the file. After a damaged bzip2
-stream the next one is read; other damage ends the bytes.
+A compressed dump is divided into units, which can be decoded independently. A unit of a bzip2 dump begins with a bzip2
+stream whose first bytes are a page, and ends before the next such stream. In multistream dumps each stream is a unit;
+other bzip2 dumps are a single unit. A gzipped dump is a single unit. After a damaged bzip2 stream, reading continues at
+the next stream. After other damage, reading stops.
 """
 
 import re
@@ -34,16 +35,22 @@ from filters.formats.stream import (
 )
 from filters.reasons import Reason
 
-MAX_BYTES = 1 << 25  # of a page: MediaWiki's limit for a text is 2 MiB ($wgMaxArticleSize); histories may hold more
-HOPELESS = 1 << 30  # bytes without a page after which no more are searched: a bomb
-HELD = 1 << 25  # decoded bytes of a unit held until its end is known; frames of a longer unit reach to the file's end
-TRIES = 16  # starts of streams examined for a place to cut; streams of dumps that can be cut all begin with a page
+# Bytes of a page. MediaWiki's limit for a text is 2 MiB ($wgMaxArticleSize). Dumps with histories have several texts
+# per page.
+MAX_BYTES = 1 << 25
+MAX_GAP = 1 << 30  # Bytes without a page after which reading stops, because the file is probably a decompression bomb.
+# Decoded bytes of the pages of a unit that are held in memory until the end of the unit is known. The frames of a
+# longer unit get a range of stored bytes up to the end of the file.
+MAX_UNIT_BYTES = 1 << 25
+# Starts of bzip2 streams that are examined to find a position for a cut. In dumps that can be cut, all streams begin
+# with a page.
+TRIES = 16
 
 _PAGE = re.compile(rb"<(/?)page\s{0,16}>")
-_TAG_BYTES = 24  # of the longest page tag, which may arrive in two pieces
+_TAG_BYTES = 24  # Bytes of the longest page tag. A tag may be divided between two chunks.
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 _NAMESPACE = re.compile(rb"<namespace key=\"(-?\d{1,9})\"[^<>/]*>([^<>]{1,200})</namespace>")
-_UNDEFINED_ENTITY = 11  # expat's error code
+_UNDEFINED_ENTITY = 11  # The error code of expat.
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +58,13 @@ class Page:
     """A page.
 
     Attributes:
-        identifier: MediaWiki's number.
-        namespace: MediaWiki's number; 0 for articles.
-        title: The title as the dump has it.
-        redirect: True if the page only leads to another page.
-        wikitext: The text of its last revision in the dump.
-        revision: That revision's number.
-        timestamp: That revision's time (ISO 8601, as in the dump).
+        identifier: MediaWiki's id of the page.
+        namespace: The number of the namespace, 0 for articles.
+        title: The title as in the dump.
+        redirect: True if the page only redirects to another page.
+        wikitext: The text of the last revision in the dump.
+        revision: The id of this revision.
+        timestamp: The time of this revision (ISO 8601, as in the dump).
     """
 
     identifier: int
@@ -70,14 +77,15 @@ class Page:
 
 
 class RawPage(NamedTuple):
-    """A page or other text at [start, stop) of decoded bytes.
+    """A page, or other text, at the decoded bytes [start, stop).
 
     Attributes:
-        start: Where the stretch begins.
-        stop: Where it ends.
-        place: Where the element begins.
-        data: The element; empty with a problem.
-        problem: Why there is no page. ARCHIVE_METADATA: text before the first page or after the last.
+        start: The offset of the first byte, including blanks before the page.
+        stop: The offset after the last byte.
+        place: The offset of the page element.
+        data: The page element. Empty if there is a problem.
+        problem: The reason why there is no page, else None. ARCHIVE_METADATA is text before the first page or after the
+            last one.
         detail: A sentence about the problem.
     """
 
@@ -90,16 +98,16 @@ class RawPage(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """A page's element or the problem in its place, and where it lies among the stored bytes.
+    """A page element, or a problem, with its location in the stored bytes.
 
     Attributes:
-        offset: Where the stored bytes begin.
-        length: The number of stored bytes.
-        inner_offset: Where the element begins in what they decode to, as UTF-8.
-        inner_length: The length of the element.
-        stored: Stored bytes that the frame accounts for.
-        data: The element.
-        problem: Why there is no page.
+        offset: The offset of the first stored byte: of the unit, or of the element in a plain dump.
+        length: The number of stored bytes of the unit or element.
+        inner_offset: The offset of the element in the decoded bytes, in UTF-8.
+        inner_length: The number of decoded bytes of the element.
+        stored: The number of stored bytes that are attributed to the frame.
+        data: The page element. Empty if there is a problem.
+        problem: The reason why there is no page, else None.
         detail: A sentence about the problem.
     """
 
@@ -116,19 +124,22 @@ class Frame(NamedTuple):
 def scan_pages(
     chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool = False
 ) -> Iterator[RawPage]:
-    """Yield the pages of decoded bytes and the text around them, without a gap except for blanks at the very end.
+    """Yield the pages of decoded bytes, and the text between them, without a gap. Blanks at the end are left out.
 
     Never raises. Takes linear time, and memory of the order of `limit`.
 
     Args:
-        chunks: UTF-8.
-        limit: Bytes of a page; a larger one is damage.
-        position: Where the bytes begin.
-        ends: True if `</mediawiki>` must end them.
+        chunks: The bytes of a dump in UTF-8.
+        limit: The largest number of bytes of a page. A larger page is damage.
+        position: The offset of the first byte.
+        ends: If True, the dump is damaged if it does not end with `</mediawiki>`.
     """
-    buffer, base = bytearray(), position  # buffer[0] lies at `base`
-    start, begin, searched = position, -1, position  # of the open stretch, of the open page, of the next search
-    outside, tail, first = b"", b"", True  # outside: the first bytes of the open stretch before `searched`, if no page
+    # `base` is the offset of buffer[0]. `start` is the offset after the last yielded item. `begin` is the offset of the
+    # open page, -1 if no page is open. `searched` is the offset at which the search for tags continues. `outside`
+    # contains the first bytes between `start` and `searched` that are not in a page.
+    buffer, base = bytearray(), position
+    start, begin, searched = position, -1, position
+    outside, tail, first = b"", b"", True
     for chunk in chunks:
         if isinstance(chunk, Damage):
             end = base + len(buffer)
@@ -142,7 +153,7 @@ def scan_pages(
         while tag := _PAGE.search(buffer, searched - base):
             at, before, searched, ending = base + tag.start(), searched, base + tag.end(), bool(tag[1])
             stop = searched if ending else at
-            found: RawPage | None = None  # blanks before a page belong to it
+            found: RawPage | None = None  # It stays None for blanks before a page, which belong to the page.
             if begin >= 0 and searched - begin > limit:
                 found = RawPage(start, stop, begin, problem=Reason.TOO_LARGE, detail=f"a page of {stop - begin} bytes")
             elif begin >= 0 and ending:
@@ -159,8 +170,8 @@ def scan_pages(
                 start = stop
             begin, outside, first = -1 if ending else at, b"", False
         length = base + len(buffer)
-        if length - max(start, begin) > HOPELESS:
-            detail = f"over {HOPELESS} bytes without a page"
+        if length - max(start, begin) > MAX_GAP:
+            detail = f"over {MAX_GAP} bytes without a page"
             yield RawPage(start, length, start, problem=Reason.TOO_LARGE, detail=detail)
             return
         before, searched = searched, max(searched, length - _TAG_BYTES)
@@ -184,25 +195,25 @@ def scan_pages(
 
 
 def _extend(outside: bytes, data: bytearray) -> bytes:
-    """Return the first bytes, without blanks before them, of a stretch that goes on."""
+    """Append data to the first bytes of a text, up to OPENING bytes. Blanks at the start of the text are removed."""
     return outside if len(outside) >= OPENING else (outside + data if outside else bytes(data.lstrip()))[:OPENING]
 
 
 def _frame_outside(start: int, stop: int, outside: bytes) -> RawPage:
-    """Return the text before a dump's first page, between two pages, or after the last one."""
+    """Return the item for text before the first page of a dump, between two pages, or after the last page."""
     if _DEFINES.search(outside):
         return RawPage(start, stop, start, problem=Reason.ENTITY_EXPANSION, detail="a document type of its own")
-    if b"mediawiki" in outside:  # the header or the end; within a file, of dumps that were joined
+    if b"mediawiki" in outside:  # The start or the end of a dump. A file may consist of several dumps.
         return RawPage(start, stop, start, problem=Reason.ARCHIVE_METADATA)
     return RawPage(start, stop, start, problem=Reason.CORRUPT_RECORD, detail="bytes that belong to no page")
 
 
 def parse_page(element: bytes, namespaces: Mapping[str, int]) -> Page | Damage:
-    """Parse a page's element. Bytes that are not UTF-8 become U+FFFD.
+    """Parse a page element. Return damage if it is not valid. Bytes that are not UTF-8 become U+FFFD.
 
     Args:
-        element: The element.
-        namespaces: As `read_namespaces` returns them, for pages that state no namespace.
+        element: The page element.
+        namespaces: The result of `read_namespaces`. It is used for pages without the number of their namespace.
     """
     try:
         page = ElementTree.fromstring(element.decode("utf-8", "replace"))
@@ -210,7 +221,8 @@ def parse_page(element: bytes, namespaces: Mapping[str, int]) -> Page | Damage:
         problem = Reason.ENTITY_EXPANSION if error.code == _UNDEFINED_ENTITY else Reason.CORRUPT_RECORD
         return Damage(problem, f"a page that is not XML: {expat.ErrorString(error.code)}")
 
-    def read(path: str, default: str = "") -> str:  # of several revisions the last
+    def read(path: str, default: str = "") -> str:
+        """Return the text of the last element at a path. The last one belongs to the last revision."""
         found = page.findall(path)
         return "".join(found[-1].itertext()) if found else default
 
@@ -228,6 +240,7 @@ def parse_page(element: bytes, namespaces: Mapping[str, int]) -> Page | Damage:
 
 
 def _parse_number(digits: str) -> int | None:
+    """Return a number of at most 18 digits, None for other strings."""
     digits = digits.strip()
     number = digits.removeprefix("-")
     return int(digits) if number.isascii() and number.isdigit() and len(number) < 19 else None
@@ -237,9 +250,9 @@ def _parse_number(digits: str) -> int | None:
 
 
 def read_namespaces(stored: Stored) -> dict[str, int]:
-    """Return the numbers of the namespaces that a dump's header lists, by their names in lower case.
+    """Return a dict from the name of a namespace, in lower case, to its number, as the header of a dump lists them.
 
-    Pages have them as the beginning of their titles; before export schema 0.6 they state no number.
+    The title of a page begins with the name of its namespace. Before export schema 0.6 pages do not contain the number.
     """
     found = _NAMESPACE.findall(_read_opening(stored))
     return {unescape(name.decode("utf-8", "replace")).lower(): int(number) for number, name in found}
@@ -261,15 +274,16 @@ def read_dump(path: Path | str) -> Iterator[Page | Damage]:
 
 
 def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = None) -> Iterator[Frame]:
-    """Yield the pages of a dump and the text around them, in order; their `stored` bytes sum to the part's.
+    """Yield the pages of a part of a dump, and the text between them, in order.
 
-    Never raises. Takes linear time, and memory of the order of `limit` and `HELD`.
+    The sum of `Frame.stored` is the number of stored bytes of the part. Never raises. Takes linear time, and memory of
+    the order of `limit` and MAX_UNIT_BYTES.
 
     Args:
         stored: The whole dump.
-        limit: Bytes of a page; a larger one is damage.
-        start: Where a part between two of `find_cuts` begins.
-        end: Where it ends.
+        limit: The largest number of bytes of a page. A larger page is damage.
+        start: The start of the part: 0, or an offset that `find_cuts` returned.
+        end: The end of the part: an offset that `find_cuts` returned, or None for the end of the dump.
     """
     end = len(stored) if end is None else end
     opening = _read_opening(stored)
@@ -282,7 +296,7 @@ def read_frames(stored: Stored, limit: int, start: int = 0, end: int | None = No
 
 
 def read_element(stored: Stored, offset: int, length: int, inner_offset: int, inner_length: int) -> bytes:
-    """Return the decoded bytes at a place; fewer, or none, if the dump ends before."""
+    """Return the bytes of an element, given the fields of its locator. Return fewer bytes if the dump ends early."""
     if not is_compressed(stored) and is_utf8_xml(_read_opening(stored)):
         return bytes(stored[offset : offset + length])[inner_offset : inner_offset + inner_length]
     chunks = decode_chunks(stored, offset, min(offset + length, len(stored)), resume=True)
@@ -291,9 +305,10 @@ def read_element(stored: Stored, offset: int, length: int, inner_offset: int, in
 
 
 def find_cuts(stored: Stored, split_bytes: int) -> list[int]:
-    """Return where a dump in UTF-8 can be cut into pieces of about `split_bytes`, without its start and end.
+    """Return offsets that divide a dump into pieces of about `split_bytes` bytes, without 0 and the size of the dump.
 
-    A plain dump is cut after pages, a bzip2 one before streams that begin with a page, a gzipped one nowhere.
+    A plain dump is cut after pages. A bzip2 dump is cut before streams that begin with a page. Gzipped dumps, and dumps
+    that are not in UTF-8, are not cut.
     """
     found: list[int] = []
     if not is_utf8_xml(_read_opening(stored)):
@@ -309,12 +324,13 @@ def find_cuts(stored: Stored, split_bytes: int) -> list[int]:
 
 
 def _read_opening(stored: Stored) -> bytes:
+    """Return the first chunk of decoded bytes."""
     chunks = decode_chunks(stored, 0, len(stored), resume=True)
     return next((chunk.data for chunk in chunks if chunk.data or chunk.damage), b"")
 
 
 def _find_page_stream(stored: Stored, position: int) -> int:
-    """Return the start of the next bzip2 stream that begins with a page, -1 if it is not found soon."""
+    """Return the start of the next bzip2 stream that begins with a page, or -1 if the next TRIES streams do not."""
     for _ in range(TRIES):
         found = BZIP2_STREAM.search(buffer_of(stored, position, len(stored)), position)
         if found is None:
@@ -326,11 +342,12 @@ def _find_page_stream(stored: Stored, position: int) -> int:
 
 
 def _begins_with_page(data: bytes) -> bool:
-    """Return True if decoded bytes begin with a page or the end of a dump."""
+    """Return True if decoded bytes begin with a page or with the end tag of a dump."""
     return data[:64].lstrip().startswith((b"<page", b"</mediawiki"))
 
 
 def _read_plain(stored: Stored, start: int, end: int, limit: int, complete: bool) -> Iterator[Frame]:
+    """Yield the frames of an uncompressed dump in UTF-8. See `_read_compressed` for the arguments."""
     chunks = (chunk.data for chunk in decode_chunks(stored, start, end))
     for raw in scan_pages(chunks, limit, start, complete):
         length = len(raw.data) or raw.stop - raw.start
@@ -340,15 +357,15 @@ def _read_plain(stored: Stored, start: int, end: int, limit: int, complete: bool
 
 @dataclass
 class _Unit:
-    """The chunks of a unit, and what they have told so far.
+    """A reader of the chunks of a unit.
 
     Attributes:
-        chunks: Those that are not taken yet.
-        stop: Stored bytes before it belong to chunks that have been taken.
-        ended: All chunks have been taken.
-        damaged: The last chunk is damage.
-        tail: The last bytes.
-        span: The last chunk: start and end of its decoded bytes, then of its stored bytes.
+        chunks: The chunks that were not read yet.
+        stop: The offset in the stored bytes up to which chunks were read.
+        ended: True if all chunks were read.
+        damaged: True if the last chunk was damage.
+        tail: The last decoded bytes, at most 64.
+        span: The start and end of the last chunk in the decoded bytes, and its start and end in the stored bytes.
     """
 
     chunks: Iterator[Chunk]
@@ -359,7 +376,7 @@ class _Unit:
     span: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     def read(self) -> Iterator[bytes | Damage]:
-        """Yield the bytes."""
+        """Yield the decoded bytes or the damage of each chunk, and update the attributes."""
         for chunk in self.chunks:
             self.damaged = chunk.damage is not None
             self.tail = (self.tail + chunk.data[-64:])[-64:]
@@ -369,7 +386,7 @@ class _Unit:
         self.ended = True
 
     def stored_at(self, position: int) -> int:
-        """Return the stored bytes that hold the decoded ones before `position`, which lies in the last chunk."""
+        """Return the approximate offset in the stored bytes for an offset in the decoded bytes of the last chunk."""
         decoded_from, decoded_to, stored_from, stored_to = self.span
         if position >= decoded_to:
             return stored_to
@@ -377,19 +394,29 @@ class _Unit:
 
 
 def _split_units(chunks: Iterator[Chunk], whole: bool) -> Iterator[Iterator[Chunk]]:
-    """Yield the chunks of each unit; `whole`: all are one unit."""
+    """Yield, for each unit, an iterator over its chunks. If `whole`, all chunks are one unit."""
     number = 0
 
-    def count(chunk: Chunk) -> int:
+    def number_unit(chunk: Chunk) -> int:
+        """Return the number of the unit of a chunk."""
         nonlocal number
         number += chunk.starts_stream and not whole and (chunk.damage is not None or _begins_with_page(chunk.data))
         return number
 
-    return (of_unit for _, of_unit in groupby(chunks, count))
+    return (of_unit for _, of_unit in groupby(chunks, number_unit))
 
 
 def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete: bool, utf8: bool) -> Iterator[Frame]:
-    """Yield each frame with its share of the stored bytes, divided by decoded ones."""
+    """Yield the frames of a dump that is compressed or not in UTF-8. Stored bytes are divided by decoded length.
+
+    Args:
+        stored: The whole dump.
+        start: The start of the part to read.
+        end: The end of the part.
+        limit: The largest number of bytes of a page.
+        complete: True if the part must end with `</mediawiki>`.
+        utf8: True if the dump is in UTF-8.
+    """
     whole = bytes(stored[:2]) == GZIP or not utf8
     chunks = decode_chunks(stored, start, end, resume=True)
     unit = _Unit(iter(()), start)
@@ -405,20 +432,22 @@ def _read_compressed(stored: Stored, start: int, end: int, limit: int, complete:
             accounted += share
             held.append(Frame(begun, len(stored) - begun, place, inner, share, raw.data, raw.problem, raw.detail))
             size += len(raw.data)
-            over = over or size > HELD
+            over = over or size > MAX_UNIT_BYTES
             if over:
                 yield from held
                 held = []
         if not unit.ended:
             yield from held
-            return  # a bomb: the last frame accounts for what is left
+            # There are more than MAX_GAP bytes without a page. The caller attributes the remaining stored bytes to the
+            # last frame.
+            return
         yield from (frame._replace(length=unit.stop - begun) for frame in add_remaining_bytes(held, unit.stop - begun))
     if complete and not unit.damaged and b"</mediawiki" not in unit.tail:
         yield Frame(end, 0, 0, 0, 0, problem=Reason.TRUNCATED_RECORD, detail="the dump ends early")
 
 
 def _transcode_chunks(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Yield the chunks, transcoded to UTF-8."""
+    """Yield the chunks converted to UTF-8."""
     last = Chunk(b"", 0, 0)
 
     def data() -> Iterator[bytes]:

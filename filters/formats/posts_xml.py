@@ -1,8 +1,8 @@
-"""Posts.xml of Stack Exchange's data dumps, row by row: `<row Id="1" PostTypeId="1" … Body="&lt;p&gt;…" />`.
+"""Read Posts.xml of Stack Exchange's data dumps row by row: `<row Id="1" PostTypeId="1" … Body="&lt;p&gt;…" />`.
 
-No `<` can occur in an attribute (XML 1.0, section 3.1), so `<row` begins a row wherever it occurs, and a broken row
-costs itself alone. A row may use XML's own entities and character references; no others are ever expanded. A file is
-such a table, plain or compressed, or an archive that holds one.
+The character `<` cannot occur in an attribute (XML 1.0, section 3.1). So each `<row` is the start of a row, and a
+broken row does not affect other rows. Character references, and the five entities that XML defines, are resolved. Other
+entities are never expanded. A file is a plain or compressed table, or a 7z archive that contains it.
 """
 
 import re
@@ -17,9 +17,9 @@ from filters.formats.stream import BZIP2, GZIP, OPENING, Damage, decode_stored
 from filters.reasons import Reason
 
 TABLE = "Posts.xml"
-HOPELESS = 1 << 30  # bytes without a row after which no more are searched: a bomb
-QUESTION, ANSWER = 1, 2  # PostTypeId; others are wikis, nominations, and moderators' texts
-DIGITS = 18  # of the longest number: it fits 64 bits
+MAX_GAP = 1 << 30  # Bytes without a row after which reading stops, because the file is probably a decompression bomb.
+QUESTION, ANSWER = 1, 2  # Values of PostTypeId. Other values are wikis, nominations, and moderators' texts.
+MAX_DIGITS = 18  # Digits of the longest number. It fits into 64 bits.
 
 _MARK = b"<row"
 _AFTER_MARK = frozenset(b" \t\r\n/>")
@@ -32,15 +32,20 @@ _ATTRIBUTE = re.compile(rb"(" + _NAME + rb")=(?:\"([^\"<]*+)\"|'([^'<]*+)')")
 _HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^<>]*+>\s*+)?(?:(<posts[^<>]*+>)\s*+(</posts\s*+>\s*+)?)?")
 _DEFINES = re.compile(rb"<!(?:DOCTYPE|ENTITY)")
 _REFERENCE = re.compile(r"&(?:#([0-9]{1,7})|#[xX]([0-9a-fA-F]{1,6})|(lt|gt|quot|apos|amp)|([^;&\s]{1,64}));")
-_FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r"))  # control characters that XML excludes
+_FORBIDDEN = bytes(set(range(32)) - set(b"\t\n\r"))  # Control characters that are not allowed in XML.
 _NAMED = {"lt": "<", "gt": ">", "quot": '"', "apos": "'", "amp": "&"}
 _COMMON = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#xA;", "\n"), ("&#xD;", "\r"), ("&#x9;", "\t"))
 
 
 class RawRow(NamedTuple):
-    """A row or other text at [start, stop) of decoded bytes.
+    """A row, or other text, at the decoded bytes [start, stop).
 
-    `data` is the element; `problem` says why it is not a row (ARCHIVE_METADATA: text before the first row).
+    Attributes:
+        start: The offset of the first byte.
+        stop: The offset after the last byte.
+        data: The row element. Empty if there is a problem.
+        problem: The reason why there is no row, else None. ARCHIVE_METADATA is the text before the first row.
+        detail: A sentence about the problem.
     """
 
     start: int
@@ -51,7 +56,13 @@ class RawRow(NamedTuple):
 
 
 class PostKeys(NamedTuple):
-    """The type of a row, its id, and its question's id: its own id, if it is a question."""
+    """The keys of a post.
+
+    Attributes:
+        kind: The PostTypeId.
+        identifier: The id of the post.
+        question: The id of the question to which the post belongs. For a question, its own id.
+    """
 
     kind: int
     identifier: int
@@ -59,7 +70,21 @@ class PostKeys(NamedTuple):
 
 
 class Post(NamedTuple):
-    """A post: `body` is HTML; `created` as in the dump; `licence` is empty if the post names none."""
+    """A post.
+
+    Attributes:
+        kind: The PostTypeId.
+        identifier: The id of the post.
+        question: The id of the question to which the post belongs. For a question, its own id.
+        score: The score as in the dump.
+        title: The title of a question.
+        body: The text in HTML.
+        tags: The tags as in the dump.
+        created: The time as in the dump.
+        accepted: The id of the accepted answer, 0 if there is none.
+        author: The user id, or the display name if there is no user id.
+        licence: The licence, or "" if the post names none.
+    """
 
     kind: int
     identifier: int
@@ -75,12 +100,13 @@ class Post(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Part of a file.
+    """A file, or a member of an archive.
 
     Attributes:
-        member: The archive's member, empty if the file is not an archive.
-        size: The decoded bytes that it states.
-        chunks: These bytes in UTF-8; None for a member that is not a table of posts.
+        member: The name of the member, "" if the file is not an archive.
+        size: The number of decoded bytes. For a member it is read from the archive's header. It is 0 for a compressed
+            table.
+        chunks: The decoded bytes in UTF-8. None for a member that is not Posts.xml.
     """
 
     member: str
@@ -95,7 +121,13 @@ def is_plain(stored: Stored) -> bool:
 
 
 def read_tables(stored: Stored, start: int, end: int) -> Iterator[Table]:
-    """Yield the tables of posts in a file, and its other members."""
+    """Yield the table of posts of a file. For an archive, yield an item for each member.
+
+    Args:
+        stored: The whole file.
+        start: The start of the part to read, if the file is plain.
+        end: The end of the part to read, if the file is plain.
+    """
     magic = bytes(stored[:6])
     if magic == sevenzip.MAGIC:
         entries = sevenzip.list_entries(stored)
@@ -115,17 +147,21 @@ def read_tables(stored: Stored, start: int, end: int) -> Iterator[Table]:
 def scan_rows(
     chunks: Iterable[bytes | Damage], limit: int, position: int = 0, ends: bool | None = None
 ) -> Iterator[RawRow]:
-    """Yield the rows of decoded bytes and the text around them, without a gap.
+    """Yield the rows of decoded bytes, and the text between them, without a gap.
 
     Never raises. Takes linear time, and memory of the order of `limit`.
 
     Args:
-        chunks: UTF-8.
-        limit: Bytes of a row; a larger one is damage.
-        position: Where the bytes begin.
-        ends: True if `</posts>` must end them; None: if they hold `<posts`.
+        chunks: The bytes of a table in UTF-8.
+        limit: The largest number of bytes of a row. A larger row is damage.
+        position: The offset of the first byte.
+        ends: If True, the table is damaged if it does not end with `</posts>`. None means True if the bytes before the
+            first row contain `<posts`.
     """
-    buffer, base = bytearray(), position  # the open segment begins at `start`, what is held of it at buffer[begin]
+    # `base` is the offset of buffer[0]. `start` is the offset of the current segment, which begins with `<row`.
+    # `begin` is the index in `buffer` of the part of the segment that is in memory. `seen` is the index at which the
+    # search continues.
+    buffer, base = bytearray(), position
     start, begin, seen = position, 0, 0
     first, too_large, tail = True, False, b""
     for chunk in chunks:
@@ -147,9 +183,9 @@ def scan_rows(
         seen = max(seen, len(buffer) - 4) if found < 0 else found
         if len(buffer) - begin > limit:
             begin, too_large = seen, True
-        if base + len(buffer) - start > HOPELESS:
+        if base + len(buffer) - start > MAX_GAP:
             end = base + len(buffer)
-            yield RawRow(start, end, problem=Reason.TOO_LARGE, detail=f"over {HOPELESS} bytes without a row")
+            yield RawRow(start, end, problem=Reason.TOO_LARGE, detail=f"over {MAX_GAP} bytes without a row")
             return
         del buffer[:begin]
         base, begin, seen = base + begin, 0, seen - begin
@@ -164,7 +200,20 @@ def scan_rows(
 def _frame_segment(
     buffer: bytearray, begin: int, stop: int, start: int, end: int, first: bool, too_large: bool, last: bool
 ) -> Iterator[RawRow]:
-    """Yield the bytes from one row's mark to the next: [start, end), of which buffer[begin:stop] is held."""
+    """Yield the row of a segment, and the bytes after the row if they are not blank.
+
+    A segment is the decoded bytes from one `<row` to the next one.
+
+    Args:
+        buffer: The buffer that contains the segment.
+        begin: The start of the segment in `buffer`.
+        stop: The end of the segment in `buffer`.
+        start: The offset of the segment in the decoded bytes.
+        end: The offset of its end.
+        first: True for the bytes before the first row.
+        too_large: True if the segment is larger than the limit, so that `buffer` does not contain all of it.
+        last: True if the decoded bytes end here.
+    """
     if start == end:
         return
     if too_large:
@@ -186,7 +235,7 @@ def _frame_segment(
 
 
 def _frame_head(data: bytes, start: int, end: int, last: bool) -> RawRow:
-    """Return the text before a file's first row."""
+    """Return the item for the text before the first row of a file."""
     if _DEFINES.search(data):
         return RawRow(start, end, problem=Reason.ENTITY_EXPANSION, detail="a document type")
     found = _HEAD.fullmatch(data)
@@ -198,7 +247,7 @@ def _frame_head(data: bytes, start: int, end: int, last: bool) -> RawRow:
 
 
 def find_row(data: Stored, position: int) -> int:
-    """Return the start of the next row at or after `position`; the length of `data` without one."""
+    """Return the offset of the next row at or after `position`, or the length of `data`."""
     while (found := data.find(_MARK, position)) >= 0:
         if found + 4 < len(data) and data[found + 4] in _AFTER_MARK:
             return found
@@ -207,11 +256,11 @@ def find_row(data: Stored, position: int) -> int:
 
 
 class _RowError(Exception):
-    """A row that cannot be parsed: reason and detail."""
+    """The error for a row that cannot be parsed. Its arguments are the reason and the detail."""
 
 
 def parse_keys(row: bytes) -> PostKeys | Damage:
-    """Parse a row's keys alone. An answer that names no question belongs to question 0."""
+    """Parse the keys of a row. Return damage if they are invalid. An answer without ParentId belongs to question 0."""
     try:
         return _get_keys(_parse_attributes(row))
     except _RowError as error:
@@ -219,7 +268,7 @@ def parse_keys(row: bytes) -> PostKeys | Damage:
 
 
 def parse_post(row: bytes) -> Post | Damage:
-    """Parse a whole row. Never raises."""
+    """Parse a row. Return damage if it is invalid. Never raises."""
     try:
         return _get_post(row)
     except _RowError as error:
@@ -227,6 +276,7 @@ def parse_post(row: bytes) -> Post | Damage:
 
 
 def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys:
+    """Return the keys of a row. Raises _RowError if they are missing or not numbers."""
     missing = "a row without PostTypeId or Id"
     kind, identifier = (_parse_number(attributes.get(name, b""), missing) for name in (b"PostTypeId", b"Id"))
     parent = attributes.get(b"ParentId", b"0")
@@ -235,6 +285,7 @@ def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys:
 
 
 def _get_post(row: bytes) -> Post:
+    """Parse a row. Raises _RowError if it is invalid."""
     attributes = _parse_attributes(row)
     fields = _get_keys(attributes)
     if len(row.translate(None, _FORBIDDEN)) < len(row):
@@ -248,6 +299,7 @@ def _get_post(row: bytes) -> Post:
 
 
 def _parse_attributes(row: bytes) -> dict[bytes, bytes]:
+    """Return the attributes of a row, with undecoded values. Raises _RowError if an attribute occurs twice."""
     found = _ATTRIBUTE.findall(row)
     attributes = {name: double or single for name, double, single in found}
     if len(attributes) < len(found):
@@ -256,14 +308,15 @@ def _parse_attributes(row: bytes) -> dict[bytes, bytes]:
 
 
 def _parse_number(digits: bytes, problem: str) -> int:
+    """Return a number. Raises _RowError with the detail `problem` if it has other characters or too many digits."""
     whole = digits.removeprefix(b"-")
-    if not whole.isdigit() or len(whole) > DIGITS:
+    if not whole.isdigit() or len(whole) > MAX_DIGITS:
         raise _RowError(Reason.CORRUPT_RECORD, problem)
     return int(digits)
 
 
 def _decode_value(value: bytes) -> str:
-    """Decode an attribute's value: line ends as XML has them (section 3.3.3), references resolved."""
+    """Decode the value of an attribute: normalise white space (XML 1.0, section 3.3.3), and resolve references."""
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
@@ -280,7 +333,10 @@ def _decode_value(value: bytes) -> str:
 
 
 def _resolve_references(text: str) -> str:
-    """Resolve all references, rare ones too. Results of `_COMMON` do not form new ones: "&#x26;lt;" is "&lt;"."""
+    """Resolve all references in a text in which the references of `_COMMON` were already replaced.
+
+    Characters from references do not form new references: "&#x26;lt;" becomes "&lt;", which is not resolved again.
+    """
     parts, end = [], 0
     for found in _REFERENCE.finditer(text):
         decimal, hexadecimal, name, other = found.groups()
@@ -298,5 +354,5 @@ def _resolve_references(text: str) -> str:
 
 
 def _is_character(number: int) -> bool:
-    """Return True if XML 1.0 (section 2.2) has such a character."""
+    """Return True if the character with this code point is allowed in XML 1.0 (section 2.2)."""
     return number in (9, 10, 13) or 32 <= number < 0xD800 or 0xE000 <= number < 0xFFFE or 0x10000 <= number <= 0x10FFFF

@@ -1,7 +1,7 @@
 """Map the name, class, id, role and schema.org property of an element to groups such as "menu" or "article".
 
-The table names.tsv lists the groups. Its column `kind` tells what is looked up: `element` is an element name, `word` is
-a word in a class name or id, `name` is a whole class name that themes use for the text, and `schema` is a schema.org
+The table names.tsv lists the groups. Its column `kind` is the type of the words: `element` is an element name, `word`
+is a word in a class name or id, `name` is a whole class name that themes use for the text, and `schema` is a schema.org
 type or property or an ARIA role. Each group is a bit, so the groups of an element are an integer. The weights of the
 groups are in weights.tsv.
 

@@ -1,1 +1,1 @@
-"""Engines, tasks, the shuffle: everything about Apache Beam."""
+"""Run steps with Apache Beam: engines, jobs, tasks, receipts and the shuffle."""

@@ -1,7 +1,8 @@
-"""Counts of finished tasks: Beam counters for every engine's own display, and the driver's live view of local ones.
+"""Count finished tasks, records and bytes, for Beam's counters and for the progress of local jobs.
 
-`pipeline.beam.task.perform` adds a task's counts to the collection around it. The transform of `pipeline.beam.spread`
-makes Beam counters of them, and adds them to `LIVE` where the driver is the process that runs it.
+`pipeline.beam.task.perform` adds a task's counts to the collection of the current context (`collect_counts`). The
+transform of `pipeline.beam.spread` adds the collected counts to Beam counters, which every engine can display. In the
+driver's process, it also adds them to `LIVE`, from which the progress of a local job is read.
 """
 
 import contextlib
@@ -13,13 +14,17 @@ from contextvars import ContextVar
 from manifests.ledger import Tally, total
 
 NAMESPACE = "teratoken"
-TASKS, RECORDS, BYTES, DROPPED = "tasks", "records", "bytes", "dropped/"  # a reason follows the last
+TASKS, RECORDS, BYTES, DROPPED = "tasks", "records", "bytes", "dropped/"  # DROPPED is followed by a reason
 
 _collection: ContextVar["Counter[str] | None"] = ContextVar("_collection", default=None)
 
 
 def counts_of(tallies: Mapping[str, Tally]) -> Counter[str]:
-    """Return the counts of one finished task: records and bytes that it took in, and dropped records by reason."""
+    """Return the counts of one finished task: input records and bytes, and the number of dropped records per reason.
+
+    Args:
+        tallies: a dict from source name to tally.
+    """
     whole = total(tallies.values())
     counts = Counter({TASKS: 1, RECORDS: whole.entered["records"], BYTES: whole.entered["bytes"]})
     for reason, units in whole.dropped.items():
@@ -29,7 +34,7 @@ def counts_of(tallies: Mapping[str, Tally]) -> Counter[str]:
 
 @contextlib.contextmanager
 def collect_counts() -> Iterator[Counter[str]]:
-    """Collect the counts of tasks while the block runs."""
+    """Yield a counter, to which `add` adds the counts of tasks while the `with` block runs."""
     counts = Counter[str]()
     token = _collection.set(counts)
     try:
@@ -39,20 +44,20 @@ def collect_counts() -> Iterator[Counter[str]]:
 
 
 def add(counts: Mapping[str, int]) -> None:
-    """Add to the collection, if there is one."""
+    """Add counts to the counter of the enclosing `collect_counts`, if there is one."""
     collection = _collection.get()
     if collection is not None:
         collection.update(counts)
 
 
 class Live:
-    """The counts of the job that the local engine is running."""
+    """The counts of the job that the local engine is running. The methods can be called from several threads."""
 
     def __init__(self) -> None:
         self._lock, self._counts = threading.Lock(), Counter[str]()
 
     def clear(self) -> None:
-        """Begin a job."""
+        """Set all counts to 0 at the start of a job."""
         with self._lock:
             self._counts.clear()
 

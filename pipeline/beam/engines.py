@@ -1,7 +1,7 @@
-"""Engines: Beam's options, with the defaults that this project needs.
+"""Configure the engine that runs jobs: Beam's options, with the defaults that this project needs.
 
-The local default pins FnApiRunner: `DirectRunner` may try to fetch Prism from the network and wait for it without end.
-It runs in this process, and hands tasks to the processes of `pipeline.beam.pool`.
+The local engine is FnApiRunner, because `DirectRunner` may try to download Prism and wait for it without end.
+FnApiRunner runs in this process, and the tasks run in the processes of `pipeline.beam.pool`.
 """
 
 import argparse
@@ -19,27 +19,29 @@ from filters.errors import UserError
 from pipeline.beam.pool import Pool
 from pipeline.beam.progress import RunStatus
 
-if TYPE_CHECKING:  # Beam takes a second to load, and commands that only read a corpus do without it
+if TYPE_CHECKING:  # importing Beam takes a second, and commands that only read a corpus do not need it
     import apache_beam as beam
 
 LOCAL = "FnApiRunner"
 IN_MEMORY = {LOCAL, "DirectRunner", "BundleBasedDirectRunner", "DaskRunner", "ClosingDaskRunner"}
-SMALL_JOB_BYTES = 4 << 20  # of input from which on a job starts the worker processes: what one reads while they start
+# A job with less input, in bytes, does not start worker processes. One process reads this much while they would start.
+SMALL_JOB_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Engine:
-    """The way to run a job.
+    """The configuration of the engine that runs the jobs of a run.
 
     Attributes:
-        workers: local processes.
+        workers: number of local worker processes.
         arguments: Beam's options as the user gave them.
         timings: the run's folder for times.
         quiet: show no progress.
-        check: raises StorageError if another run has taken the corpus over; called before a step and before its sweep.
-        given: URLs of models that tasks find at the paths of local copies, each with its version.
-        pool: the local worker processes, which start when there is work for them.
-        status: the run's, for people who ask for it elsewhere.
+        check: raises StorageError if another run has taken the corpus's lock. It is called before each job, and again
+            before stale files are removed.
+        model_urls: pairs of the URL of a model and its version. Tasks fetch these models before they start.
+        pool: the local worker processes. They start when a job needs them.
+        status: the status of the run, which `python -m pipeline status` shows.
     """
 
     workers: int
@@ -53,23 +55,23 @@ class Engine:
 
     @property
     def runner(self) -> str:
-        """The Beam runner's name, as given or the local default."""
+        """The name of the Beam runner: the value of `--runner`, or the local runner."""
         parser = argparse.ArgumentParser(add_help=False)
         parser.add_argument("--runner", default=LOCAL)
         return str(parser.parse_known_args(list(self.arguments))[0].runner)
 
     @property
     def is_local(self) -> bool:
-        """True if jobs run in this process and its pool."""
+        """True if jobs run in this process and in its pool."""
         return self.runner == LOCAL
 
     @property
     def in_memory(self) -> bool:
-        """True if the runner groups in memory and never spills, so that blocks must stay in files."""
+        """True if the runner groups in memory without spilling to disk. Blocks are then kept in files."""
         return self.runner.rpartition(".")[2] in IN_MEMORY
 
     def here(self) -> "Engine":
-        """Return the local engine, for work of this run that no remote worker is needed for."""
+        """Return the local engine with the same settings, for jobs that need no remote workers."""
         return self if self.is_local else replace(self, arguments=())
 
     def pipeline(self) -> "beam.Pipeline":
@@ -83,12 +85,18 @@ class Engine:
 
     @property
     def _has_direct_options(self) -> bool:
+        """True if the user chose how FnApiRunner runs its workers, with an option such as `--direct_num_workers`."""
         return any(argument.startswith("--direct_") for argument in self.arguments)
 
     def pool_for(self, tasks: int, size: int) -> Pool | None:
-        """Return the worker processes, running, for a job of so many tasks over so many bytes.
+        """Return the running pool of worker processes for a job, or None if the job runs without the pool.
 
-        None where the engine has its own workers, and for a run that has had too little work yet to start them.
+        A job runs without the pool if the engine has its own workers, or if the job is small and the pool has not
+        started yet.
+
+        Args:
+            tasks: number of tasks of the job.
+            size: number of bytes that the tasks read.
         """
         if not self.is_local or self.workers == 1 or self._has_direct_options:
             return None
@@ -100,10 +108,13 @@ class Engine:
 
 @contextlib.contextmanager
 def redirect_worker_stderr(log: Path) -> Iterator[TextIO]:
-    """Send what worker processes write to their standard error, many lines a job, to a file.
+    """Redirect the standard error of worker processes, which has many lines per job, to a file.
+
+    Args:
+        log: path of the file, to which the lines are appended.
 
     Yields:
-        The terminal, to which this process continues to write.
+        The original standard error, for the messages of this process.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stderr.flush()
@@ -117,20 +128,20 @@ def redirect_worker_stderr(log: Path) -> Iterator[TextIO]:
 
 
 def check_options(arguments: Iterable[str]) -> None:
-    """Raise UserError for the first Beam option that Beam would refuse, or silently ignore."""
+    """Check Beam options. Raises UserError for the first option that Beam would refuse, or ignore without a message."""
     arguments = list(arguments)
-    if not arguments:  # a finished corpus is looked through without Beam, whose import takes a second
+    if not arguments:  # importing Beam takes a second, and a run over a finished corpus does not need Beam
         return
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    for argument in arguments:  # a runner of its own module has options of its own
+    for argument in arguments:  # a runner that is given as MODULE.CLASS may define options in its module
         if argument.startswith("--runner=") and "." in argument:
             with contextlib.suppress(ImportError):
                 importlib.import_module(argument.partition("=")[2].rpartition(".")[0])
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             with_values = PipelineOptions(arguments).get_all_options(drop_default=True, retain_unknown_options=True)
-    except SystemExit:  # after Beam has printed the usage of all its options
+    except SystemExit:  # Beam's parser has printed the usage of all options
         why = said.getvalue().rpartition("error: ")[2].strip()
         raise UserError(f"Beam refuses what stands after `--` ({why}): mend it") from None
     known = set(PipelineOptions([]).get_all_options())

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("filters", "manifests", "pipeline")
+# Modules whose code counts in no version: they only move bytes, or their values are part of the fingerprint.
 NOT_COVERED = frozenset(
     {
         "filters.errors",
@@ -46,7 +47,7 @@ NOT_COVERED = frozenset(
         "manifests.mirror",
         "manifests.storage",
     }
-)  # modules whose code is in no version: they only move bytes, or their values are part of the fingerprint
+)
 
 _STRING = r"'''(?:\\.|(?!''').)*'''|\"\"\"(?:\\.|(?!\"\"\").)*\"\"\"|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _LAYOUT = re.compile(rf"({_STRING})|(?:[ \t]*(?:#[^\n]*)?\n)+|[ \t]*#[^\n]*|[ \t]+\Z", re.DOTALL)

@@ -1,7 +1,8 @@
-"""Marks of tasks at work: files that last as long as their tasks, and beyond them if the interpreter dies.
+"""Write and read start marks: files that exist while a task is running.
 
-Each worker writes its marks to its machine. The mark of a task that takes long goes to the object store of its corpus
-as well, where the driver finds it and `python -m pipeline status` on any machine shows it.
+A worker writes the mark of a task to its machine's disk when the task starts, and removes it when the task ends. If the
+interpreter dies, the mark remains and names the task. If the corpus is in an object store, the mark of a long task is
+also written there. The driver reads it, so `python -m pipeline status` shows the task on any machine.
 """
 
 import contextlib
@@ -18,32 +19,34 @@ from manifests.mirror import Mirror
 from manifests.storage import StorageError
 from pipeline.beam.step import Task, hash_key
 
-BEGUN = "begun"  # folder of the marks, below that of a run's times
-PUBLISH_SECONDS = 30.0  # at work until a mark goes to an object store: two requests, which short tasks are spared
-SLOW_SECONDS = 60.0  # a task is slow from here on, if it also takes
-SLOW_TIMES = 10  # times as long as the median of the others
+BEGUN = "begun"  # name of the folder of marks, in the run's folder for times
+# Seconds until the mark of a running task is written to an object store. Short tasks save the two requests for a mark.
+PUBLISH_SECONDS = 30.0
+# A task is slow if it runs for more than SLOW_SECONDS and for more than SLOW_TIMES the median time of finished tasks.
+SLOW_SECONDS = 60.0
+SLOW_TIMES = 10
 
 
 def start_mark_path(timings: Path, task: Task) -> Path:
-    """Return the path of the mark of a task that has begun."""
+    """Return the path of a task's mark."""
     return timings / BEGUN / f"{hash_key([task.step, task.name])[:32]}.json"
 
 
 @contextlib.contextmanager
 def mark_running(timings: Path, task: Task, mirror: Mirror | None) -> Iterator[None]:
-    """Hold a task's mark while the block runs.
+    """Write a task's mark, run the `with` block, and remove the mark. If the interpreter dies, the mark remains.
 
     Args:
-        timings: folder of the run's times.
-        task: at work.
-        mirror: of a corpus in an object store; None for one of this machine.
+        timings: the run's folder for times.
+        task: the task that the `with` block runs.
+        mirror: the mirror of a corpus in an object store; None if the corpus is on this machine's disk.
     """
     path, published = start_mark_path(timings, task), threading.Event()
     write_atomic(path, canonical_json({"step": task.step, "task": task.name, "at": time.time()}))
 
     def publish(to: Mirror) -> None:
         published.set()
-        with contextlib.suppress(StorageError, OSError):  # a mark is no reason to fail
+        with contextlib.suppress(StorageError, OSError):  # a task must not fail because of its mark
             to.push([path.relative_to(to.folder).as_posix()])
 
     timer = threading.Timer(PUBLISH_SECONDS, publish, [mirror])
@@ -63,7 +66,7 @@ def mark_running(timings: Path, task: Task, mirror: Mirror | None) -> Iterator[N
 
 
 def remove_published(mirror: Mirror) -> None:
-    """Remove the marks that killed workers left in an object store. Raises StorageError."""
+    """Remove the marks of killed workers from an object store. Raises StorageError."""
     for entry in mirror.storage.list_files("runs"):
         if f"/{BEGUN}/" in entry.path:
             mirror.storage.remove(entry.path)
@@ -71,39 +74,48 @@ def remove_published(mirror: Mirror) -> None:
 
 @dataclass(frozen=True)
 class RunningTask:
-    """A task at work, by its mark, and how long it has been seen there by this process's clock."""
+    """A running task, according to its mark: its name, and the seconds since this process first saw the mark.
+
+    A mark in an object store is written late, so `PUBLISH_SECONDS` are added.
+    """
 
     name: str
     seconds: float
 
 
 class Marks:
-    """The marks of tasks at work in a folder, and how long those stayed that have gone."""
+    """A monitor of the marks in a folder. It records running tasks and the durations of finished tasks."""
 
     def __init__(self, folder: Path, mirror: Mirror | None = None) -> None:
-        """Take the folder; with a mirror, that of the same path in its object store, which workers elsewhere write."""
+        """Begin without marks.
+
+        Args:
+            folder: the folder of the marks.
+            mirror: if given, the marks are read from the folder with the same path in the mirror's object store, to
+                which workers on other machines write.
+        """
         self.folder, self.mirror = folder, mirror
-        self.seen: dict[str, tuple[str, float]] = {}  # by file: task, when it began or was first seen
-        self.durations: list[float] = []
+        self.seen: dict[str, tuple[str, float]] = {}  # from file name to (task, time of its start)
+        self.durations: list[float] = []  # seconds of each finished task
 
     def poll(self) -> None:
-        """Look at the folder. Raises OSError, ValueError or StorageError."""
+        """List the folder, and update the running and finished tasks. Raises OSError, ValueError or StorageError."""
         now, present = time.monotonic(), self._list()
         began = now if self.mirror is None else now - PUBLISH_SECONDS
         for name in self.seen.keys() - present:
             self.durations.append(now - self.seen.pop(name)[1])
         for name in present - self.seen.keys():
-            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            with contextlib.suppress(FileNotFoundError):  # the task has ended since the folder was listed
                 self.seen[name] = json.loads(self._read(name))["task"], began
 
     def running(self) -> list[RunningTask]:
-        """Return the tasks at work, the longest first."""
+        """Return the running tasks, those with the longest times first."""
         now = time.monotonic()
         found = [RunningTask(task, now - since) for task, since in self.seen.values()]
         return sorted(found, key=lambda one: -one.seconds)
 
     def slow(self) -> list[RunningTask]:
-        """Return the tasks at work that take far longer than others did, the longest first."""
+        """Return the running tasks that take far longer than finished tasks did, those with the longest times first."""
         typical = statistics.median(self.durations) if self.durations else 0.0
         return [one for one in self.running() if one.seconds > max(SLOW_SECONDS, SLOW_TIMES * typical)]
 
@@ -112,7 +124,7 @@ class Marks:
             return {path.name for path in self.folder.glob("*.json")}
         below = self.folder.relative_to(self.mirror.folder).as_posix()
         names = {entry.path.rpartition("/")[2] for entry in self.mirror.storage.list_files(below)}
-        return {name for name in names if name.endswith(".json")}  # a store that is a folder may hold half a file
+        return {name for name in names if name.endswith(".json")}  # a folder as a store has temporary files, too
 
     def _read(self, name: str) -> bytes:
         if self.mirror is None:

@@ -1,8 +1,8 @@
-"""Worker processes of the local engine: one pool for a whole run.
+"""Manage the worker processes of the local engine: one pool for a whole run.
 
-Beam's own local processes take seconds to start for every job, and one that dies can hang it. Here Beam runs in the
-driver, and `pipeline.beam.spread` hands each element to a pool of processes that live as long as the run. A worker that
-dies raises an error within a second.
+Beam's own local worker processes take seconds to start for each job, and a job can hang if one of them dies. Here, Beam
+runs in the driver, and `pipeline.beam.spread` submits each element to a pool of processes that run until the run ends.
+If a worker dies, an error is raised within a second.
 """
 
 import multiprocessing
@@ -21,16 +21,16 @@ from filters.errors import RunError
 from pipeline.beam.counters import collect_counts
 
 PRELOADED = ["pipeline.graph"]  # imported once by the fork server, so that a worker starts in milliseconds
-CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # faults of the interpreter; never SIGKILL
-BUSY_SECONDS = 0.2  # of each worker's first call
-TERMINATED = -signal.SIGTERM  # how the pool ends the other workers when one has died
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT)  # crashes of the interpreter, unlike SIGKILL
+BUSY_SECONDS = 0.2  # duration of the first call in each worker
+TERMINATED = -signal.SIGTERM  # exit code of workers that the executor ends when another worker has died
 
-# The pools of this process by key: Beam pickles a function before it calls it, and a pool cannot be pickled.
+# The pools of this process by id. Beam pickles functions before it calls them, and a pool cannot be pickled.
 POOLS: "weakref.WeakValueDictionary[int, Pool]" = weakref.WeakValueDictionary()
 
 
 class Called(NamedTuple):
-    """What a call in a worker returned, and the counts of tasks that it finished."""
+    """The values that a call in a worker returned, and the counts of the tasks that the call finished."""
 
     values: list[Any]
     counts: Mapping[str, int]
@@ -41,11 +41,11 @@ class WorkerDiedError(RunError):
 
 
 class WorkerCrashedError(WorkerDiedError):
-    """The interpreter of a worker process crashed, possibly of a record."""
+    """The interpreter of a worker process crashed, possibly because of a record."""
 
 
 class Pool:
-    """Worker processes that start with the first work, and are started anew after `stop`."""
+    """Worker processes that are started with `start` and killed with `stop`, and can be started again."""
 
     def __init__(self) -> None:
         self._executor: ProcessPoolExecutor | None = None
@@ -58,29 +58,29 @@ class Pool:
         return self._executor is not None
 
     def start(self, workers: int) -> None:
-        """Start that many processes, unless they run already."""
+        """Start `workers` processes, unless the pool is running."""
         if self._executor is None:
             method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
             context = multiprocessing.get_context(method)
             context.set_forkserver_preload(PRELOADED)
             if method == "forkserver":
                 forkserver.ensure_running()
-                import apache_beam  # noqa: F401  # the driver needs it next: both processes import at the same time
+                import apache_beam  # noqa: F401  # needed next; the fork server imports it at the same time
 
             before = set(multiprocessing.active_children())
             self._executor = ProcessPoolExecutor(workers, context, initializer=_follow_driver)
-            # The executor starts a process only if none is idle: all of them are busy until the last has started.
+            # The executor starts a process only if no process is idle. So each process sleeps until all have started.
             for waiting in [self._executor.submit(time.sleep, BUSY_SECONDS) for _ in range(workers)]:
                 waiting.result()
             self._workers = [process for process in multiprocessing.active_children() if process not in before]
 
     def submit(self, function: Callable[[Any], Iterable[Any] | None], element: Any) -> "Future[Called]":
-        """Call a function on an element in a worker."""
-        assert self._executor is not None, "started by the engine"
+        """Call a function with an element in a worker."""
+        assert self._executor is not None, "`Engine.pool_for` has started the pool"
         return self._executor.submit(_call, function, element)
 
     def stop(self) -> None:
-        """Kill the workers, whatever they do."""
+        """Kill the workers without waiting for their calls."""
         if self._executor is not None:
             for process in self._workers:
                 process.kill()
@@ -88,7 +88,7 @@ class Pool:
             self._executor, self._workers = None, []
 
     def died(self) -> WorkerDiedError:
-        """Return the error that names the exit code of a worker that has died."""
+        """Return an error with the exit code of the worker that died."""
         for process in self._workers:
             process.join(0.2)
         codes = [process.exitcode for process in self._workers if process.exitcode not in (None, 0)]
@@ -108,7 +108,7 @@ def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> Call
 
 
 def _follow_driver() -> None:
-    """Ignore the keyboard, which the driver answers, and end when the driver has ended, however it did."""
+    """Ignore SIGINT, which the driver handles, and end this process when the driver's process has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     driver = parent_process()
 

@@ -1,8 +1,8 @@
-"""Progress of a job: a bar or lines for people, the tasks that take far longer than others, and the run's status file.
+"""Show the progress of a job as a bar or as lines, report slow tasks, and write the status file of the run.
 
-Counts come from the local engine's own (`pipeline.beam.counters`) or, on other engines, from the receipts that tasks
-leave; the tasks at work from the marks that last as long as they do. The status file is kept up to date by the driver,
-and `python -m pipeline status` shows it elsewhere.
+On the local engine, the counts come from `pipeline.beam.counters`; on other engines, from the receipts of finished
+tasks. The names of running tasks come from their marks (`pipeline.beam.marks`). The driver updates the status file, and
+`python -m pipeline status` shows it.
 """
 
 import contextlib
@@ -29,31 +29,37 @@ from pipeline.beam.counters import BYTES, DROPPED, RECORDS, TASKS, counts_of
 from pipeline.beam.marks import Marks, RunningTask
 from pipeline.beam.receipts import RECEIPTS
 
-POLL_SECONDS = 0.5
-POLL_SHARE = 0.05  # of the time that may go into looking for receipts and marks
-LINE_SECONDS = 15.0  # between the lines of progress in a log, where there is no terminal
-FILE = "status.json"  # below runs/
-WRITE_SECONDS = 2.0  # at least, between two writes while a job runs
+POLL_SECONDS = 0.5  # shortest pause between two looks at receipts and marks
+POLL_SHARE = 0.05  # largest share of the time for looking at receipts and marks
+LINE_SECONDS = 15.0  # time between two lines of progress if the output is no terminal
+FILE = "status.json"  # in the folder `runs`
+WRITE_SECONDS = 2.0  # shortest time between two writes of the status file while a job runs
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
-READ_RECEIPTS = 500  # of a job, at most, for progress
-TITLE = 26  # most characters of the title of a bar, which fits a terminal of 80 columns
-SHOWN = 3  # tasks at work, and reasons
-AND = " + "  # between the names of steps that share a job
+READ_RECEIPTS = 500  # a job with more unfinished tasks is large: its receipts are only counted, not read
+TITLE = 26  # most characters in the title of a bar, so that the bar fits into 80 columns
+SHOWN = 3  # most running tasks, and most reasons, that are shown
+AND = " + "  # separator of the names of steps that share a job
 
 Poll = Callable[[], Counter[str]]
 
 
 class ReceiptCounts:
-    """The counts of the receipts that have appeared, by listing their folders.
+    """The counts of the receipts that have appeared in their folders since the job began.
 
-    Those of a small job are read, each once. Of a large one the tasks alone are counted: to read its receipts would
-    cost the driver more than all else.
+    The receipts of a small job are read, each once. For a large job, only the number of tasks is counted, because
+    reading the receipts would take more of the driver's time than all its other work.
     """
 
     def __init__(self, corpus: Path, steps: Iterable[str], waiting: int) -> None:
-        """Begin with the steps that have tasks to run, and the number of these."""
+        """List the receipts that exist before the job begins.
+
+        Args:
+            corpus: the corpus's folder.
+            steps: names of the steps that have tasks to run.
+            waiting: number of tasks to run.
+        """
         self.corpus, self.is_small = corpus, waiting <= READ_RECEIPTS
-        self.older = {step: self._list(step) for step in steps}  # also of other recipes
+        self.older = {step: self._list(step) for step in steps}  # includes stale receipts, for example of other recipes
         self.counts = Counter[str]()
 
     def __call__(self) -> Counter[str]:
@@ -68,7 +74,7 @@ class ReceiptCounts:
         return self.counts
 
     def _list(self, step: str) -> set[tuple[str, int]]:
-        """Return the files of a step's receipts, with their times of change where they are in an object store."""
+        """Return (name, time of change) of a step's receipt files. On this machine's disk, the time is given as 0."""
         mirror, folder = mirror_of(self.corpus), f"{RECEIPTS}/{step}"
         if mirror is None:
             return {(name, 0) for name in relative_files(self.corpus / folder)}
@@ -81,23 +87,29 @@ class ReceiptCounts:
 
 
 class RunStatus:
-    """The status of the run of this process, written to `place` as soon as that is set."""
+    """The status of this process's run. It is written to the file `place`, if `open` has set one."""
 
     def __init__(self) -> None:
         self.place: Path | None = None
-        self.written = 0.0
-        self.steps: dict[str, dict[str, Any]] = {}  # by name, in the order of the run
-        self.ended: dict[str, dict[str, Counter[str]]] = {}  # counts of finished steps, by name and first task
-        self.plain: dict[str, Any] = {}
+        self.written = 0.0  # time of the last write
+        self.steps: dict[str, dict[str, Any]] = {}  # from step name to its values, in the order of the run
+        self.ended: dict[str, dict[str, Counter[str]]] = {}  # counts of finished steps by name and first task's name
+        self.plain: dict[str, Any] = {}  # the other values of the file
 
     def open(self, place: Path) -> None:
-        """Begin a run, whose status is kept in a file."""
+        """Begin a run. `place` is the path of its status file."""
         self.place, self.steps, self.ended = place, {}, {}
         self.plain = {"state": RUNNING, "started": time.time(), "manifest": ""}
         self._write()
 
     def begin(self, step: str, done: int, total: int) -> None:
-        """Begin a job, named by its steps."""
+        """Begin a job.
+
+        Args:
+            step: the names of the job's steps, joined by `AND`.
+            done: number of finished tasks.
+            total: number of all tasks.
+        """
         self.plain |= {"step": step, "running": [], "slow": []}
         self.steps[step] = {"done": done, "total": total, "began": time.time(), "seconds": 0.0, "counts": {}}
         self._write()
@@ -105,7 +117,14 @@ class RunStatus:
     def update(
         self, done: int, counts: Mapping[str, int], running: Sequence[RunningTask], slow: Sequence[RunningTask]
     ) -> None:
-        """Take the job's tasks done, the counts of those of this run, the tasks at work, and the slow ones of them."""
+        """Record the progress of the job.
+
+        Args:
+            done: number of finished tasks, including tasks of earlier runs.
+            counts: the counts of the tasks that this run has finished.
+            running: the running tasks.
+            slow: the running tasks that take far longer than other tasks.
+        """
         step = self.steps[self.plain["step"]]
         step |= {"done": done, "counts": dict(counts), "seconds": time.time() - step["began"]}
         self.plain |= {"running": [asdict(one) for one in running[:SHOWN]], "slow": [asdict(one) for one in slow]}
@@ -113,7 +132,7 @@ class RunStatus:
             self._write()
 
     def end_job(self) -> None:
-        """End the job that runs, if one does: each of its steps took as long."""
+        """End the current job, if there is one. Each of its steps is recorded with the time of the whole job."""
         if title := self.plain.get("step"):
             job = self.steps.pop(title)
             job["seconds"] = time.time() - job["began"]
@@ -121,13 +140,14 @@ class RunStatus:
             self.plain |= {"step": "", "running": [], "slow": []}
 
     def end_step(self, name: str, first: str, tasks: int, whole: Tally) -> None:
-        """Take the counts of a finished step, earlier runs' included.
+        """Record the counts of a finished step, including tasks of earlier runs.
 
         Args:
-            name: of the step. Several steps may have it: each way to make documents from a source is an `extract`.
-            first: the name of the step's first task, which tells these steps apart.
-            tasks: their number.
-            whole: the sum of their tallies.
+            name: name of the step. Several steps can have the same name: each way to make documents from a source is
+                a step `extract`.
+            first: name of the step's first task, which distinguishes steps with the same name.
+            tasks: number of tasks.
+            whole: the sum of the tasks' tallies.
         """
         ended = self.ended.setdefault(name, {})
         ended[first] = Counter({**counts_of({"": whole}), TASKS: tasks})
@@ -136,11 +156,16 @@ class RunStatus:
         step |= {"done": counts[TASKS], "total": counts[TASKS], "counts": dict(counts)}
 
     def end_corpus(self, manifest_sha: str) -> None:
-        """Take the hash of the manifest once the corpus is finished."""
+        """Record the hash of the manifest of the finished corpus."""
         self.plain["manifest"] = manifest_sha
 
     def close(self, error: BaseException | None) -> None:
-        """End the run: finished, stopped from the keyboard or by `kill`, or failed by an error."""
+        """End the run and write its final state.
+
+        Args:
+            error: None if the run finished; KeyboardInterrupt if it was stopped from the keyboard or by `kill`; else
+                the error with which it failed.
+        """
         state = FINISHED if error is None else STOPPED if isinstance(error, KeyboardInterrupt) else FAILED
         said = f"{type(error).__name__}: {error}".strip(": ").splitlines() if error is not None else []
         self.plain |= {"state": state, "error": said[0] if said else ""}
@@ -152,30 +177,31 @@ class RunStatus:
             try:
                 steps = [{"name": name, **step} for name, step in self.steps.items() if step["total"]]
                 write_atomic(self.place, canonical_json({**self.plain, "steps": steps, "updated": time.time()}))
-            except OSError:  # a status is no reason to fail, or to hide one
+            except OSError:  # a run must not fail because of its status, and its own errors must stay visible
                 return
 
 
 class Progress:
-    """Progress while a `with` block runs.
+    """A context manager that shows progress while its `with` block runs a job.
 
-    In a terminal it is a live bar with records per second and the time left; elsewhere a line now and then.
+    In a terminal, it shows a bar with records per second and the remaining time. Otherwise it prints a line every
+    `LINE_SECONDS`.
     """
 
     def __init__(
         self, step: str, done: int, waiting: int, poll: Poll, marks: Marks, status: RunStatus, terminal: TextIO,
         quiet: bool,
     ) -> None:  # fmt: skip
-        """Begin with the tasks taken over from earlier runs and those to come.
+        """Prepare the bar and the thread that updates it.
 
         Args:
-            step: the job's first step.
-            done: tasks taken over.
-            waiting: tasks to come.
-            poll: returns the counts of those that are finished so far.
-            marks: of the tasks at work.
-            status: gets all that people see, and more.
-            terminal: where to write.
+            step: the names of the job's steps, joined by `AND`.
+            done: number of tasks that earlier runs have finished.
+            waiting: number of tasks to run.
+            poll: returns the counts of the tasks that this run has finished so far.
+            marks: the marks of running tasks.
+            status: the status of the run, which is also updated.
+            terminal: the stream for bars and lines.
             quiet: write nothing.
         """
         from rich.console import Console
@@ -211,7 +237,8 @@ class Progress:
         self.bar.stop()
         if kind is not None:
             return
-        if not isinstance(self.poll, ReceiptCounts) or self.poll.is_small:  # else it would list all for one number
+        # For a large job, the counts would only be a number of tasks, for which all receipts would have to be listed.
+        if not isinstance(self.poll, ReceiptCounts) or self.poll.is_small:
             with contextlib.suppress(OSError, ValueError, StorageError):
                 self.counts = self.poll()
         self.status.update(self.total, self.counts, [], [])
@@ -226,7 +253,7 @@ class Progress:
         pause = POLL_SECONDS
         while not self.stop.wait(pause):
             began = time.monotonic()
-            with contextlib.suppress(OSError, ValueError, StorageError):  # progress may fail where storage does
+            with contextlib.suppress(OSError, ValueError, StorageError):  # a job must not fail because of its progress
                 self.counts = self.poll()
                 self.marks.poll()
             pause = max(POLL_SECONDS, (time.monotonic() - began) / POLL_SHARE)
@@ -253,10 +280,15 @@ def _slow(tasks: list[RunningTask]) -> str:
 
 
 def read_status(corpus: Path) -> dict[str, Any]:
-    """Return the status that the last run or `append` on a corpus left. Raises UserError where none has begun."""
+    """Read the status of the last run or `append` of a corpus.
+
+    Raises:
+        UserError: no run has begun, or the status cannot be read.
+    """
     first = corpus / "runs" / FILE
     appended = generation_folder(corpus, 1).parent.glob(f"*/runs/{FILE}")
-    path = max(appended, key=lambda one: one.stat().st_mtime_ns, default=first)  # no run follows an `append`
+    # A corpus with appended generations is not run again, so its newest status is that of an append.
+    path = max(appended, key=lambda one: one.stat().st_mtime_ns, default=first)
     try:
         plain: dict[str, Any] = json.loads(path.read_bytes())
         if not {"state", "started", "steps", "updated"} <= plain.keys():
@@ -269,7 +301,7 @@ def read_status(corpus: Path) -> dict[str, Any]:
 
 
 def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
-    """Return a status for people. `is_held`: a process holds the corpus."""
+    """Return a status as readable text. `is_held`: a running process holds the corpus's lock."""
     now = time.time()
     state = plain["state"]
     if state == RUNNING and not is_held:

@@ -1,6 +1,6 @@
-"""The transform that calls a function on each element, in the local engine's pool where there is one.
+"""Apply a function to each element of a PCollection, in the local engine's pool if there is one.
 
-This module imports Beam, which takes a second: it is imported where a job is built.
+This module imports Beam, which takes a second. So other modules import it only when they build a job.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,17 +19,17 @@ Function = Callable[[Any], Iterable[Any] | None]
 
 
 def spread(function: Function, pool: Pool | None) -> beam.PTransform:
-    """Return a transform that calls a function on each element and emits what it returns, counting finished tasks.
+    """Return a transform that calls a function with each element, emits the results, and counts finished tasks.
 
     Args:
-        function: returns an iterable, or None for no output. It can be pickled.
-        pool: where it is called; None to leave it to the engine.
+        function: a function that can be pickled. It returns an iterable of output elements, or None.
+        pool: the running pool in which the function is called; None to call it in the engine's workers.
     """
     return beam.ParDo(_Calling(function) if pool is None else _InPool(function, id(pool)))
 
 
 class _Calling(beam.DoFn):  # type: ignore[misc]
-    """Call the function where Beam runs this."""
+    """A DoFn that calls the function in the worker that runs the DoFn."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
@@ -42,7 +42,7 @@ class _Calling(beam.DoFn):  # type: ignore[misc]
 
 
 class _InPool(beam.DoFn):  # type: ignore[misc]
-    """Hand elements to the pool, and emit the results at the end of the bundle."""
+    """A DoFn that submits elements to the pool, and emits the results at the end of the bundle."""
 
     def __init__(self, function: Function, key: int) -> None:
         self.function, self.key = function, key
@@ -65,10 +65,12 @@ class _InPool(beam.DoFn):  # type: ignore[misc]
 
 
 def _count_live(future: "Future[Called]") -> None:
+    """Add the counts of a finished call to the live counts."""
     if not future.cancelled() and future.exception() is None:
         LIVE.add(future.result().counts)
 
 
 def _report(counts: Mapping[str, int]) -> None:
+    """Add counts to Beam's counters."""
     for name, count in counts.items():
         Metrics.counter(NAMESPACE, name).inc(count)

@@ -1,1 +1,1 @@
-"""De-duplication of documents: signatures, pairs, clusters, survivors, and the measured recall."""
+"""The stages that remove duplicate documents: signatures, pairs, clusters, survivors, and measurement of recall."""

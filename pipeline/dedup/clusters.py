@@ -1,9 +1,12 @@
-"""clusters: from edges between duplicates to clusters; pipeline/dedup/survivors.py chooses the document that stays.
+"""Stage clusters, first part: join edges between duplicates to clusters.
 
-There are two ways, and the number of edges decides: union-find on one worker, or rounds of large-star and small-star
-(filters/dedup/clusters.py), of which each is an exchange. Both give the same bytes. The tasks of a round are named by
-its number and depend on the edges alone, so a run goes on from the last round that was finished. Earlier rounds are
-removed as soon as they are not needed.
+The second part, pipeline/dedup/survivors.py, chooses the document of each cluster that stays.
+
+There are two algorithms, and the number of edges decides which one is used: union-find on one worker, or rounds of
+large-star and small-star (filters/dedup/clusters.py), where each of the two operations is an exchange. Both algorithms
+write the same bytes. The tasks of a round contain the number of the round in their names and depend only on the edges.
+So an interrupted run continues after the last finished round. The files of earlier rounds are removed as soon as they
+are not needed.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,8 +40,12 @@ from pipeline.dedup.neardup import RANGE_BYTES
 STAGE = "clusters"
 LABELS, CUT, ROUNDS = (f"{STAGE}/{step}" for step in ("labels", "cut", "rounds"))
 
-ONE_WORKER_EDGES = 200_000_000  # joined in some six minutes, and 2.7 GB with a hundred million nodes (docs/scale.md)
-MAX_ROUNDS = 32  # rounds grow with the logarithm of the longest chain (Kiveris et al. 2014, section 3): for 2^32 nodes
+# Largest number of edges for one worker. It takes about six minutes, and 2.7 GB for a hundred million nodes
+# (docs/scale.md).
+ONE_WORKER_EDGES = 200_000_000
+# The number of rounds grows with the logarithm of the longest chain (Kiveris et al. 2014, section 3). 32 rounds are
+# enough for 2^32 nodes.
+MAX_ROUNDS = 32
 
 LABEL_SCHEMA = pa.schema([("node", pa.int64()), ("label", pa.int64())])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64())])
@@ -51,22 +58,23 @@ def connect(
     one_worker: int = ONE_WORKER_EDGES,
     max_rounds: int = MAX_ROUNDS,
 ) -> Work[Part]:
-    """Plan how the connected components of edges between row references are found: rounds are run before it returns.
+    """Find connected components of edges between row references: run the rounds, and return the remaining steps.
 
     Args:
-        corpus: the corpus.
-        edges: by name, receipts whose one output is an Arrow file that begins with two int64 columns and whose facts
-            count its rows as `edges`; an edge from a node to itself says nothing.
-        ranges: hash ranges of the nodes; by default as many as the edges ask for.
-        one_worker: edges up to which one worker joins them; more are joined in rounds.
-        max_rounds: after which it gives up.
+        corpus: folder of the corpus.
+        edges: receipts by name. Each has one output, an Arrow file whose first two columns are int64 nodes. The fact
+            `edges` is the number of its rows. Edges from a node to itself are ignored.
+        ranges: number of hash ranges of the nodes; 0 to choose it by the number of edges.
+        one_worker: largest number of edges that one worker joins. More edges are joined in rounds.
+        max_rounds: largest number of rounds.
 
     Returns:
-        The steps that are left to run, of which the last has a unit per hash range of the nodes: `read_labels` reads
-        its files. When they have ended, nothing but these is needed (`sweep_ways`).
+        The steps that are still to run. The last step has one unit per hash range of the nodes, and `read_labels` reads
+        its files. After these steps, the intermediate files are not needed, and `remove_intermediate_files` removes
+        them.
 
     Raises:
-        UserError: `max_rounds` rounds leave edges to join.
+        UserError: the components are not found after `max_rounds` rounds.
     """
     total = _count_edges(edges)
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
@@ -74,19 +82,19 @@ def connect(
     if is_step_finished(corpus, labels):
         return (labels,)
     if total > one_worker:
-        stars = yield from _rounds(corpus, edges, ranges, max_rounds)
+        stars = yield from _run_rounds(corpus, edges, ranges, max_rounds)
         cut = _edge_step(CUT, stars, ranges, "labels")
     return cut, labels
 
 
-def sweep_ways(corpus: Path) -> None:
-    """Remove what the ways to the clusters have left."""
+def remove_intermediate_files(corpus: Path) -> None:
+    """Remove the intermediate files of both algorithms."""
     for past in (CUT, ROUNDS):
         sweep(corpus, Step(past, map_components, []), {})
 
 
 def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
-    """Return the steps by which one worker joins all edges and others write the labels, by ranges of the nodes."""
+    """Return two steps: one worker joins all edges, and then workers write the labels, one hash range of nodes each."""
     total = _count_edges(edges)
     ranges = ranges or ranges_for(16 * total, RANGE_BYTES)
     paths = [receipt.outputs[0].path for _, receipt in sorted(edges.items())]
@@ -100,14 +108,14 @@ def _count_edges(edges: Receipts) -> int:
 
 
 def label_step(edges: Receipts, ranges: int) -> Step:
-    """Return the step that holds the clusters in the end, a reducer per range, whichever way they are found."""
+    """Return the step that writes the clusters, with one reducer per range. Both algorithms end with this step."""
     ways = (map_components, map_edges, reduce_large, reduce_small)
     units, folder = _range_units(edges, ranges, ways), {"folder": f"blocks/{LABELS}"}
     return Step(LABELS, reduce_labels, units, folder, ignores_mappers=True, omits_code_version=True)
 
 
-def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work[Receipts]:
-    """Return edges that are stars, after as many rounds as it takes."""
+def _run_rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work[Receipts]:
+    """Run rounds of large-star and small-star until each component is a star. Return the receipts of the edges."""
     reducing = []
     for number in range(2 * max_rounds):
         kind, reducer = (("large", reduce_large), ("small", reduce_small))[number % 2]
@@ -134,12 +142,13 @@ def _rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> Work
 
 
 def _range_units(edges: Receipts, ranges: int, calls: tuple[Any, ...]) -> list[Unit]:
-    reads = [[name, edges[name].sha] for name in sorted(edges)]  # hashes: reducers read only their blocks
+    # Reducers read only their blocks. The hashes of the edges are part of the cache keys.
+    reads = [[name, edges[name].sha] for name in sorted(edges)]
     return [Unit(f"{r:05d}", {}, [ranges, reads], calls=calls) for r in range(ranges)]
 
 
 def _edge_step(name: str, found: Receipts, ranges: int, way: str) -> Step:
-    """Return the mapping step with a unit per file of edges."""
+    """Return the mapping step, with one unit per file of edges. `way`: a key of `EDGES_TO_SEND`."""
     units = [
         Unit(name, {"edges": receipt.outputs[0].path}, [receipt], receipt.bytes)
         for name, receipt in sorted(found.items())
@@ -148,29 +157,36 @@ def _edge_step(name: str, found: Receipts, ranges: int, way: str) -> Step:
 
 
 def map_components(corpus: Path, unit: str, *, edges: list[str], ranges: int) -> Mapped:
-    """Send (node, smallest node of its component) by the node's range: union-find over all edges."""
+    """Find the components of all edges by union-find. Send each node with the smallest node of its component.
+
+    The pairs are sent by the hash range of the node.
+    """
     nodes, labels = connected_components(lambda: (_read_edges(corpus / path) for path in edges))
     return _send_by_range(nodes, labels, ranges)
 
 
 def map_edges(corpus: Path, unit: str, *, edges: str, ranges: int, way: str) -> Mapped:
-    """Send what a reducer needs of one file of edges."""
-    sent = WAYS[way](_read_edges(corpus / edges))
+    """Send the edges of one file that the reducers need, by hash range. `way`: a key of `EDGES_TO_SEND`."""
+    sent = EDGES_TO_SEND[way](_read_edges(corpus / edges))
     return _send_by_range(sent[:, 0], sent[:, 1], ranges)
 
 
-# What is sent of edges. Bands find the same pairs over and over, so edges are contracted before the first round.
-WAYS: dict[str, Callable[[Rows], Rows]] = {
+# Functions from the edges of a file to the pairs (node, value) that are sent to reducers. Edges are contracted before
+# the first round, because many bands find the same pairs.
+EDGES_TO_SEND: dict[str, Callable[[Rows], Rows]] = {
     "first": lambda edges: edges_by_node(contract(edges)),
     "large": edges_by_node,
     "small": edges_by_larger,
-    # (node, smallest node) of finished stars: of the rays and of the smallest themselves
+    # (node, smallest node) for all nodes of finished stars, including the smallest nodes themselves
     "labels": lambda stars: np.concatenate([stars[:, ::-1], distinct_edges(stars[:, [0, 0]])]),
 }
 
 
 def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
-    """Write large-star over one range; facts count the nodes that were not yet of a star."""
+    """Apply large-star to one range and write the edges.
+
+    The fact `unsettled` is the result of `count_unsettled`. If it is 0 for all ranges, no more rounds are needed.
+    """
     edges = distinct_edges(_join_pairs(blocks))
     found = large_star(edges)
     facts = {"unsettled": count_unsettled(edges), "edges": len(found)}
@@ -178,13 +194,13 @@ def reduce_large(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -
 
 
 def reduce_small(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
-    """Write small-star over one range."""
+    """Apply small-star to one range and write the edges."""
     found = small_star(_join_pairs(blocks))
     return _write_pairs(corpus, f"{folder}/{part}.arrow", EDGE_SCHEMA, found, {"edges": len(found)})
 
 
 def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) -> Result:
-    """Write one range's nodes with their labels, sorted."""
+    """Write the nodes of one range with their labels, sorted by node."""
     pairs = distinct_edges(_join_pairs(blocks))
     facts = {"nodes": len(pairs), "clusters": int((pairs[:, 0] == pairs[:, 1]).sum())}
     return _write_pairs(corpus, f"{folder}/{part}.arrow", LABEL_SCHEMA, pairs, facts)
@@ -196,13 +212,21 @@ def _write_pairs(corpus: Path, path: str, schema: pa.Schema, pairs: Rows, facts:
 
 
 def read_labels(path: Path) -> tuple[Rows, Rows]:
-    """Return, of one range, the nodes with an edge to another, sorted, and the smallest node of each one's cluster."""
+    """Read the labels of one range.
+
+    Returns:
+        The nodes that have an edge to another node, sorted, and for each node the smallest node of its cluster.
+    """
     batch = read_ipc(path)
     return batch.column(0).to_numpy(), batch.column(1).to_numpy()
 
 
 def _send_by_range(nodes: Rows, values: Rows, ranges: int) -> Mapped:
-    """Return (node, value) by the node's range, a block at a time, so that cutting costs no memory that grows."""
+    """Send pairs (node, value) by the hash range of the node.
+
+    The pairs are divided into ranges one block at a time, so that the additional memory does not grow with their
+    number.
+    """
 
     def blocks() -> Iterator[tuple[int, bytes]]:
         for start in range(0, len(nodes), BLOCK):
@@ -217,6 +241,6 @@ def _join_pairs(blocks: list[bytes]) -> Rows:
 
 
 def _read_edges(path: Path) -> Rows:
-    """Return the edges of a file that join two nodes."""
+    """Return the edges of a file, (n, 2), without edges from a node to itself."""
     edges = np.stack(read_labels(path), axis=1)
     return np.asarray(edges[edges[:, 0] != edges[:, 1]], np.int64)

@@ -1,7 +1,8 @@
-"""containment: documents that are almost whole in another of their source (LLaMA section 2.1, for books).
+"""Stage containment: find documents that are almost completely contained in another document of their source.
 
-Two steps: `sketches` keeps of each document the shingle hashes below a common bound; `compare` finds candidates by them
-and measures these exactly, on texts read again. Earlier corpora take no part.
+LLaMA does this for books (section 2.1). There are two steps. `sketches` writes a sketch of each document, which
+consists of the shingle hashes below a common bound. `compare` finds candidates by their sketches and computes the exact
+containment from the texts, which it reads again. Documents of earlier corpora are not compared.
 """
 
 from functools import lru_cache
@@ -18,20 +19,20 @@ from manifests.document import ID_BYTES
 from manifests.recipe import Recipe
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.dedup.signatures import ROW_BITS, Rows, Split, awaited_for
+from pipeline.dedup.signatures import ROW_BITS, Rows, Split, tasks_to_await
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"
 SKETCH_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("hashes", pa.large_list(pa.uint64()))])
 CONTAINED_SCHEMA = pa.schema([("inner", pa.int64()), ("outer", pa.int64()), ("share", pa.float64())])
-TEXTS_AT_ONCE = 64  # shingle sets held while candidates are measured
+TEXTS_AT_ONCE = 64  # shingle sets in memory while the candidates are compared
 
 
 def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
-    """Return the step with a unit per split of the sources that ask for it."""
+    """Return the step `sketches`, with one unit per split of the sources with `containment` in the recipe."""
     rules = {name: source.containment for name, source in recipe.sources.items() if source.containment}
     units = [
-        Unit(split.name, {}, [split.clean], source=split.source, awaits=awaited_for(split, split.clean))
+        Unit(split.name, {}, [split.clean], source=split.source, awaits=tasks_to_await(split, split.clean))
         for split in splits
         if split.source in rules and not split.earlier
     ]
@@ -40,7 +41,7 @@ def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
 
 
 def compare_step(recipe: Recipe, splits: list[Split], sketched: Receipts) -> Step:
-    """Return the step with a unit per source."""
+    """Return the step `compare`, with one unit per source. `sketched`: the receipts of the step `sketches`."""
     by_source: dict[str, list[tuple[int, Split]]] = {}
     for number, split in enumerate(splits):
         if split.name in sketched and not split.earlier:
@@ -57,7 +58,7 @@ def compare_step(recipe: Recipe, splits: list[Split], sketched: Receipts) -> Ste
 
 
 def sketch_documents(corpus: Path, split: str, *, ngram: int, scale: int) -> Result:
-    """Write the sketches of one split's documents, in their order."""
+    """Write the sketches of the documents of one split, in the order of the documents."""
     ids, hashes = [], []
     for row in read_rows(corpus / f"clean/{split}.parquet", ["id", "text"]):
         ids.append(row["id"])
@@ -69,9 +70,10 @@ def sketch_documents(corpus: Path, split: str, *, ngram: int, scale: int) -> Res
 
 
 def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: list[tuple[int, str]]) -> Result:
-    """Write the pairs (inner, outer) of one source whose containment reaches the threshold, in the order of their ids.
+    """Write the pairs (inner, outer) of one source whose containment reaches the threshold, sorted by their ids.
 
-    Documents are compared in the order of their ids, so that ties do not depend on how they lie in splits.
+    Documents are numbered in the order of their ids, so that ties do not depend on the distribution of documents over
+    splits.
     """
     found: list[tuple[bytes, str, int, int, npt.NDArray[np.uint64]]] = []
     for number, name in splits:
@@ -95,7 +97,7 @@ def compare_documents(corpus: Path, source: str, *, rules: Containment, splits: 
 
 
 def _read_text(path: Path, row: int) -> str:
-    """Return the text of a row; only its row group is read."""
+    """Return the text of a row of a Parquet file. Only the row group that contains the row is read."""
     with pq.ParquetFile(path) as file:
         group, start = 0, 0
         while start + (rows := file.metadata.row_group(group).num_rows) <= row:
@@ -105,7 +107,12 @@ def _read_text(path: Path, row: int) -> str:
 
 
 def read_contained(corpus: Path, paths: list[str]) -> tuple[Rows, Rows, npt.NDArray[np.float64]]:
-    """Return the pairs of all sources: row references of inner and outer, and the share of inner that lies in outer."""
+    """Read the pairs of all sources.
+
+    Returns:
+        The row references of the inner and of the outer documents, and the share of each inner document that the outer
+        document contains, (n,) each.
+    """
     empty = pa.RecordBatch.from_pylist([], schema=CONTAINED_SCHEMA)
     batches = [empty, *(read_ipc(corpus / path) for path in paths)]
     inner, outer, shares = (np.concatenate([b.column(n).to_numpy() for b in batches]) for n in CONTAINED_SCHEMA.names)

@@ -1,10 +1,12 @@
-"""neardup: which documents are duplicates: exact ones by content hash, near ones by MinHash bands, verified.
+"""Stage neardup: find exact duplicates by content hash, and near-duplicates by MinHash bands with verification.
 
-One exchange finds exact duplicates. Three find near ones; they run once for each MinHash settings that the sources
-have, among the documents of these settings alone. None of them carries text. `bands` sends each document's keys by hash
-range, where documents that share one become candidates; `fetch` tells each split which of its documents' signatures are
-wanted; `evidence` sends these by hash range again, where stars are verified. With `verify: exact` the evidence is
-shingle hashes of texts read again.
+One exchange finds exact duplicates. Three exchanges find near-duplicates. They run once for each distinct set of
+MinHash settings, among the documents with these settings. No text is exchanged.
+- `bands` sends the band hashes of each document by hash range. Documents that share a band hash become candidates.
+- `fetch` sends the candidates back to their splits, to determine which signatures are needed.
+- `evidence` sends the needed signatures by hash range. The reducers verify the candidates.
+
+With `verify: exact`, shingle hashes of the texts, which are read again, are sent instead of signatures.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,16 +28,18 @@ from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import PartReceipts, Work
-from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, signatures_of, tasks_to_await
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
 SEARCH = BANDS, CANDIDATES, WANTED, FETCH, EVIDENCE, EDGES = tuple(
     f"{STAGE}/{step}" for step in ("bands", "candidates", "wanted", "fetch", "evidence", "edges")
 )
-RANGE_BYTES = 256 << 20  # packed keys, or evidence, that one reducer holds
-KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # a band's hash; half an id, which orders stars
-TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])  # halves of a content hash
+RANGE_BYTES = 256 << 20  # bytes of packed keys, or of evidence, that one reducer holds in memory
+# Hash of a band; the first half of the document's id, which determines the order of documents; row reference.
+KEY = np.dtype([("key", "<u8"), ("identity", "<u8"), ("row", "<i8")])
+# Like KEY, for the two halves of a content hash.
+TEXT_KEY = np.dtype([("key", "<u8"), ("low", "<u8"), ("identity", "<u8"), ("row", "<i8")])
 WANT = np.dtype([("row", "<i8"), ("range", "<u4")])
 EDGE_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("similarity", pa.float32())])
 SHINGLE_SCHEMA = pa.schema([("row", pa.int64()), ("hashes", pa.large_list(pa.uint32()))])
@@ -43,7 +47,7 @@ PAIRS, SIGNATURES, SHINGLES = b"p", b"s", b"h"  # the first byte of a block of e
 
 
 def find_exact(splits: list[Split]) -> tuple[Step, Step]:
-    """Return the steps that find documents of one text: a mapper per split, a reducer per range of content hashes."""
+    """Return the steps that find documents with the same text: a mapper per split, a reducer per content hash range."""
     units = [
         _keys_unit(unit_name(split, number), split, number)
         for number, split in enumerate(splits)
@@ -57,12 +61,12 @@ def find_exact(splits: list[Split]) -> tuple[Step, Step]:
 
 @dataclass(frozen=True)
 class NearSearch:
-    """The search for near-duplicates among the splits of one MinHash settings.
+    """The search for near-duplicates among the splits with the same MinHash settings.
 
     Attributes:
         minhash: the settings.
-        splits: by their number among all splits.
-        shared: there are other settings, whose steps have the same names.
+        splits: the splits, by their number among all splits of the run.
+        shared: True if there are searches with other settings. Their steps have the same names.
     """
 
     minhash: MinHash
@@ -71,24 +75,24 @@ class NearSearch:
 
     @cached_property
     def folder(self) -> str:
-        """The beginning of the names of units: other settings have units of their own."""
+        """The prefix of the names of all units. It is different for different MinHash settings."""
         return sha256_json(self.minhash.model_dump())[:8]
 
     def unit(self, name: str) -> str:
-        """Return the name of a unit."""
+        """Return the full name of a unit, with the prefix of this search."""
         return f"{self.folder}/{name}"
 
-    def of_ranges(self, ranges: int) -> list[Unit]:
-        """Return a unit per hash range."""
+    def units_per_range(self, ranges: int) -> list[Unit]:
+        """Return one unit per hash range."""
         return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
     def verify(self, found: PartReceipts) -> Work[dict[str, Receipts]]:
-        """Verify what `find_candidates` has found, and return the receipts by step."""
+        """Verify the candidates that `find_candidates` has found. Return a dict from step name to receipts."""
         [[fetched], [verified]] = yield [[self.fetch_evidence(found[1])], [self.verify_candidates(found[1])]]
         return dict(zip(SEARCH, (*found, *fetched, *verified), strict=True))
 
     def find_candidates(self) -> tuple[Step, Step]:
-        """Return the steps that find documents sharing a band: a mapper per split, a reducer per hash range."""
+        """Return the steps that find documents with a common band: a mapper per split, a reducer per hash range."""
         documents = sum(split.documents for split in self.splits.values())
         ranges = ranges_for(documents * self.minhash.bands * KEY.itemsize, RANGE_BYTES)
         units = [
@@ -96,10 +100,10 @@ class NearSearch:
         ]
         mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         bucket = {"bucket": self.minhash.bucket}
-        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=self.shared)
+        return mapping, Step(CANDIDATES, reduce_candidates, self.units_per_range(ranges), bucket, shared=self.shared)
 
     def fetch_evidence(self, candidates: Receipts) -> tuple[Step, Step]:
-        """Return the steps that tell each split which evidence is wanted: a mapper per range, a reducer per split."""
+        """Return the steps that find the evidence needed from each split: a mapper per range, a reducer per split."""
         maps = [Unit(name, {"pairs": receipt.outputs[0].path}, [receipt]) for name, receipt in candidates.items()]
         reduces = [Unit(self.unit(unit_name(split, number))) for number, split in self.splits.items()]
         settings = {"ranges": self.evidence_ranges(candidates), "splits": list(self.splits)}
@@ -107,11 +111,15 @@ class NearSearch:
         return mapping, Step(FETCH, reduce_wanted, reduces, shared=self.shared)
 
     def verify_candidates(self, candidates: Receipts) -> tuple[Step, Step]:
-        """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range."""
+        """Return the steps that verify candidates: a mapper per split and per range of bands, a reducer per range.
+
+        Args:
+            candidates: the receipts of the step `candidates`.
+        """
         units = []
         for number, split in self.splits.items():
             wanted = self.unit(unit_name(split, number))
-            clean, signed = split.argument(split.clean), split.argument(split.signatures)
+            clean, signed = split.file_argument(split.clean), split.file_argument(split.signatures)
             paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": signed}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
@@ -120,16 +128,16 @@ class NearSearch:
         ranges = self.evidence_ranges(candidates)
         mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds}
-        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=self.shared)
+        return mapping, Step(EDGES, reduce_edges, self.units_per_range(ranges), rules, shared=self.shared)
 
     def evidence_ranges(self, candidates: Receipts) -> int:
-        """Return the number of ranges that evidence is cut into."""
+        """Return the number of hash ranges for the evidence."""
         width = KEY.itemsize + 4 * self.minhash.permutations
         return ranges_for(sum(receipt.facts["pairs"] for receipt in candidates.values()) * width, RANGE_BYTES)
 
 
 def near_searches(splits: list[Split]) -> list[NearSearch]:
-    """Return a search for near-duplicates for each MinHash settings, in the order of the first split of each."""
+    """Return one search for near-duplicates per distinct set of MinHash settings, ordered by their first splits."""
     found: dict[MinHash, dict[int, Split]] = {}
     for number, split in enumerate(splits):
         if split.compared.minhash is not None:
@@ -138,7 +146,12 @@ def near_searches(splits: list[Split]) -> list[NearSearch]:
 
 
 def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
-    """Remove what earlier runs left of the steps of searches, beside the receipts of this run's, by step and unit."""
+    """Remove the files that earlier runs have left of searches.
+
+    Args:
+        corpus: folder of the corpus.
+        done: the receipts of this run, whose files are kept: by step name, and then by unit name.
+    """
     for name in SEARCH:
         sweep(corpus, Step(name, map_bands, []), done.get(name, {}))
 
@@ -149,16 +162,18 @@ def _group_of(scope: str) -> int:
 
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
-    """Return the unit of a split's mapper; documents are compared if their `group` is the same."""
-    arguments = {"number": number, "group": _group_of(split.scope), "path": split.argument(split.signatures)}
-    return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
+    """Return the unit of the mapper of a split. Documents are compared only if they have the same `group`."""
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.file_argument(split.signatures)}
+    return Unit(name, arguments, (), split.signatures.bytes, awaits=tasks_to_await(split, split.signatures))
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
     """Return the counts for the manifest.
 
-    They are pairs joined and rejected, documents unjoined when the rounds ended, and buckets that were compared in
-    parts.
+    Returns:
+        `edges`, the number of accepted pairs; `rejected`, the number of rejected pairs; `capped`, the number of
+        documents for which more rounds would be needed; `divided_buckets`, the number of buckets that were compared in
+        parts.
     """
     names = ("edges", "rejected", "capped")
     found = {name: sum(receipt.facts[name] for receipt in verified.values()) for name in names}
@@ -166,7 +181,7 @@ def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:
 
 
 def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ranges: int) -> Mapped:
-    """Send the content hashes of one split, by range, packed."""
+    """Send the content hashes of one split as `TEXT_KEY`, by hash range."""
     batch = read_ipc(Path(path))
     identities, (high, low) = id_halves(batch.column("id"))[0], id_halves(batch.column("content_hash"))
     keys = group_keys(high, np.array([group], np.uint64))
@@ -175,7 +190,7 @@ def map_texts(corpus: Path, unit: str, *, number: int, group: int, path: str, ra
 
 
 def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
-    """Write the edges between documents of one text within one range: they need no evidence."""
+    """Write the edges between documents with the same text, for one range. They need no verification."""
     path, pairs = f"{BLOCKS}/{EXACT}/{part}", join_blocks(blocks, TEXT_KEY)
     pairs = pairs[duplicate_mask(pairs["key"] ^ mix(pairs["low"]))]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["low"], pairs["key"]])]
@@ -187,7 +202,7 @@ def reduce_texts(corpus: Path, part: str, blocks: list[bytes]) -> Result:
 
 
 def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, minhash: MinHash, ranges: int) -> Mapped:
-    """Send the bands of one split, by range, packed."""
+    """Send the band hashes of one split as `KEY`, by hash range."""
     batch = read_ipc(Path(path))
     present = batch.column("has_signature").to_numpy(zero_copy_only=False)
     if not present.any():
@@ -200,7 +215,7 @@ def map_bands(corpus: Path, unit: str, *, number: int, group: int, path: str, mi
 
 
 def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: int) -> Result:
-    """Write what shares a band within one range: pairs of key and document, in the order of keys and ids."""
+    """Write the documents that share a band hash, for one range: rows of `KEY`, sorted by key and id."""
     path, pairs = f"{BLOCKS}/{CANDIDATES}/{part}", join_blocks(blocks, KEY)
     pairs = pairs[duplicate_mask(pairs["key"])]
     pairs = pairs[np.lexsort([pairs["row"], pairs["identity"], pairs["key"]])]
@@ -210,9 +225,14 @@ def reduce_candidates(corpus: Path, part: str, blocks: list[bytes], *, bucket: i
 
 
 def map_wanted(corpus: Path, part: str, *, pairs: str, ranges: int, splits: list[int]) -> Mapped:
-    """Send the documents of one range whose evidence is needed, by split, each with the range that needs it.
+    """Send the candidates of one range to their splits, each with the range that needs its evidence.
 
-    `splits`: the numbers of the splits that take part, in the order of the reducers.
+    Args:
+        corpus: folder of the corpus.
+        part: name of the unit.
+        pairs: path of the candidates.
+        ranges: number of ranges of the evidence.
+        splits: numbers of the splits of the search, in the order of the reducers.
     """
     found = np.fromfile(corpus / pairs, KEY)
     wants = np.empty(len(found), WANT)
@@ -223,7 +243,7 @@ def map_wanted(corpus: Path, part: str, *, pairs: str, ranges: int, splits: list
 
 
 def reduce_wanted(corpus: Path, unit: str, blocks: list[bytes]) -> Result:
-    """Write what is wanted of one split, each once, in the order of ranges."""
+    """Write the documents of one split whose evidence is needed: distinct rows of `WANT`, sorted by range."""
     wants, path = np.unique(join_blocks(blocks, WANT)), f"{BLOCKS}/{FETCH}/{unit}"
     write_atomic(corpus / path, wants[np.lexsort([wants["row"], wants["range"]])].tobytes())
     return Result([path], {}, {"wanted": len(wants)})
@@ -240,7 +260,18 @@ def map_evidence(
     clean: str = "",
     path: str = "",
 ) -> Mapped:
-    """Send the wanted evidence of a split (`fetch`), or the pairs to judge by it (`pairs`), by range."""
+    """Send evidence of a split, or candidates, by hash range.
+
+    Args:
+        corpus: folder of the corpus.
+        unit: name of the unit.
+        minhash: the settings of the search.
+        ranges: number of ranges.
+        pairs: path of candidates to send. If it is given, no evidence is sent.
+        fetch: path of the list of documents whose evidence is needed.
+        clean: path of the clean documents, for `verify: exact`.
+        path: path of the signature file.
+    """
     if pairs:
         rows = np.fromfile(corpus / pairs, KEY)
         return Mapped((number, PAIRS + block) for number, block in by_range(rows["key"], rows, ranges))
@@ -254,7 +285,7 @@ def map_evidence(
 
 
 def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: float, rounds: int) -> Result:
-    """Write the verified edges of one range, with their similarities."""
+    """Verify the candidates of one range, and write the accepted edges with their similarities."""
     parts = [np.frombuffer(block, KEY, offset=1) for block in blocks if block[:1] == PAIRS]
     pairs = np.concatenate([np.empty(0, KEY), *parts])
     evidence = [block for block in blocks if block[:1] != PAIRS]
@@ -271,9 +302,14 @@ def reduce_edges(corpus: Path, part: str, blocks: list[bytes], *, threshold: flo
 
 
 def _compare_evidence(evidence: list[bytes], ranked: Rows) -> Similar:
-    """Return the function that compares pairs of documents by the evidence: signatures, or for exact values shingles.
+    """Return the function that computes the similarities of pairs from the evidence.
 
-    `ranked` holds the documents' row references, in the order of their ids; pairs are places in it.
+    The evidence is signatures, or shingles for exact similarities.
+
+    Args:
+        evidence: the blocks of evidence of one range.
+        ranked: the row references of the documents, in the order of their ids. The function takes pairs of indices into
+            this array.
     """
     if evidence and evidence[0][:1] == SHINGLES:
         batches = [pa.ipc.read_record_batch(pa.py_buffer(block[1:]), SHINGLE_SCHEMA) for block in evidence]
@@ -289,21 +325,23 @@ def _compare_evidence(evidence: list[bytes], ranked: Rows) -> Similar:
 
 
 def _find_places(rows: Rows, ranked: Rows) -> Rows:
-    """Return the place in `rows` of each of `ranked`."""
+    """Return, for each element of `ranked`, its index in `rows`."""
     order = np.argsort(rows)
     return order[np.searchsorted(rows[order], ranked)] if len(rows) else order
 
 
 def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any], int]:
-    """Divide buckets of more than `limit` members into parts of that size.
+    """Divide buckets with more than `limit` members into parts of that size.
+
+    A bucket consists of the documents with the same key. Each part gets its own key. The first member of the bucket is
+    added to each part as the first member of the part.
 
     Args:
-        pairs: sorted by key.
-        limit: members of a bucket.
+        pairs: rows of `KEY`, sorted by key.
+        limit: largest number of members of a bucket.
 
     Returns:
-        The pairs, each part a bucket of its own with the large one's first member at its head, and how many buckets
-        were divided.
+        The rows with new keys, and the number of buckets that were divided.
     """
     starts = np.flatnonzero(run_starts(pairs["key"]))
     sizes = np.diff(np.r_[starts, len(pairs)])
@@ -322,7 +360,7 @@ def divide_buckets(pairs: npt.NDArray[Any], limit: int) -> tuple[npt.NDArray[Any
 
 
 def unit_name(split: Split, number: int) -> str:
-    """Return the name of a split's unit: an earlier corpus's splits may have names of this run's."""
+    """Return the name of the unit of a split. It is unique even if a split of an earlier corpus has the same name."""
     return f"earlier/{number:05d}/{split.name}" if split.earlier else f"here/{split.name}"
 
 
@@ -348,7 +386,7 @@ def _read_signatures(block: bytes) -> tuple[Rows, npt.NDArray[np.uint32]]:
 
 
 def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: MinHash) -> Iterator[tuple[int, bytes]]:
-    """Yield shingle hashes of the wanted documents, their texts read once."""
+    """Yield blocks of the shingle hashes of the needed documents, by range. The texts are read only once."""
     needed = set(inner.tolist())
     texts = (row["text"] for row in read_rows(clean, ["text"]))
     hashes = {row: shingle_hashes(text, minhash) for row, text in enumerate(texts) if row in needed}
@@ -360,7 +398,7 @@ def _shingle_blocks(clean: Path, wants: npt.NDArray[Any], inner: Rows, minhash: 
 
 
 def _number_rows(number: int, rows: int) -> Rows:
-    """Return the row references of a split's documents."""
+    """Return the row references of all documents of a split."""
     return (np.int64(number) << ROW_BITS) + np.arange(rows, dtype=np.int64)
 
 

@@ -1,9 +1,10 @@
-"""recall: copies of real documents, edited to known similarities, sent through the same signatures and bands.
+"""Stage recall: measure the recall of near-duplicate detection with canaries (filters/dedup/recall.py).
 
-The share of them that meets its original in a band is set beside the share that the bands and rows promise, for each
-MinHash settings on documents of the sources that have it. Three steps: `draw` takes originals from each split, `copies`
-copies some at a time and compares, `measure` counts. All this is made beside the corpus, which is the same without it;
-the results are in `canaries.json`.
+Canaries are copies of real documents, edited to known similarities, with the same signatures and bands as documents.
+The share of canaries that have a band in common with their original is compared with the share that follows from the
+numbers of bands and rows. This is done for each distinct set of MinHash settings, with documents of the sources that
+have these settings. There are three steps: `draw` selects originals from each split, `copies` makes canaries and
+compares them, and `measure` counts. The stage does not change the corpus. The results are in `canaries.json`.
 """
 
 from collections.abc import Iterable
@@ -16,13 +17,13 @@ import pyarrow.parquet as pq
 
 from filters.dedup.minhash import MinHash
 from filters.dedup.recall import (
+    CanaryResult,
     Level,
-    Planted,
     check_levels,
+    compare_canaries,
     confidence_interval,
     count_levels,
     half_point,
-    plant_canaries,
 )
 from filters.errors import RunError
 from manifests.document import ID_BYTES, order_key
@@ -37,16 +38,18 @@ DRAW, COPIES, MEASURE = f"{STAGE}/draw", f"{STAGE}/copies", f"{STAGE}/measure"
 FILE = "canaries.json"
 
 DRAWN_SCHEMA = pa.schema([("id", pa.binary(ID_BYTES)), ("text", pa.large_string())])
-SPARE = 2.0  # documents drawn for each that is used: by chance, far fewer than one run in a million draws too few
-TASK_ORIGINALS = 50  # that one task copies: some tenths of a second
+# Documents drawn for each document that is used. Drawing too few by chance happens in far less than one run in a
+# million.
+SPARE = 2.0
+TASK_ORIGINALS = 50  # Originals per task of `copies`. They take some tenths of a second.
 
 
 class RecallError(RunError):
-    """Near-duplicates are not found as often as the recipe's bands and rows promise: a defect of the pipeline."""
+    """The share of near-duplicates that are found is not as expected for the bands and rows: a defect of the code."""
 
 
 def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, list[str]]:
-    """Return the sources that have each MinHash settings, in the order of their names."""
+    """Return a dict from MinHash settings to the names of the sources with these settings, sorted."""
     found: dict[MinHash, list[str]] = {}
     for source in sorted(set(sources)):
         minhash = recipe.comparison_of(source).minhash
@@ -56,12 +59,12 @@ def sources_by_minhash(recipe: Recipe, sources: Iterable[str]) -> dict[MinHash, 
 
 
 def draw_step(recipe: Recipe, clean: Iterable[Unit], clusters: Receipt) -> Step:
-    """Return the step with a unit per split of the sources with near-duplicate detection.
+    """Return the step `draw`, with one unit per split of the sources with near-duplicate detection.
 
     Args:
-        recipe: the run's.
-        clean: from `survivor_units`.
-        clusters: the receipt of the survivors, which counts them.
+        recipe: the recipe of the run.
+        clean: units from `survivor_units`.
+        clusters: the receipt of the step that chooses survivors. It has the number of documents by source.
     """
     documents = {source: tally.out["records"] for source, tally in clusters.tallies.items()}
     by_source: dict[str, dict[str, float]] = {}
@@ -73,7 +76,7 @@ def draw_step(recipe: Recipe, clean: Iterable[Unit], clusters: Receipt) -> Step:
 
 
 def copies_step(recipe: Recipe, drawn: Receipts) -> Step:
-    """Return the step with a unit for every `TASK_ORIGINALS` originals of one MinHash settings."""
+    """Return the step `copies`, with one unit for every `TASK_ORIGINALS` originals with the same MinHash settings."""
     units = []
     for number, (minhash, sources) in enumerate(_group_sources(recipe, drawn).items()):
         of_sources = {split: receipt for split, receipt in drawn.items() if source_of(split) in sources}
@@ -82,11 +85,11 @@ def copies_step(recipe: Recipe, drawn: Receipts) -> Step:
             originals = rows_by_split(chosen[part : part + TASK_ORIGINALS])
             reads = [drawn[split] for split in originals]
             units.append(Unit(f"{number}/{part:05d}", {"minhash": minhash, "originals": originals}, reads))
-    return Step(COPIES, plant_copies, units, {"seed": recipe.seed}, owns=())
+    return Step(COPIES, compare_copies, units, {"seed": recipe.seed}, owns=())
 
 
 def measure_step(recipe: Recipe, drawn: Receipts, copies: Receipts) -> Step:
-    """Return the step with the one unit that counts the copies that were found."""
+    """Return the step `measure`. It has one unit, which counts the canaries that were found."""
     planted = [
         (minhash, sources, [copies[name].facts["copies"] for name in copies if name.startswith(f"{number}/")])
         for number, (minhash, sources) in enumerate(_group_sources(recipe, drawn).items())
@@ -99,13 +102,13 @@ def _group_sources(recipe: Recipe, drawn: Receipts) -> dict[MinHash, list[str]]:
 
 
 def smallest_keys(drawn: Receipts, count: int) -> list[tuple[str, int]]:
-    """Return the split and the row of the drawn originals with the smallest keys, sorted."""
+    """Return the split and the row of the `count` drawn originals with the smallest keys, sorted by key."""
     found = [(key, split, row) for split, receipt in drawn.items() for row, key in enumerate(receipt.facts["keys"])]
     return [(split, row) for _, split, row in sorted(found)[:count]]
 
 
 def rows_by_split(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
-    """Return the rows of each split that places name."""
+    """Return a dict from split to its rows, sorted. `places`: pairs of split and row."""
     found: dict[str, list[int]] = {}
     for split, row in sorted(places):
         found.setdefault(split, []).append(row)
@@ -113,14 +116,14 @@ def rows_by_split(places: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
 
 
 def drawn_path(split: str) -> str:
-    """Return the path of a split's originals, below the corpus."""
+    """Return the path, below the corpus, of the originals drawn from a split."""
     return f"blocks/{DRAW}/{split}.parquet"
 
 
 def draw_originals(corpus: Path, split: str, *, seed: int, share: float, verdicts: str) -> Result:
-    """Write a split's originals, drawn by keyed hash among its survivors, and return their keys as facts.
+    """Select originals among the survivors of a split by keyed hash, and write them. Return their keys as facts.
 
-    The text of a row group is read only if an original is in it; without an original there is no file.
+    The texts of a row group are read only if it contains an original. If the split has no original, no file is written.
     """
     limit, in_clusters = int(share * 2**64), read_verdicts(corpus, verdicts)
     removed = {row for row, verdict in in_clusters.items() if verdict.reason}
@@ -141,28 +144,29 @@ def draw_originals(corpus: Path, split: str, *, seed: int, share: float, verdict
     return Result([drawn_path(split)] if found else [], {}, {"keys": [key for key, _ in found]})
 
 
-def plant_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, originals: dict[str, list[int]]) -> Result:
-    """Copy originals, compare the copies with them, and return what was found as facts.
+def compare_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, originals: dict[str, list[int]]) -> Result:
+    """Make canaries of originals, compare them, and return the results as facts.
 
-    `originals`: by split, the rows of its drawn documents.
+    `originals` is a dict from split to the rows in its file of originals.
     """
     copies = []
     for split, rows in originals.items():
         drawn = list(read_rows(corpus / drawn_path(split)))
-        copies += [plant_canaries(drawn[row]["id"], drawn[row]["text"], minhash, seed) for row in rows]
+        copies += [compare_canaries(drawn[row]["id"], drawn[row]["text"], minhash, seed) for row in rows]
     return Result([], {}, {"copies": copies})
 
 
 def measure_recall(
-    corpus: Path, unit: str, *, planted: list[tuple[MinHash, list[str], list[list[list[Planted]]]]]
+    corpus: Path, unit: str, *, planted: list[tuple[MinHash, list[str], list[list[list[CanaryResult]]]]]
 ) -> Result:
-    """Count the copies that were found.
+    """Count the canaries that were found, compare the counts with the theory, and write the results.
 
-    `planted`: MinHash settings, each with its sources and the copies of its originals, task by task.
+    `planted` contains, for each distinct set of MinHash settings, the settings, their sources, and the results of the
+    tasks of `copies`.
     """
     found = []
     for minhash, sources, copies in planted:
-        levels = count_levels([Planted(*one) for one in document] for task in copies for document in task)
+        levels = count_levels([CanaryResult(*one) for one in document] for task in copies for document in task)
         found.append(
             {
                 "sources": sources,
@@ -176,10 +180,10 @@ def measure_recall(
 
 
 def report(measured: Receipt) -> str:
-    """Return the curve of the bands and the share of copies found, for each MinHash settings, as text.
+    """Return a text with the expected and the measured share of canaries found, for all MinHash settings.
 
     Raises:
-        RecallError: the two cannot both be true.
+        RecallError: the measured share contradicts the expected share.
     """
     settings = measured.facts["settings"]
     failures = [one["message"] for found in settings for one in found["findings"] if one["severity"] == "failure"]

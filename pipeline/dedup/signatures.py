@@ -1,8 +1,9 @@
-"""The splits that are de-duplicated: files of signatures, of this run and of earlier corpora, and how each is compared.
+"""The splits whose documents are compared: signature files of this run and of earlier corpora, and their settings.
 
-`filter` writes a file of signatures per split: what is needed of each clean document, and nothing of its text. A *row
-reference* is a document's place in all of these files: split number << 32 | row, as int64. Splits of the run come
-first, in the order of their names; those of earlier corpora follow.
+The step `filter` writes one signature file per split. It contains the values of each clean document that de-duplication
+needs, without its text. A *row reference* identifies a document in all signature files: split number << 32 | row, as
+int64. The splits of this run have the lowest numbers, in the order of their names. The splits of earlier corpora
+follow.
 """
 
 import sys
@@ -32,8 +33,8 @@ from pipeline.sources.inputs import dump_of
 
 WRITER = "filter"  # the step that writes signatures and clean documents
 SIGNATURES = "blocks/signatures"  # folder of the signature files
-ROW_BITS, ROW_MASK = 32, (1 << 32) - 1  # of a row reference that number the row
-# by rule of `survivor`, the column that it compares
+ROW_BITS, ROW_MASK = 32, (1 << 32) - 1  # the bits of a row reference that contain the row
+# For each criterion of `survivor` that compares a column of the signature file, the name of the column.
 COMPARED_COLUMNS = {"longest": "characters", "newest": "timestamp", "oldest": "timestamp", "score": "score",
                     "cleanest": "leftovers"}  # fmt: skip
 
@@ -41,37 +42,40 @@ Rows = npt.NDArray[np.int64]  # row references
 
 
 def verdict_path(split: str) -> str:
-    """Return the path of a split's verdicts, below the corpus."""
+    """Return the path, below the corpus, of the verdicts on the documents of a split."""
     return f"verdicts/clusters/{split}.arrow"
 
 
 def signature_path(split: str) -> str:
-    """Return the path of a split's signatures, below the corpus."""
+    """Return the path, below the corpus, of the signature file of a split."""
     return f"{SIGNATURES}/{split}.arrow"
 
 
-def signed_by(recipe: Recipe, source: str) -> Keyed:
-    """Return the MinHash settings that a source's documents are signed by; the scheme alone decides the signatures."""
+def signature_settings(recipe: Recipe, source: str) -> Keyed:
+    """Return the MinHash settings for the signatures of a source.
+
+    Only the scheme is part of the cache key, because the other settings do not change signatures.
+    """
     compared = recipe.comparison_of(source)
     return Keyed(compared.minhash, compared.scheme)
 
 
 class SignatureRows:
-    """The rows of a signature file, in the order of the clean file.
+    """Collects and writes the rows of a signature file, in the order of the clean documents.
 
-    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (how like a
-    reference, null where it was not taken), `leftovers` (how often a book names the makers of its file), `signature`
-    (uint32 x permutations), `has_signature` (False for a document without a word).
+    Columns: `id`, `content_hash` (16 bytes each), `characters`, `bytes` (UTF-8), `timestamp`, `score` (similarity to
+        Wikipedia's references, null if it was not computed), `leftovers` (how often a book names the makers of its
+        file), `signature` (uint32 x permutations), `has_signature` (False for a document without words).
     """
 
     def __init__(self, minhash: MinHash | None) -> None:
-        """Take the settings of the signatures; None for files without them."""
+        """Start with no rows. `minhash`: the settings of the signatures; None for a file without signatures."""
         self.scheme = minhash
         self.rows: list[tuple[bytes, bytes, int, int, str, float | None, int]] = []
         self.signatures: list[npt.NDArray[np.uint32]] = []
 
     def append(self, identity: bytes, digest: bytes, text: str, timestamp: str, score: float | None = None) -> None:
-        """Add one document."""
+        """Add a row for one document. `digest`: its content hash; `score`: its similarity to Wikipedia's references."""
         size = len(text.encode("utf-8"))
         self.rows.append((identity, digest, len(text), size, timestamp, score, count_leftovers(text)))
         if self.scheme is not None:
@@ -103,21 +107,24 @@ class SignatureRows:
 
 @keep_loaded(256, lambda path: [path])
 def open_signatures(path: Path) -> pa.RecordBatch:
-    """Return a signature file, memory-mapped."""
+    """Open a signature file, memory-mapped. The result is cached."""
     return read_ipc(path)
 
 
 def signatures_of(batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
-    """Return the signatures of a file, (rows, permutations) uint32, as a view of it; rows without one are zeros."""
+    """Return the signatures of a file, (rows, permutations) uint32, without a copy.
+
+    A document without a signature has a row of zeros.
+    """
     column = batch.column("signature")
     return np.asarray(column.values.to_numpy(zero_copy_only=True)).reshape(-1, column.type.list_size)
 
 
 class Lookup:
-    """Columns of documents by row reference, over all splits."""
+    """Returns columns of the signature files of all splits for given row references."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        """Take every split's signature file, in order."""
+        """Set the paths of the signature files of all splits, in the order of the splits' numbers."""
         self.paths = paths
 
     def batch(self, split: int) -> pa.RecordBatch:
@@ -125,24 +132,29 @@ class Lookup:
         return open_signatures(self.paths[split])
 
     def signatures(self, rows: Rows) -> npt.NDArray[np.uint32]:
-        """Return the documents' signatures, (n, permutations) uint32."""
+        """Return the signatures of documents, (n, permutations) uint32, in the order of `rows`."""
         parts, places = self._parts(rows)
         return np.asarray(np.concatenate([signatures_of(batch)[inner] for batch, inner in parts])[places])
 
     def column(self, name: str, rows: Rows) -> pa.Array:
-        """Return one column of the documents, in the order of `rows`."""
+        """Return the values of a column for documents, in the order of `rows`."""
         parts, places = self._parts(rows)
         return pa.concat_arrays([batch.column(name).take(pa.array(inner)) for batch, inner in parts]).take(places)
 
     def _parts(self, rows: Rows) -> tuple[list[tuple[pa.RecordBatch, Rows]], Rows]:
-        """Return each file with the numbers of its rows, and the place of each of `rows` among all of them."""
+        """Group row references by file.
+
+        Returns:
+            Each file with the numbers of the rows to read from it, and for each element of `rows` its index in the
+            concatenation of these row numbers.
+        """
         found = list(places_by_split(rows))
         parts = [(self.batch(split), rows[places] & ROW_MASK) for split, places in found]
         return parts, np.argsort(np.concatenate([places for _, places in found]))
 
 
 def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
-    """Yield each split that row references name, and the places of its own in the order of its rows."""
+    """Yield the number of each split that occurs in row references, and the indices of its rows, sorted by row."""
     order = np.argsort(rows, kind="stable")
     for split, start, end in runs(rows[order] >> ROW_BITS):
         yield split, order[start:end]
@@ -150,19 +162,19 @@ def places_by_split(rows: Rows) -> Iterator[tuple[int, Rows]]:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A file of signatures.
+    """A split whose documents are compared, with its files.
 
     Attributes:
-        name: of the split.
-        corpus: the folder of its corpus.
-        earlier: True if that is an earlier one.
-        source: the source of its documents.
-        dump: the crawl of its documents.
-        documents: how many it has.
-        compared: the settings under which they are compared.
-        signatures: the file.
-        clean: the file of its clean documents.
-        verdicts: of an earlier corpus, the file of the verdicts on its documents; None for none.
+        name: name of the split.
+        corpus: folder of its corpus.
+        earlier: True for a split of an earlier corpus, False for a split of this run.
+        source: source of its documents.
+        dump: crawl of its documents.
+        documents: number of its documents.
+        compared: settings of the comparison of its documents.
+        signatures: the signature file.
+        clean: the file of the clean documents.
+        verdicts: the file of the verdicts on its documents, for a split of an earlier corpus; None if there is none.
     """
 
     name: str
@@ -178,21 +190,33 @@ class Split:
 
     @property
     def path(self) -> Path:
-        """The signature file."""
+        """The path of the signature file."""
         return Path(self.corpus) / self.signatures.path
 
-    def argument(self, output: Output) -> Keyed:
-        """Return the argument for functions that read one of its files; of an earlier corpus no task fetches them."""
+    def file_argument(self, output: Output) -> Keyed:
+        """Return the argument for a step's function that reads a file of this split.
+
+        Its value is the path of the file. Its cache key is the output, or only the hash for a file of an earlier
+        corpus, because no task fetches files of earlier corpora.
+        """
         return Keyed(f"{self.corpus}/{output.path}", output.sha256 if self.earlier else output)
 
     @property
     def scope(self) -> str:
-        """The name that all documents share which these are compared with."""
+        """The name of the scope. Documents are compared only if the names of their scopes are equal."""
         return {"dump": f"{self.source} {self.dump}", "source": self.source, "all": ""}[self.compared.scope]
 
 
 def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Receipts | None = None) -> list[Split]:
-    """Return the splits of this run; before `filter` has run, with the documents that they have at most."""
+    """Return the splits of this run, sorted by name.
+
+    Args:
+        recipe: the recipe.
+        corpus: folder of the corpus.
+        extracted: the receipts of `extract`.
+        filtered: the receipts of `filter`; None before `filter` has run. Then the number of documents is an upper
+            bound.
+    """
     done = filtered or {}
     compared = {source: recipe.comparison_of(source) for source in set(map(source_of, extracted))}
     return [
@@ -201,20 +225,20 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
     ]
 
 
-def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
-    """Return the task that units which read a file of a split wait for, where it is still to be written."""
+def tasks_to_await(split: Split, output: Output) -> tuple[Awaited, ...]:
+    """Return the task that writes a file of a split, for units that read the file; empty if the file exists already."""
     return () if output.sha256 else (Awaited(WRITER, split.name, output.path),)
 
 
 def earlier_splits(recipe: Recipe) -> list[Split]:
-    """Return the splits of the corpora that the recipe compares with, each file checked against its receipt.
+    """Return the splits of the earlier corpora in `deduplication.against`. Check each file against its receipt.
 
-    Documents of a source that the recipe has not are compared under the recipe's own settings; those without signatures
-    by their content hashes alone.
+    Documents of a source that is not in the recipe are compared with the settings of the recipe's block. If they have
+    no signatures, only their content hashes are compared.
 
     Raises:
-        UserError: a corpus is in an object store, a source is of another scheme there, a file is not what its run
-            wrote, or it lacks what the recipe's `survivor` compares.
+        UserError: a corpus is in an object store, a source has another MinHash scheme there, a file is not as its run
+            wrote it, or a file has no column that `survivor` compares.
     """
     for place in filter(is_url, recipe.deduplication.against):
         raise UserError(

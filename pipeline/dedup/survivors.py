@@ -1,9 +1,9 @@
-"""clusters: the survivor of each cluster, chosen by one worker, and the verdicts on all documents.
+"""Stage clusters, second part: choose the document of each cluster that stays (the survivor), and write verdicts.
 
-That worker holds some 180 bytes of each document in a cluster (docs/scale.md), and more only of those of the clusters
-that it looks at together: what it holds of a document for the choice, its columns and its signature, is a hundred times
-what it holds of it before and after. Verdicts go back by split. From these, `clusters/` is written beside `clean/`, row
-by row, so that no text is written again.
+One worker chooses all survivors. It holds about 180 bytes for each document in a cluster (docs/scale.md). For the
+choice it also needs columns and signatures, which are about a hundred times larger. These are loaded only for a slice
+of the clusters at a time. The worker writes one file of verdicts per split. From these files, `clusters/` is written,
+with the same rows as `clean/`, so that no text is written again.
 """
 
 from collections.abc import Iterator
@@ -43,13 +43,14 @@ from pipeline.dedup.signatures import (
 
 SURVIVORS, TABLES = f"{STAGE}/survivors", f"{STAGE}/tables"
 FOLDER, DUPLICATES = "clusters", "duplicates"
-GROUP_ROWS = 1 << 20  # of the file of duplicates
-SLICE_DOCUMENTS = 1 << 20  # looked at together, or one cluster: 1.4 GB of their columns and signatures
+GROUP_ROWS = 1 << 20  # rows in a row group of the file of duplicates
+# Documents in a slice of clusters; more if one cluster is larger. Their columns and signatures take 1.4 GB.
+SLICE_DOCUMENTS = 1 << 20
 REASONS = ("", Reason.EXACT_DUPLICATE.value, Reason.NEAR_DUPLICATE.value, Reason.CONTAINED.value)
-STAYS, EXACT, NEAR, CONTAINED = range(4)  # codes: places in REASONS
+STAYS, EXACT, NEAR, CONTAINED = range(4)  # codes of reasons: indices into REASONS
 
 Codes = npt.NDArray[np.uint8]
-Similarities = npt.NDArray[np.float32]  # NaN where signatures cannot be compared
+Similarities = npt.NDArray[np.float32]  # NaN if signatures cannot be compared
 
 DUPLICATE_SCHEMA = pa.schema(
     [
@@ -60,7 +61,7 @@ DUPLICATE_SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-# a row of a split for each document in a cluster; the reason is empty for the one that stays
+# One row for each document of a split that is in a cluster. The reason is empty for the survivor.
 VERDICT_SCHEMA = pa.schema(
     [("row", pa.int64()), ("cluster", pa.binary(ID_BYTES)), ("reason", pa.string()), ("cluster_size", pa.uint32())]
 )
@@ -70,9 +71,9 @@ class Verdict(NamedTuple):
     """The decision about a document in a cluster.
 
     Attributes:
-        cluster: the id of the document that stays.
-        reason: why this one does not stay, empty for the one that does.
-        size: documents of this run that the one that stays stands for.
+        cluster: id of the survivor.
+        reason: reason why the document is removed; empty for the survivor.
+        size: number of documents of this run in the cluster.
     """
 
     cluster: bytes
@@ -81,14 +82,14 @@ class Verdict(NamedTuple):
 
 
 def survivor_step(recipe: Recipe, splits: list[Split], filtered: Receipts, labels: Step, contained: Step) -> Step:
-    """Return the step with the one unit that chooses.
+    """Return the step that chooses survivors. It has one unit.
 
     Args:
-        recipe: the run's.
-        splits: of this run and of earlier corpora.
-        filtered: receipts of clean documents by split.
-        labels: writes the clusters.
-        contained: finds the documents that are almost whole in others.
+        recipe: the recipe of the run.
+        splits: the splits of this run and of earlier corpora.
+        filtered: the receipts of `filter`, by split.
+        labels: the step that writes the clusters.
+        contained: the step that finds contained documents.
     """
     rules = recipe.deduplication
     units: dict[str, dict[str, int]] = {}
@@ -119,26 +120,36 @@ def choose_survivors(
     labels: list[str],
     contained: list[str],
 ) -> Result:
-    """Write the survivor of each cluster, the others with their reasons, and verdicts per split; count what is removed.
+    """Choose the survivor of each cluster. Write the removed documents and one file of verdicts per split.
 
-    A survivor that is almost whole in another document is removed as well, unless that one is of its own cluster: then
-    the policy has chosen between them. Its cluster becomes part of the other's.
+    A survivor that is almost completely contained in a document of another cluster is also removed, and its cluster
+    becomes part of the other cluster. If both documents are in the same cluster, the criteria of `survivor` have
+    already chosen between them.
+
+    Args:
+        corpus: folder of the corpus.
+        unit: name of the unit.
+        rules: the settings of de-duplication.
+        splits: the splits of this run and of earlier corpora.
+        units: numbers of clean records and characters, by source.
+        labels: paths of the clusters.
+        contained: paths of the contained pairs.
     """
-    lookup, inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
-    nodes, smallest = _read_clusters([corpus / path for path in labels], inside)
+    lookup, pairs_inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
+    nodes, smallest = _read_clusters([corpus / path for path in labels], pairs_inside)
     first, gone = run_starts(smallest), _find_removed_before(splits, nodes)
     codes, similarity = np.zeros(len(nodes), np.uint8), np.ones(len(nodes), np.float32)
     for part in cluster_slices(first):
         chosen = choose_in_clusters(lookup, splits, nodes[part], smallest[part], gone[part], rules)
         nodes[part], codes[part], similarity[part] = chosen
-    heads, number = nodes[first], np.cumsum(first) - 1  # survivors, and each node's cluster
+    heads, number = nodes[first], np.cumsum(first) - 1  # the survivors, and the number of the cluster of each node
     earlier = np.array([split.earlier for split in splits], bool)
-    here = ~earlier[nodes >> ROW_BITS]
-    into, found = join_contained(nodes, number, first & here, inside)
+    of_this_run = ~earlier[nodes >> ROW_BITS]
+    merged_into, found = join_contained(nodes, number, first & of_this_run, pairs_inside)
     for place, share in found:
         codes[place], similarity[place] = CONTAINED, share
-    number = into[number]
-    sizes = np.bincount(number[here], minlength=len(heads)).astype(np.uint32)
+    number = merged_into[number]
+    sizes = np.bincount(number[of_this_run], minlength=len(heads)).astype(np.uint32)
     clusters = lookup.column("id", heads) if len(heads) else pa.array([], pa.binary(ID_BYTES))
 
     tallies = {source: Tally() for source in units}
@@ -158,18 +169,18 @@ def choose_survivors(
     facts = {
         "clusters": int((sizes > 1).sum()),
         "largest": int(sizes.max(initial=1)),
-        "of_earlier": int((here & earlier[heads >> ROW_BITS][number]).sum()),
+        "of_earlier": int((of_this_run & earlier[heads >> ROW_BITS][number]).sum()),
         "text_bytes": text_bytes,
     }
     return Result(paths, tallies, facts)
 
 
 def cluster_slices(first: Mask, most: int = SLICE_DOCUMENTS) -> Iterator[slice]:
-    """Yield slices of whole clusters, each of at most `most` documents or of one cluster.
+    """Yield slices that consist of whole clusters.
 
     Args:
-        first: (n,) True where a cluster begins, in the order of clusters.
-        most: documents.
+        first: (n,) True for the first document of each cluster. Documents are sorted by cluster.
+        most: largest number of documents in a slice. A larger cluster is a slice by itself.
     """
     edges = np.append(np.flatnonzero(first), len(first))
     at = 0
@@ -182,15 +193,19 @@ def cluster_slices(first: Mask, most: int = SLICE_DOCUMENTS) -> Iterator[slice]:
 def choose_in_clusters(
     lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, gone: Mask, rules: Deduplication
 ) -> tuple[Rows, Codes, Similarities]:
-    """Return the documents of some clusters with the survivor first, their reasons and similarities to it.
+    """Choose the survivors of some clusters.
 
     Args:
-        lookup: columns of documents.
-        splits: of this run and of earlier corpora.
-        nodes: (n,) row references.
-        labels: (n,) of their clusters, ascending.
+        lookup: returns columns of documents.
+        splits: the splits of this run and of earlier corpora.
+        nodes: (n,) row references of the documents.
+        labels: (n,) the label of the cluster of each document, ascending.
         gone: (n,) True for documents that an earlier corpus has removed.
-        rules: the recipe's.
+        rules: the settings of de-duplication.
+
+    Returns:
+        The documents, with the survivor of each cluster first; the code of each document's reason; the similarity of
+        each document to the survivor of its cluster.
     """
     nodes = nodes[_survivors_first(lookup, splits, nodes, labels, rules, gone)]
     first = run_starts(labels)
@@ -203,10 +218,11 @@ def choose_in_clusters(
 def _survivors_first(
     lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: Mask
 ) -> npt.NDArray[np.int64]:
-    """Return an order of the nodes: cluster by cluster, and in each the survivor first.
+    """Return the order of nodes by cluster, with the survivor of each cluster first. See `choose_in_clusters`.
 
-    Documents that an earlier corpus kept come before all, and those that it removed after all; between them the
-    recipe's `survivor` decides, and last the smallest id.
+    In each cluster, documents that an earlier corpus kept come first, then the documents of this run, and then
+    documents that an earlier corpus removed. Within these groups, the criteria of `survivor` decide, and finally the
+    smallest id.
     """
     high, low = id_halves(lookup.column("id", nodes))
     of_split = nodes >> ROW_BITS
@@ -224,7 +240,12 @@ def _survivors_first(
 
 
 def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return numbers by which the document comes first that a rule of `survivor` prefers."""
+    """Return sort keys for a criterion of `survivor`. The preferred document has the smallest key.
+
+    Args:
+        rule: the criterion.
+        values: values of the column that the criterion compares.
+    """
     if rule == "longest":
         return -values
     if rule in ("newest", "oldest"):
@@ -237,16 +258,24 @@ def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _find_reasons(lookup: Lookup, nodes: Rows, kept: npt.NDArray[np.int64]) -> Codes:
-    """Return each node's reason: `STAYS` for the survivor, its index in `kept`, `EXACT` for its text, else `NEAR`."""
+    """Return the code of the reason of each node.
+
+    It is `STAYS` for a survivor, `EXACT` for a node with the same text as its survivor, and otherwise `NEAR`.
+
+    Args:
+        lookup: returns columns of documents.
+        nodes: (n,) row references.
+        kept: (n,) index, in `nodes`, of the survivor of each node's cluster.
+    """
     high, low = id_halves(lookup.column("content_hash", nodes))
     same = (high == high[kept]) & (low == low[kept])
     return np.where(kept == np.arange(len(nodes)), STAYS, np.where(same, EXACT, NEAR)).astype(np.uint8)
 
 
 def _estimate_similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept: Rows, codes: Codes) -> Similarities:
-    """Return each node's estimated similarity to its cluster's survivor; 1 for exact copies.
+    """Return the estimated similarity of each node to the survivor of its cluster; 1 for exact copies.
 
-    It is NaN where the two have signatures of different schemes: a chain of duplicates joined them.
+    It is NaN if the two documents have no signatures of the same scheme. In this case only other documents join them.
     """
     similarity = np.ones(len(nodes), np.float32)
     similarity[codes == NEAR] = np.nan
@@ -259,14 +288,22 @@ def _estimate_similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept:
     return similarity
 
 
-def _read_clusters(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
-    """Return the documents of all clusters and the smallest of each one's, which sorts them.
+def _read_clusters(labels: list[Path], pairs_inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
+    """Read all clusters.
 
-    A document of a contained pair that is in no cluster is one of its own.
+    A document of a contained pair that is in no cluster becomes a cluster by itself.
+
+    Args:
+        labels: paths of the clusters.
+        pairs_inside: the contained pairs, from `read_contained`.
+
+    Returns:
+        The documents of all clusters, and for each document the smallest document of its cluster. They are sorted by
+        the smallest document.
     """
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *map(read_labels, labels)]
     nodes, smallest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    alone = np.setdiff1d(np.concatenate(inside[:2]), nodes)
+    alone = np.setdiff1d(np.concatenate(pairs_inside[:2]), nodes)
     nodes, smallest = np.concatenate([nodes, alone]), np.concatenate([smallest, alone])
     order = np.argsort(smallest, kind="stable")
     return nodes[order], smallest[order]
@@ -278,61 +315,64 @@ def join_contained(
     removable: npt.NDArray[np.bool_],
     contained: tuple[Rows, Rows, npt.NDArray[np.float64]],
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, float]]]:
-    """Find the survivors that lie within a document of another cluster, and join their clusters to the other one.
+    """Find survivors that are contained in a document of another cluster, and join their clusters to that cluster.
 
-    Of two survivors within each other, the one of the larger share is removed, then the later one.
+    If two survivors contain each other, the survivor with the larger share is removed. If the shares are equal, the
+    survivor with the larger id is removed.
 
     Args:
-        nodes: (n,) row references, each cluster's survivor first.
-        number: (n,) of each node's cluster, ascending from 0.
+        nodes: (n,) row references, with the survivor of each cluster first.
+        number: (n,) number of the cluster of each node, ascending from 0.
         removable: (n,) True for survivors that may be removed.
-        contained: (inner, outer, share) of pairs of nodes, in the order of the ids of inner and then of outer ones.
+        contained: (inner, outer, share) of pairs of nodes, sorted by the id of the inner and then of the outer node.
 
     Returns:
-        (clusters,) the number of the cluster that each one became part of, its own for those that stay; and the places
-        of the survivors that are removed, each with its share.
+        (clusters,) for each cluster the number of the cluster that it became part of, which is its own number if it was
+        not joined to another; and the indices of the removed survivors, each with its share.
     """
-    into = np.arange(int(number[-1]) + 1 if len(number) else 0)
+    merged_into = np.arange(int(number[-1]) + 1 if len(number) else 0)
     removed: list[tuple[int, float]] = []
     if not len(contained[0]):
-        return into, removed
+        return merged_into, removed
     order = np.argsort(nodes)
     inner, outer = (order[np.searchsorted(nodes[order], column)] for column in contained[:2])
     ranked = np.lexsort([-np.arange(len(inner)), -contained[2]])
     columns = (column[ranked].tolist() for column in (inner, outer, contained[2]))
     for place, other, share in zip(*columns, strict=True):
         own, target = int(number[place]), int(number[other])
-        while into[target] != target:
-            target = int(into[target])
-        if removable[place] and into[own] == own and own != target:
-            into[own] = target
+        while merged_into[target] != target:
+            target = int(merged_into[target])
+        if removable[place] and merged_into[own] == own and own != target:
+            merged_into[own] = target
             removed.append((place, share))
-    while (into[into] != into).any():
-        into = into[into]
-    return into, removed
+    while (merged_into[merged_into] != merged_into).any():
+        merged_into = merged_into[merged_into]
+    return merged_into, removed
 
 
 def findings(survivors: Receipt) -> dict[str, int]:
     """Return the counts for the manifest.
 
-    They are clusters of several documents of this run, the documents of the largest, and documents of this run that
-    were removed as duplicates of an earlier corpus's.
+    Returns:
+        `clusters`, the number of clusters with several documents of this run; `largest`, the number of documents of
+        this run in the largest cluster; `of_earlier`, the number of documents of this run that were removed as
+        duplicates of documents of an earlier corpus.
     """
     return {name: survivors.facts[name] for name in ("clusters", "largest", "of_earlier")}
 
 
 def table_step(filtered: Receipts, survivors: Receipt) -> Step:
-    """Return the step that writes `clusters/`, with a unit per split."""
+    """Return the step that writes `clusters/`, with one unit per split."""
     return Step(TABLES, write_clusters, survivor_units(filtered, survivors, f"{SIGNATURES}/"), owns=(FOLDER,))
 
 
 def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean/") -> list[Unit]:
-    """Return a unit per split that reads its files below a folder, and the verdicts on its documents.
+    """Return one unit per split. It reads the files of the split in one folder, and the verdicts on its documents.
 
     Args:
-        filtered: receipts of clean documents by split.
-        survivors: the receipt of the survivors.
-        folder: of clean documents or of signatures, with a slash at its end.
+        filtered: the receipts of `filter`, by split.
+        survivors: the receipt of the step that chooses survivors.
+        folder: the folder of clean documents or of signature files, with a slash at its end.
     """
     found, folders, units = verdicts_of(survivors), (folder,), list[Unit]()
     for split in sorted(filtered):
@@ -345,7 +385,7 @@ def survivor_units(filtered: Receipts, survivors: Receipt, folder: str = "clean/
 
 
 def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
-    """Write the clusters of one split's clean documents, in their order."""
+    """Write the clusters of the clean documents of one split, in the order of the documents."""
     ids = read_ipc(corpus / signature_path(split)).column("id")
     clusters, sizes, reasons = ids.to_pylist(), [1] * len(ids), [""] * len(ids)
     for row, verdict in read_verdicts(corpus, verdicts).items():
@@ -358,9 +398,10 @@ def write_clusters(corpus: Path, split: str, *, verdicts: str) -> Result:
 
 @lru_cache(maxsize=1)
 def verdicts_of(clusters: Receipt) -> dict[str, Output]:
-    """Return the file of the verdicts on each split that has any, from the receipt of the survivors.
+    """Return a dict from split to its file of verdicts, for all splits with verdicts.
 
-    A file that is missing must be an error: its documents would be kept.
+    `clusters` is the receipt of the step that chooses survivors. A missing file must be an error, because otherwise its
+    duplicates would be kept.
     """
     prefix, suffix = verdict_path("\0").split("\0")
     found = [output for output in clusters.outputs if output.path.startswith(prefix)]
@@ -368,16 +409,16 @@ def verdicts_of(clusters: Receipt) -> dict[str, Output]:
 
 
 def read_verdicts(corpus: Path, path: str) -> dict[int, Verdict]:
-    """Return the verdicts on a split's documents that are in a cluster, by row.
+    """Return a dict from row to verdict, for the documents of a split that are in a cluster.
 
-    `path`, below the corpus, is empty for a split that has none.
+    `path` is the path of the verdicts below the corpus. It is empty for a split without verdicts.
     """
     rows = read_ipc(corpus / path).to_pylist() if path else []
     return {row["row"]: Verdict(row["cluster"], row["reason"], row["cluster_size"]) for row in rows}
 
 
 def _find_removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.bool_]:
-    """Return True for each node that an earlier corpus has removed already."""
+    """Return a mask of the nodes that an earlier corpus has already removed."""
     gone = np.zeros(len(nodes), bool)
     for split, places in places_by_split(nodes) if any(split.verdicts for split in splits) else ():
         if (removed := splits[split].verdicts) is not None:
@@ -388,7 +429,14 @@ def _find_removed_before(splits: list[Split], nodes: Rows) -> npt.NDArray[np.boo
 
 
 def _count_removed(batch: pa.RecordBatch, rows: Rows, codes: Codes, tally: Tally) -> int:
-    """Count the documents of a split that are removed, and return the bytes of their text."""
+    """Count the removed documents of a split, and return the number of UTF-8 bytes of their texts.
+
+    Args:
+        batch: the signature file of the split.
+        rows: (n,) rows of documents.
+        codes: (n,) the code of the reason of each document.
+        tally: the tally to change.
+    """
     size = 0
     for code in np.unique(codes[codes != STAYS]).tolist():
         chosen = pa.array(rows[codes == code])
@@ -409,7 +457,7 @@ def _write_duplicates(
     similarity: Similarities,
     clusters: pa.Array,
 ) -> None:
-    """Write the removed documents, sorted by cluster and id, some at a time."""
+    """Write the removed documents, sorted by cluster and id, one row group at a time."""
     gone = np.flatnonzero(codes)
     removed = lookup.column("id", nodes[gone]) if len(gone) else pa.array([], pa.binary(ID_BYTES))
     kept = clusters.take(pa.array(number[gone]))
@@ -422,7 +470,7 @@ def _write_duplicates(
             part = order[start : start + GROUP_ROWS]
             of_cluster, shares = kept.take(pa.array(part)), pa.array(similarity[gone[part]], from_pandas=True)
             names = pa.array([REASONS[code] for code in codes[gone[part]].tolist()], pa.string())
-            columns = [removed.take(pa.array(part)), of_cluster, of_cluster, shares, names]  # of shares, NaN is null
+            columns = [removed.take(pa.array(part)), of_cluster, of_cluster, shares, names]  # NaN shares become null.
             writer.write_table(pa.Table.from_arrays(columns, schema=DUPLICATE_SCHEMA), GROUP_ROWS)
 
 
@@ -432,7 +480,7 @@ def _write_verdicts(path: Path, rows: Rows, clusters: pa.Array, codes: Codes, si
 
 
 def _count_text_bytes(lookup: Lookup, splits: list[Split]) -> dict[str, int]:
-    """Return the UTF-8 bytes of this run's clean text, by source."""
+    """Return a dict from source to the number of UTF-8 bytes of its clean text in this run."""
     found: dict[str, int] = {}
     for number, split in enumerate(splits):
         if not split.earlier:

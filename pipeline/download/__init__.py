@@ -1,1 +1,1 @@
-"""Downloads of the sources' dumps."""
+"""Download the sources' dumps, and pages that Wikipedia cites."""

@@ -1,4 +1,7 @@
-"""Download a list of URLs to files below a folder: a few in parallel, complete or absent, resumable."""
+"""Download a list of URLs to files below a folder, several at a time.
+
+A file is either complete or absent. Interrupted downloads can be resumed.
+"""
 
 import concurrent.futures
 import tempfile
@@ -13,8 +16,8 @@ from pipeline.download.http import DownloadResult, RemoteFile, RetryPolicy, Sess
 
 PARALLEL = 4
 POLL_SECONDS = 0.5
-LINE_SECONDS = 15.0  # between progress lines where there is no terminal
-NAME_BYTES = 200  # longest name in a target: file systems allow 255, and `.part.json` is appended
+LINE_SECONDS = 15.0  # seconds between lines of progress if the output is no terminal
+NAME_BYTES = 200  # longest name of a file or folder in a target. File systems allow 255, and `.part.json` is appended.
 
 
 def download(
@@ -24,19 +27,19 @@ def download(
     parallel: int = PARALLEL,
     terminal: TextIO | None = None,
 ) -> list[DownloadResult]:
-    """Download every file to its target below `folder` and return the results in the order given.
+    """Download every file to its target below `folder` and return the results in the order of `files`.
 
-    An interruption (KeyboardInterrupt) leaves partial files, which the next call resumes.
+    If the call is interrupted (KeyboardInterrupt), partial files remain. The next call resumes them.
 
     Args:
-        files: the files; two of them may not have one target.
-        folder: the output folder; it is created.
-        policy: attempts and waits; None for the defaults.
-        parallel: the number of simultaneous transfers.
-        terminal: receives progress and waits; None for no output.
+        files: the files to download. Their targets must be different.
+        folder: the output folder. It is created if necessary.
+        policy: number of attempts, and the waits between them; None for the defaults.
+        parallel: number of simultaneous transfers.
+        terminal: receives progress and messages about waits; None for no output.
 
     Raises:
-        UserError: a target lies outside the folder, two URLs have one target, or the folder cannot be written.
+        UserError: a target is outside the folder, two URLs have the same target, or the folder cannot be written.
     """
     for file in files:
         check_target(file.target)
@@ -62,11 +65,11 @@ def download(
             return [future.result() for future in futures]
         finally:
             session.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)  # a silent connection must not delay an interruption
+            pool.shutdown(wait=False, cancel_futures=True)  # does not wait for open connections
 
 
 def format_results(results: Sequence[DownloadResult]) -> str:
-    """Return one line with the number of files by state, and one line with the reason for each failed file."""
+    """Return a line with the number of files per state, and a line with the reason for each failed file."""
     counts = Counter(result.state for result in results)
     lines = [f"{len(results)} files: " + ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state])]
     lines += [f"  {result.file.target}: {result.reason}" for result in results if result.state is State.FAILED]
@@ -74,10 +77,10 @@ def format_results(results: Sequence[DownloadResult]) -> str:
 
 
 def check_target(target: str) -> None:
-    """Check that a relative path stays below the folder it is joined to, on any system.
+    """Check that a relative path stays inside the folder to which it is joined, on any operating system.
 
     Raises:
-        UserError: it does not, a name is too long, or the path ends like a partial file's.
+        UserError: the path may leave the folder, a name is too long, or the path has the ending of partial files.
     """
     parts = target.split("/")
     if not target.isprintable() or "\\" in target or any(part in ("", ".", "..") for part in parts):
@@ -98,7 +101,7 @@ def _check_writable(folder: Path) -> None:
 
 
 class _ProgressDisplay:
-    """Shows progress: a bar in a terminal, else a line every `LINE_SECONDS`."""
+    """A display of progress: a bar in a terminal, or else a line every `LINE_SECONDS`."""
 
     def __init__(self, transfers: list[Transfer], terminal: TextIO | None) -> None:
         from rich.console import Console
@@ -114,7 +117,7 @@ class _ProgressDisplay:
         self.task = self.bar.add_task("", total=len(transfers), rate="")
 
     def log(self, line: str) -> None:
-        """Print a line, above the bar if there is one."""
+        """Print a line. If there is a bar, the line appears above it."""
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def finish(self, result: DownloadResult) -> None:
@@ -124,7 +127,7 @@ class _ProgressDisplay:
             self.log(f"{result.file.target}: {result.state}")
 
     def update(self) -> None:
-        """Show how far the files are now."""
+        """Show the current progress of all files."""
         seconds = time.monotonic() - self.started
         received = sum(transfer.received for transfer in self.transfers)
         files = f"{len(self.finished)}/{len(self.transfers)} files"

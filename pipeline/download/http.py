@@ -1,10 +1,12 @@
-"""Download one file over HTTP: complete or absent, resumed after an interruption.
+"""Download one file over HTTP. The file is complete or absent, and an interrupted download can be resumed.
 
-A file grows as NAME.part; NAME.part.json holds its version on the server (ETag, Last-Modified, length). The next
-attempt requests the rest (Range) of that version (If-Range), as defined in RFC 9110, sections 13.1.5 and 14. A
-response that does not continue the partial file restarts it from the first byte.
+During the download, the file has the name NAME.part. NAME.part.json contains its version on the server (ETag,
+Last-Modified, length). The next attempt requests the remaining bytes (Range) of the same version (If-Range), as defined
+in RFC 9110, sections 13.1.5 and 14. If the response does not continue the partial file, the download starts again from
+the first byte.
 
-Messages use the standard's words for a status, never the server's text, which may hold anything.
+Messages contain the standard's phrase for a status. They never contain text from the server, because that may be
+anything.
 """
 
 import email.utils
@@ -31,7 +33,7 @@ from typing import IO, BinaryIO
 from manifests.files import write_atomic
 
 RETRIED = frozenset({403, 429, 500, 502, 503, 504})  # Common Crawl's servers answer 403 to too many requests
-MAX_RETRY_AFTER = 3600.0  # seconds; a server that asks for a longer wait is not retried
+MAX_RETRY_AFTER = 3600.0  # seconds; if a server requests a longer wait, the download fails
 CHUNK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _NUMBER = re.compile(r"[0-9]{1,18}")
@@ -39,12 +41,19 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Number of attempts for a file and the times between them, in seconds."""
+    """The number of attempts for a file, and the waits between them.
+
+    Attributes:
+        attempts: largest number of attempts.
+        backoff: seconds before the second attempt. The wait is doubled before each further attempt.
+        max_wait: longest wait in seconds.
+        timeout: seconds without data after which a connection is closed.
+    """
 
     attempts: int = 8
-    backoff: float = 2.0  # wait before the second attempt; doubled before each later one
-    max_wait: float = 120.0  # longest backoff
-    timeout: float = 60.0  # a connection without data for this long is broken
+    backoff: float = 2.0
+    max_wait: float = 120.0
+    timeout: float = 60.0
 
     def wait(self, failures: int) -> float:
         """Return the seconds to wait after the given number of failed attempts (from 1)."""
@@ -52,7 +61,7 @@ class RetryPolicy:
 
 
 class RetryableError(Exception):
-    """An attempt that failed and may succeed when repeated. `restart`: the partial file must be discarded first."""
+    """An attempt failed, and another attempt may succeed. `restart`: the partial file must be emptied before it."""
 
     def __init__(self, reason: str, status: int = 0, retry_after: float = 0.0, restart: bool = False) -> None:
         super().__init__(reason)
@@ -60,7 +69,7 @@ class RetryableError(Exception):
 
 
 class DownloadFailedError(Exception):
-    """A file that cannot be downloaded; `status` is the last HTTP status, 0 for none."""
+    """A file cannot be downloaded. `status` is the last HTTP status, or 0 if there was no response."""
 
     def __init__(self, reason: str, status: int = 0) -> None:
         super().__init__(reason)
@@ -69,7 +78,13 @@ class DownloadFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A URL, its path below the output folder (forward slashes), and the largest size in bytes that is accepted."""
+    """A file to download.
+
+    Attributes:
+        url: the URL.
+        target: path below the output folder, with forward slashes.
+        max_bytes: largest accepted size; None for no limit.
+    """
 
     url: str
     target: str
@@ -86,7 +101,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DownloadResult:
-    """Result for one file; `reason` and `status` (the last HTTP status, 0 for none) describe a failure."""
+    """The result for one file. For a failure, `reason` and `status` (the last HTTP status, or 0) describe it."""
 
     file: RemoteFile
     state: State
@@ -96,7 +111,14 @@ class DownloadResult:
 
 @dataclass(slots=True)
 class Transfer:
-    """Progress of one file in bytes: on disk, in total (None: unknown), received by this process."""
+    """The progress of one file.
+
+    Attributes:
+        file: the file.
+        written: number of bytes on disk.
+        size: number of bytes of the complete file; None if it is unknown.
+        received: number of bytes that this process has received.
+    """
 
     file: RemoteFile
     written: int = 0
@@ -110,12 +132,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        fp.close()  # or a redirect's body would be read to its end, however long
+        fp.close()  # otherwise the body of the redirect would be read completely, whatever its length
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def new_opener() -> urllib.request.OpenerDirector:
-    """Return an opener for HTTP and HTTPS only, so that a redirect to a file or an FTP server fails."""
+    """Return an opener that supports only HTTP and HTTPS, so that redirects to `file:` or `ftp:` URLs fail."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -131,18 +153,26 @@ def new_opener() -> urllib.request.OpenerDirector:
 
 @dataclass(slots=True)
 class Session:
-    """State that all transfers of one call share. `log` receives a line for every wait; `stop` ends all transfers."""
+    """The state that all transfers of one call share.
+
+    Attributes:
+        policy: number of attempts, and the waits between them.
+        log: receives a message for each wait.
+        stop: ends all transfers when it is set.
+        not_before: from host to the earliest time of the next request. Retry-After applies to all threads.
+        opener: sends the requests.
+    """
 
     policy: RetryPolicy
     log: Callable[[str], None]
     stop: threading.Event = field(default_factory=threading.Event)
-    not_before: dict[str, float] = field(default_factory=dict)  # by host: Retry-After applies to all our threads
+    not_before: dict[str, float] = field(default_factory=dict)
     opener: urllib.request.OpenerDirector = field(default_factory=new_opener)
 
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """The version of a remote file that a partial file is the beginning of."""
+    """The version of a file on its server. A partial file is the beginning of one version."""
 
     url: str
     etag: str | None
@@ -151,12 +181,20 @@ class _Version:
 
     @property
     def validator(self) -> str | None:
-        """Return the value for If-Range, which takes no weak ETag (RFC 9110, section 13.1.5)."""
+        """The value for If-Range: a strong ETag, or else Last-Modified (RFC 9110, section 13.1.5)."""
         return self.etag if self.etag and not self.etag.startswith("W/") else self.last_modified
 
 
 def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
-    """Download one file to `folder / target`. Never raises for an error of the server, the disk or a file name."""
+    """Download one file to `folder / target`.
+
+    Errors of the server, the disk or the file name are part of the result. They are not raised.
+
+    Args:
+        transfer: the file. Its progress is updated.
+        folder: the output folder.
+        session: the state that all transfers share.
+    """
     target = folder / transfer.file.target
     part, notes = Path(f"{target}.part"), Path(f"{target}.part.json")
     try:
@@ -172,7 +210,7 @@ def fetch(transfer: Transfer, folder: Path, session: Session) -> DownloadResult:
             try:
                 _retry(transfer, file, notes, session)
                 file.flush()
-                os.fsync(file.fileno())  # or a power cut could leave the name without the bytes
+                os.fsync(file.fileno())  # so that after a power failure the final name never lacks bytes
                 part.replace(target)
             finally:
                 if not file.tell() or target.exists():
@@ -192,9 +230,9 @@ def _report_present(file: RemoteFile, target: Path) -> DownloadResult:
 
 
 def lock(file: IO[bytes]) -> bool:
-    """Return False if another process writes the file, or has removed or renamed it since it was opened.
+    """Lock an open file. Return False if another process is writing it, or has removed or renamed it since.
 
-    A file system without locks counts as unlocked.
+    On a file system without locks, no other process is assumed to write the file.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -209,7 +247,18 @@ def lock(file: IO[bytes]) -> bool:
 
 
 def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
-    """Repeat attempts until the part is complete. Raises DownloadFailedError, and OSError if it cannot be written."""
+    """Repeat attempts until the partial file is complete.
+
+    Args:
+        transfer: the file to download.
+        part: the open partial file.
+        notes: path of the JSON file with the version of the partial file.
+        session: the state that all transfers share.
+
+    Raises:
+        DownloadFailedError: the file cannot be downloaded.
+        OSError: the partial file cannot be written.
+    """
     host, policy = _host_of(transfer.file.url), session.policy
     for attempt in itertools.count(1):
         session.stop.wait(max(session.not_before.get(host, 0.0) - time.monotonic(), 0.0))
@@ -233,13 +282,13 @@ def _retry(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) ->
 
 
 def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) -> None:
-    """Send one request and append its body to the part."""
+    """Send one request and append the response's body to the partial file. The parameters are those of `_retry`."""
     url = transfer.file.url
     length: int | None
     offset = part.seek(0, os.SEEK_END)
     known = _read_notes(notes, url) if offset else None
     if known and offset == known.size:
-        return  # killed between the last byte and the renaming
+        return  # an earlier process was killed after it had written the last byte
     validator = known.validator if known and (known.size is None or offset < known.size) else None
     headers = {"User-Agent": "teratoken", "Accept-Encoding": "identity"}
     if validator:
@@ -262,7 +311,7 @@ def _attempt(transfer: Transfer, part: BinaryIO, notes: Path, session: Session) 
 
 
 def _open_url(session: Session, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Send a GET and return the response with its body unread."""
+    """Send a GET request and return the response. Its body is not read."""
     if not url.lower().startswith(("http://", "https://")):
         raise DownloadFailedError("not an http or https URL")
     try:
@@ -288,7 +337,7 @@ def _open_url(session: Session, url: str, headers: dict[str, str]) -> http.clien
 def _copy(
     response: http.client.HTTPResponse, length: int | None, part: BinaryIO, transfer: Transfer, session: Session
 ) -> None:
-    """Append `length` bytes of a body to the part, or all of them."""
+    """Append `length` bytes of the response's body to the partial file, or the whole body if `length` is None."""
     left = length
     while left != 0:
         try:
@@ -313,7 +362,15 @@ def _check_size(size: int | None, file: RemoteFile) -> None:
 
 
 def _continue_version(response: http.client.HTTPResponse, known: _Version, offset: int) -> tuple[_Version, int]:
-    """Return the version and the number of bytes of a 206 response that continues a partial file at `offset`.
+    """Check that a 206 response continues a partial file.
+
+    Args:
+        response: the response.
+        known: the version of the partial file.
+        offset: size of the partial file.
+
+    Returns:
+        The version with its size, and the number of bytes in the response.
 
     Raises:
         RetryableError: the response does not continue the partial file.
@@ -336,7 +393,7 @@ def _continue_version(response: http.client.HTTPResponse, known: _Version, offse
 
 
 def _read_validators(response: http.client.HTTPResponse) -> tuple[str | None, str | None]:
-    """Return ETag and Last-Modified; None for a value that cannot be sent back."""
+    """Return ETag and Last-Modified of a response. A value is None if it is missing or cannot be sent in a request."""
     values = (response.headers.get("ETag"), response.headers.get("Last-Modified"))
     etag, last_modified = (value if value and value.isascii() and value.isprintable() else None for value in values)
     return etag, last_modified
@@ -359,7 +416,10 @@ def _describe_error(error: BaseException, policy: RetryPolicy) -> str:
 
 
 def parse_retry_after(value: str | None) -> float:
-    """Return the seconds that a Retry-After header asks for: a number or a date (RFC 9110, section 10.2.3)."""
+    """Return the seconds to wait for a Retry-After header, which is a number or a date (RFC 9110, section 10.2.3).
+
+    Returns 0 if the header is missing or invalid.
+    """
     if value is None:
         return 0.0
     seconds = _parse_count(value)
@@ -388,7 +448,7 @@ def _host_of(url: str) -> str:
 
 
 def _read_notes(path: Path, url: str) -> _Version | None:
-    """Return the version of a partial file; None if its notes are missing, damaged or about another URL."""
+    """Read the version of a partial file. Return None if the JSON file is missing, damaged or for another URL."""
     try:
         version = _Version(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):

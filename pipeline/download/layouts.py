@@ -1,7 +1,7 @@
-"""Layouts of the publishers' servers: the paths of the wanted dump files, and their lists and checksums.
+"""Download dump files of each publisher: construct their paths on the server, and parse lists of files and checksums.
 
-Each `download_…` function takes a `Mirror` and the options of its command. A publisher's list may be hostile: its size
-is limited, and a path that leads outside the output folder is refused.
+Each `download_…` function takes a `Mirror` and the options of its command. Lists from a server are not trusted: their
+size is limited, and paths that lead outside the output folder are refused.
 """
 
 import gzip
@@ -22,17 +22,18 @@ from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
 from pipeline.download.download import PARALLEL, check_target, download
 from pipeline.download.http import DownloadResult, RemoteFile, RetryPolicy, State
 
-MAX_LIST_BYTES = 64 << 20  # of a list, stored and decoded; the largest real ones have some 15 MB
-MAX_LIST_LINES = 1_000_000  # of a crawl's list; real ones have up to 100,000
+# Largest size of a list, both compressed and decompressed. The largest real lists have about 15 MB.
+MAX_LIST_BYTES = 64 << 20
+MAX_LIST_LINES = 1_000_000  # most lines in the list of a crawl; real lists have up to 100,000
 MAX_BOOKS = 100_000
 ALL = "all"
 C4_FILES = {"en": 1024, "en.noblocklist": 1024, "realnewslike": 512}  # number of training files by configuration
 WIKI_FILES = {
     "multistream": r"pages-articles-multistream\.xml\.bz2",  # can be split
-    "parts": r"pages-articles-multistream\d{1,4}\.xml-p\d{1,12}p\d{1,12}\.bz2",  # the same in parts, of large wikis
+    "parts": r"pages-articles-multistream\d{1,4}\.xml-p\d{1,12}p\d{1,12}\.bz2",  # large wikis: several files
     "single": r"pages-articles\.xml\.bz2",  # cannot be split
 }
-CHECKSUMS = ("sha1", "md5")  # of a dump's files, in the order in which they are asked for
+CHECKSUMS = ("sha1", "md5")  # checksums of a dump's files, in the order in which their lists are requested
 ARXIV_MANIFEST = "arXiv_src_manifest.xml"
 _CRAWL = re.compile(r"CC-MAIN-[0-9]{4}-[0-9]{2}")
 _INTEGER = re.compile(r"-?[0-9]{1,9}")
@@ -50,7 +51,14 @@ _T = TypeVar("_T", bound=Sized)
 
 @dataclass(frozen=True)
 class Mirror:
-    """A server, the folder that its files are downloaded to, and the settings of the transfers.
+    """A server and the settings for downloads from it.
+
+    Attributes:
+        base_url: URL of the server.
+        folder: the output folder.
+        policy: number of attempts, and the waits between them; None for the defaults.
+        parallel: number of simultaneous transfers.
+        terminal: receives progress; None for no output.
 
     Raises:
         UserError: `base_url` is not an http or https URL.
@@ -67,29 +75,47 @@ class Mirror:
             raise UserError(f"--base-url {self.base_url!r} is not an http or https URL: give the server's address")
 
     def file(self, path: str, max_bytes: int | None = None) -> RemoteFile:
-        """Return the file at a path, which is the same on the server and below the folder."""
+        """Return the file with a path that is the same on the server and below the folder."""
         return RemoteFile(f"{self.base_url.rstrip('/')}/{urllib.parse.quote(path)}", path, max_bytes)
 
     def download(self, files: Sequence[RemoteFile]) -> list[DownloadResult]:
-        """Download files as `download` does."""
+        """Download files and return the results in the same order (`pipeline.download.download.download`)."""
         return download(files, self.folder, self.policy, self.parallel, self.terminal)
 
     def download_list(self, path: str, parse: Callable[[bytes], _T], kind: str) -> _T | DownloadResult:
-        """Return a downloaded list as `read_list` does, or the result of a failed download. Remove an invalid list."""
+        """Download a list and parse it with `read_list`. If the list is invalid, its file is removed.
+
+        Args:
+            path: path of the list on the server and below the folder.
+            parse: parses the bytes of the list.
+            kind: name of the list in messages.
+
+        Returns:
+            The parsed list, or the result of the download if it failed.
+        """
         (result,) = self.download([self.file(path, MAX_LIST_BYTES)])
         if result.state is State.FAILED:
             return result
         try:
             return read_list(self.folder / path, parse, kind)
         except UserError:
-            (self.folder / path).unlink()  # or the next run would take it for the list again
+            (self.folder / path).unlink()  # otherwise the next run would read the invalid list again
             raise
 
 
 def download_common_crawl(mirror: Mirror, crawl: str, kind: str, files: str) -> list[DownloadResult]:
-    """Download the files of a crawl that the slice `files` selects, or return the result of its list's failure.
+    """Download files of a crawl.
 
     `crawl-data/NAME/KIND.paths.gz` lists the files of a kind (https://commoncrawl.org/get-started).
+
+    Args:
+        mirror: the server.
+        crawl: name of the crawl.
+        kind: `warc`, `wet` or `wat`.
+        files: a slice of the list of files, such as `0:8`.
+
+    Returns:
+        The results of the files, or the result of the list if its download failed.
 
     Raises:
         UserError: the crawl does not exist, its list is invalid, or the slice is invalid or empty.
@@ -106,10 +132,15 @@ def download_common_crawl(mirror: Mirror, crawl: str, kind: str, files: str) -> 
 
 
 def download_stackexchange(mirror: Mirror, item: str, sites: str) -> list[DownloadResult]:
-    """Download the posts of sites (joined by commas, or all without meta sites) from an item of archive.org.
+    """Download the posts of Stack Exchange sites from an item of archive.org.
 
-    `ITEM/ITEM_files.xml` lists an item's files; a site is `SITE.7z`, or for a large one `SITE-Posts.7z` beside its
-    other tables (https://archive.org/details/stackexchange).
+    `ITEM/ITEM_files.xml` lists the item's files. A site is the file `SITE.7z`. The posts of a large site are the file
+    `SITE-Posts.7z`, and its other tables are other files (https://archive.org/details/stackexchange).
+
+    Args:
+        mirror: the server.
+        item: name of the item.
+        sites: names of sites, joined by commas; or `all` for all sites except meta sites.
 
     Raises:
         UserError: the item does not exist, its list is invalid, or a site is not on it.
@@ -132,15 +163,19 @@ def download_stackexchange(mirror: Mirror, item: str, sites: str) -> list[Downlo
 
 
 def download_c4(mirror: Mirror, config: str, files: str) -> list[DownloadResult]:
-    """Download the training files of a configuration that the slice `files` selects.
+    """Download training files of a configuration of C4. `files` is a slice of their numbers, such as `0:8`.
 
-    They are `CONFIG/c4-train.NNNNN-of-01024.json.gz` (https://huggingface.co/datasets/allenai/c4).
+    The files are `CONFIG/c4-train.NNNNN-of-01024.json.gz` (https://huggingface.co/datasets/allenai/c4).
     """
     return mirror.download([mirror.file(path) for path in c4_paths(config, files)])
 
 
 def c4_paths(config: str, files: str) -> list[str]:
-    """Return the paths that `download_c4` downloads. Raises UserError for an unknown configuration or a bad slice."""
+    """Return the paths that `download_c4` downloads.
+
+    Raises:
+        UserError: the configuration is unknown, or the slice is invalid or empty.
+    """
     if config not in C4_FILES:
         raise UserError(f"--config {config!r} cannot be read: give {', '.join(C4_FILES)}")
     count = C4_FILES[config]
@@ -151,15 +186,23 @@ def c4_paths(config: str, files: str) -> list[str]:
 
 
 def download_gutenberg(mirror: Mirror, books: str) -> list[DownloadResult]:
-    """Download the plain texts `cache/epub/N/pgN.txt` of Project Gutenberg.
+    """Download plain texts of Project Gutenberg: the files `cache/epub/N/pgN.txt`.
 
-    Robots are to read its mirrors (https://www.gutenberg.org/policy/robot_access.html).
+    Programs must download from its mirrors (https://www.gutenberg.org/policy/robot_access.html).
+
+    Args:
+        mirror: the server.
+        books: ebook numbers and ranges, such as `1342,1-100`.
     """
     return mirror.download([mirror.file(path) for path in gutenberg_paths(books)])
 
 
 def gutenberg_paths(books: str) -> list[str]:
-    """Return the paths of ebook numbers and inclusive ranges, joined by commas: `1342,1-100`. Raises UserError."""
+    """Return the paths of ebooks. Raises UserError.
+
+    Args:
+        books: ebook numbers and inclusive ranges, joined by commas, such as `1342,1-100`.
+    """
     numbers = dict[int, None]()
     for part in books.split(","):
         match = _BOOKS.fullmatch(part.strip())
@@ -175,11 +218,18 @@ def gutenberg_paths(books: str) -> list[str]:
 
 
 def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> list[DownloadResult]:
-    """Download the articles of Wikipedias' dumps and verify them by their checksums; a corrupt file is removed.
+    """Download the articles of Wikipedia dumps, and verify their checksums. A corrupt file is removed.
 
-    Wikimedia's layout is `xxwiki/DATE/xxwiki-DATE-FILE`, with the checksums of all files of a dump in
-    `xxwiki-DATE-sha1sums.txt` and `-md5sums.txt` (https://meta.wikimedia.org/wiki/Data_dumps). A mirror may lack both:
-    then nothing is verified. If they cannot be downloaded for another reason, that result stands for the dump's.
+    Wikimedia's layout is `xxwiki/DATE/xxwiki-DATE-FILE`. The checksums of all files of a dump are in
+    `xxwiki-DATE-sha1sums.txt` and `-md5sums.txt` (https://meta.wikimedia.org/wiki/Data_dumps). If a mirror has neither
+    list, nothing is verified. If the lists cannot be downloaded for another reason, the dump is not downloaded, and the
+    failed download of the list is returned instead.
+
+    Args:
+        mirror: the server.
+        language: codes of Wikipedias, joined by commas, or `all`.
+        date: date of the dump, YYYYMMDD.
+        files: a key of `WIKI_FILES`.
 
     Raises:
         UserError: an unknown language, an invalid date or list, or a dump without such files.
@@ -202,7 +252,7 @@ def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> 
         pattern = re.compile(re.escape(f"{wiki}-{date}-") + WIKI_FILES[files])
         names = [name for name in listed if pattern.fullmatch(name)]
         if listed and not names:
-            for kind in CHECKSUMS:  # of a dump that is still being written, the next run finds a longer list
+            for kind in CHECKSUMS:  # the next run gets a longer list if the dump is being written
                 (mirror.folder / f"{prefix}{kind}sums.txt").unlink(missing_ok=True)
             raise UserError(
                 f"{wiki}/{date} lists no {files} files: give another --files, one of {', '.join(WIKI_FILES)}, or run "
@@ -218,7 +268,12 @@ def download_wikipedia(mirror: Mirror, language: str, date: str, files: str) -> 
 
 
 def _wiki_checksums(mirror: Mirror, prefix: str) -> dict[str, str] | DownloadResult:
-    """Return a dump's checksums by file name, empty if the mirror has none, or the result of a failed download."""
+    """Download the list of a dump's checksums.
+
+    Returns:
+        A dict from file name to checksum, which is empty if the mirror has no list; or the result of the download if
+        it failed for another reason.
+    """
     for kind in CHECKSUMS:
         listed = mirror.download_list(f"{prefix}{kind}sums.txt", parse_checksums, "a list of checksums")
         if not isinstance(listed, DownloadResult) or listed.status not in _NOT_FOUND:
@@ -227,7 +282,7 @@ def _wiki_checksums(mirror: Mirror, prefix: str) -> dict[str, str] | DownloadRes
 
 
 class ArxivFile(NamedTuple):
-    """A file of arXiv's manifest: path, year and month (YYMM), size in bytes, MD5 in hexadecimal."""
+    """A file in arXiv's manifest: path, year and month (YYMM), size in bytes, and MD5 in hexadecimal."""
 
     path: str
     month: str
@@ -236,16 +291,16 @@ class ArxivFile(NamedTuple):
 
 
 def download_arxiv(mirror: Mirror, manifest: Path, months: str) -> list[DownloadResult]:
-    """Download the monthly tars of arXiv that a manifest lists, and verify them by its MD5; a corrupt file is kept.
+    """Download the monthly tar files of arXiv that a manifest lists, and verify their MD5. A corrupt file is kept.
 
-    The archive itself is requester-pays object storage, which takes requests signed with the requester's own key
-    (https://info.arxiv.org/help/bulk_data_s3.html). Nothing here does that: the files come from a mirror, or another
-    program has put them into place and they are only verified.
+    The archive itself is in a requester-pays bucket, which requires requests that are signed with the requester's own
+    key (https://info.arxiv.org/help/bulk_data_s3.html). This function does not sign requests. It downloads from a
+    mirror. Files that another program has already put into the folder are only verified.
 
     Args:
-        mirror: where the files are, above `src/`.
+        mirror: the server with the folder `src`.
         manifest: path of `arXiv_src_manifest.xml`.
-        months: YYMM, or YYMM:YYMM with both ends.
+        months: YYMM, or YYMM:YYMM for a range that includes both months.
 
     Raises:
         UserError: the manifest is invalid or lists no file of these months.
@@ -256,7 +311,11 @@ def download_arxiv(mirror: Mirror, manifest: Path, months: str) -> list[Download
 
 
 def select_months(files: list[ArxivFile], months: str) -> list[ArxivFile]:
-    """Return the files of a month, or of a range of months. Raises UserError if the manifest lists no such file."""
+    """Return the files of a month or a range of months.
+
+    Raises:
+        UserError: `months` is invalid, or the manifest lists no file of these months.
+    """
     match = _MONTHS.fullmatch(months)
     if match is None:
         raise UserError(f"--months {months!r} is neither YYMM nor YYMM:YYMM: give such as 0303 or 9107:9912")
@@ -272,7 +331,7 @@ def _with_century(month: str) -> str:
 
 
 def parse_slice(text: str) -> slice:
-    """Return `START:STOP` or `START:STOP:STEP` with Python's meaning, or one index, as a slice. Raises UserError."""
+    """Parse `START:STOP`, `START:STOP:STEP` or one index, and return a slice as in Python. Raises UserError."""
     parts = text.split(":")
     bad = UserError(f"--files {text!r} is not a slice: give START:STOP, such as 0:8, or one number")
     if len(parts) > 3 or any(part and not _INTEGER.fullmatch(part) for part in parts) or text == "":
@@ -288,7 +347,17 @@ def parse_slice(text: str) -> slice:
 
 
 def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str = "check --base-url") -> _T:
-    """Return a parsed list of files. Raises UserError if it is too large, invalid or empty."""
+    """Read and parse a list of files.
+
+    Args:
+        path: path of the list.
+        parse: parses the bytes of the list.
+        kind: name of the list in messages.
+        advice: end of a message.
+
+    Raises:
+        UserError: the list is too large, invalid or empty.
+    """
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise ValueError("too large")
@@ -301,7 +370,7 @@ def read_list(path: Path, parse: Callable[[bytes], _T], kind: str, advice: str =
 
 
 def parse_paths(stored: bytes) -> list[str]:
-    """Return the relative paths in a crawl's gzipped list, without blank lines. Raises ValueError."""
+    """Parse the gzipped list of a crawl, and return the relative paths. Blank lines are skipped. Raises ValueError."""
     try:
         data = gzip.GzipFile(fileobj=io.BytesIO(stored)).read(MAX_LIST_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -321,7 +390,7 @@ def parse_paths(stored: bytes) -> list[str]:
 
 
 def parse_site_archives(data: bytes) -> dict[str, str]:
-    """Return the archive with each site's posts, by site, from the list of an item of archive.org."""
+    """Parse the list of an item of archive.org. Return a dict from site to the name of the archive with its posts."""
     names = [html.unescape(name.decode()) for name in _ITEM_FILE.findall(data)]
     for name in names:
         check_target(name)
@@ -333,7 +402,11 @@ def parse_site_archives(data: bytes) -> dict[str, str]:
 
 
 def parse_checksums(data: bytes) -> dict[str, str]:
-    """Return checksums in hexadecimal (SHA-1 or MD5) by file name. Raises ValueError for any other line."""
+    """Parse a list of checksums. Return a dict from file name to SHA-1 or MD5 in hexadecimal.
+
+    Raises:
+        ValueError: a line is not a checksum with a file name.
+    """
     found = dict[str, str]()
     for line in data.decode("utf-8").splitlines():
         match = _CHECKSUM.fullmatch(line)
@@ -345,7 +418,11 @@ def parse_checksums(data: bytes) -> dict[str, str]:
 
 
 def read_arxiv_manifest(path: Path) -> list[ArxivFile]:
-    """Return the files that arXiv's manifest lists. Raises UserError for one that is invalid or defines entities."""
+    """Read arXiv's manifest and return its files.
+
+    Raises:
+        UserError: the manifest is invalid, or it defines XML entities.
+    """
 
     def parse(data: bytes) -> list[ArxivFile]:
         root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_TreeBuilder()))
@@ -368,14 +445,24 @@ def _arxiv_file(fields: dict[str, str]) -> ArxivFile:
 
 
 def _list_failure(result: DownloadResult, kind: str) -> list[DownloadResult]:
-    """Return the failed download of a list. Raises UserError if the server has no such list."""
+    """Return the result of a list whose download failed. Raises UserError if the server has no such list."""
     if result.status in _NOT_FOUND:
         raise UserError(f"no such {kind}: {result.file.url} does not exist ({result.reason})")
     return [result]
 
 
 def _verify(folder: Path, result: DownloadResult, checksum: str, remove: bool) -> DownloadResult:
-    """Return the result, failed if the file has another checksum (SHA-1 or MD5; empty: not verified)."""
+    """Verify a downloaded file.
+
+    Args:
+        folder: the output folder.
+        result: the result of the download.
+        checksum: SHA-1 or MD5 in hexadecimal; if empty, the file is not verified.
+        remove: remove the file if its checksum is wrong.
+
+    Returns:
+        The same result, or a failure if the checksum is wrong.
+    """
     if result.state is State.FAILED or not checksum:
         return result
     path, kind = folder / result.file.target, "sha1" if len(checksum) == 40 else "md5"

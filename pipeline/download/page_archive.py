@@ -1,7 +1,7 @@
-"""The WARC file that fetched pages are written to, and that tells a later run what is done already.
+"""Write fetched pages to a WARC file, and read from it which URLs earlier runs have finished.
 
-A page is a `response` record under the URL that was asked for; `Final-URI` is the URL at the end of its redirects. A
-URL without a page, for a reason that lasts, is a `metadata` record that names it.
+A page is a `response` record with the requested URL. Its header `Final-URI` is the URL at the end of the redirects. A
+URL that has no page, for a permanent reason, is a `metadata` record with this reason.
 """
 
 import io
@@ -17,26 +17,30 @@ from filters.formats.warc import Limits, read_frames
 from pipeline.download.http import lock
 from pipeline.download.page_request import Answer
 
-LIMITS = Limits(1 << 30)  # no record that this module writes is larger
-SOFTWARE = "teratoken"  # in the first record: by it a later run knows that the archive is one of this module
+LIMITS = Limits(1 << 30)  # records that this module writes are smaller
+SOFTWARE = "teratoken"  # in the first record of each archive that this module has written
 FINAL_URI = "Final-URI"
 PAGE = "page"
 _REASON = re.compile(rb"reason: ([a-z0-9-]+)\r\n")
-_CODED = {"transfer-encoding": "X-Crawler-Transfer-Encoding"}  # renamed, since bodies are stored without this coding
+_CODED = {"transfer-encoding": "X-Crawler-Transfer-Encoding"}  # renamed, because bodies are stored without this coding
 
 
 class PageArchive:
     """An archive that is open for appending.
 
     Attributes:
-        done: the outcome of each URL in the file: `PAGE`, or the reason for having none.
+        done: from each URL in the file to its result: `PAGE`, or the reason for which it has no page.
     """
 
     def __init__(self, path: Path, agent: str) -> None:
-        """Open or create an archive; a last record that was cut short is removed.
+        """Open or create an archive. If the last record is incomplete, it is removed.
+
+        Args:
+            path: path of the archive.
+            agent: the User-Agent header, which is recorded in a new archive.
 
         Raises:
-            UserError: the file cannot be written, is no archive of pages, or another process writes it.
+            UserError: the file cannot be written, was not written by this module, or is open in another process.
         """
         self.path = path
         try:
@@ -54,7 +58,7 @@ class PageArchive:
             raise UserError(f"{path} cannot be written ({error.strerror}): give another --output") from error
 
     def _begin(self, agent: str) -> None:
-        """Write the first record. Raises OSError, and then the file is empty again."""
+        """Write the first record. If that fails, empty the file and raise OSError."""
         try:
             self.path.write_bytes(_make_head(self.path.name, agent))
         except OSError:
@@ -67,11 +71,17 @@ class PageArchive:
 
     @property
     def counts(self) -> Counter[str]:
-        """Return the number of URLs by outcome."""
+        """The number of URLs per result."""
         return Counter(self.done.values())
 
     def write_page(self, url: str, final: str, answer: Answer) -> None:
-        """Append a page. Raises OSError."""
+        """Append a page. Raises OSError.
+
+        Args:
+            url: the requested URL.
+            final: the URL at the end of the redirects.
+            answer: the response.
+        """
         from warcio.statusandheaders import StatusAndHeaders
 
         fields = [
@@ -83,7 +93,7 @@ class PageArchive:
         self.done[url] = PAGE
 
     def write_reason(self, url: str, reason: str) -> None:
-        """Append the reason for which a URL has no page. Raises OSError."""
+        """Append a URL with the reason for which it has no page. Raises OSError."""
         self._append(_make_record(url, "metadata", f"reason: {reason}\r\n".encode()))
         self.done[url] = reason
 
@@ -93,12 +103,12 @@ class PageArchive:
 
 
 def _make_ascii(text: str) -> str:
-    """Return a part of a header as warcio can write it."""
+    """Replace the characters of a header that are not ASCII, because warcio cannot write them."""
     return text.encode("ascii", "replace").decode("ascii")
 
 
 def _make_head(name: str, agent: str) -> bytes:
-    """Return the record at the beginning of an archive."""
+    """Return the first record of an archive."""
     writer = _make_writer()
     writer.write_record(writer.create_warcinfo_record(name, {"software": SOFTWARE, "http-header-user-agent": agent}))
     return bytes(writer.get_contents())
@@ -117,16 +127,24 @@ def _make_writer() -> Any:
 
 
 def _read_outcomes(path: Path) -> tuple[dict[str, str], int]:
-    """Return the outcomes in an archive by URL, and the end of its last whole record. Raises UserError, OSError."""
+    """Read an archive.
+
+    Returns:
+        A dict from URL to its result, and the offset after the last complete record.
+
+    Raises:
+        UserError: this module did not write the file.
+        OSError: the file cannot be read.
+    """
     done: dict[str, str] = {}
     kind, end = "", 0
     with open_stored(path) as stored:
         for frame in read_frames(stored, LIMITS):
             if frame.problem is not None:
-                continue  # after the last record: a process was killed as it wrote
+                continue  # the last record is incomplete, because its process was killed
             kind = (frame.headers.get("WARC-Type") or "").lower()
             if not end and (frame.offset or kind != "warcinfo" or f"software: {SOFTWARE}".encode() not in frame.block):
-                break  # a dump, say, which must not be changed
+                break  # another web archive, such as a dump, which must not be changed
             end = frame.offset + frame.length
             if kind == "response":
                 done[frame.target_uri] = PAGE

@@ -1,7 +1,7 @@
-"""One HTTP request for a web page of an unknown server: bounded in size and time, and never to a private address.
+"""Send one HTTP request for a web page to an unknown server, with limits of size and time.
 
-Redirects are not followed: the caller asks for each in turn. Connections are direct, without a proxy, since the address
-must be known before anything is sent to it.
+Requests to private addresses are refused by default. Redirects are not followed; the caller sends a new request for
+each redirect. Connections are direct, without a proxy, because the IP address must be checked before data is sent.
 """
 
 import http.client
@@ -23,18 +23,18 @@ _SAFE = "%!$&'()*+,;=:@/?~"  # characters of a path or query that are sent as th
 
 
 class FetchError(Exception):
-    """A request without a page.
+    """A request that did not return a page.
 
     Attributes:
-        reason: its name in counts.
-        settled: asking again, another day, would change nothing.
-        retry: asking again, soon, may help.
-        retry_after: seconds that the server asks to wait.
+        reason: name of the reason, which is used in counts.
+        permanent: True if a later run should not request the page again.
+        retry: True if this run should request the page again.
+        retry_after: seconds to wait, as requested by the server.
     """
 
-    def __init__(self, reason: str, settled: bool = True, retry: bool = False, retry_after: float = 0.0) -> None:
+    def __init__(self, reason: str, permanent: bool = True, retry: bool = False, retry_after: float = 0.0) -> None:
         super().__init__(reason)
-        self.reason, self.settled, self.retry, self.retry_after = reason, settled, retry, retry_after
+        self.reason, self.permanent, self.retry, self.retry_after = reason, permanent, retry, retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,20 @@ class RequestRules:
     """Limits and identity that all requests share.
 
     Attributes:
-        agent: the User-Agent.
-        silence: seconds without data before a connection counts as broken.
-        seconds: limit of one request, from its start to its last byte.
-        allow_private: send requests to private and loopback addresses, too.
+        agent: the User-Agent header.
+        idle_timeout: seconds without data after which a connection is closed.
+        total_timeout: seconds from the start of a request to the last byte of its response.
+        allow_private: allow requests to private and loopback addresses.
     """
 
     agent: str
-    silence: float = 30.0
-    seconds: float = 120.0
+    idle_timeout: float = 30.0
+    total_timeout: float = 120.0
     allow_private: bool = False
 
 
 class Address(NamedTuple):
-    """The parts of a URL that a request needs. `target`: path and query."""
+    """The parts of a URL that a request needs. `target` is path and query."""
 
     scheme: str
     host: str
@@ -64,14 +64,21 @@ class Address(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """Return the part of the URL before its path, to which a robots.txt applies."""
+        """The part of the URL before its path. A robots.txt applies to one origin."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response. `body`: as sent, without the transfer coding; empty if it was not wanted. `ip`: the server's."""
+    """A response.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the headers.
+        body: the body without the transfer coding, but with the content coding; empty if it was not read.
+        ip: IP address of the server.
+    """
 
     status: int
     headers: HTTPMessage
@@ -84,7 +91,7 @@ def parse_url(url: str) -> Address:
     try:
         parts = urlsplit(url)
         port, host = parts.port, (parts.hostname or "").encode("idna").decode("ascii").removesuffix(".")
-    except ValueError:  # UnicodeError, too
+    except ValueError:  # includes UnicodeError
         raise FetchError("not-http") from None
     if parts.scheme not in ("http", "https") or not host:
         raise FetchError("not-http")
@@ -102,11 +109,11 @@ def send_request(
     """Send a GET and return the response.
 
     Args:
-        address: of the page.
-        rules: of all requests.
-        max_bytes: limit of the body.
-        is_wanted: tells from status and headers if the body is to be read.
-        truncate: return the beginning of a longer body.
+        address: the parts of the page's URL.
+        rules: limits and identity of all requests.
+        max_bytes: largest size of the body.
+        is_wanted: returns True if the body should be read, given status and headers.
+        truncate: return the first `max_bytes` of a larger body, instead of raising FetchError.
 
     Raises:
         FetchError: "no-such-host", "private-address", "bad-certificate", "unreachable", "too-slow", "too-large" or
@@ -114,7 +121,7 @@ def send_request(
     """
     connection = (_SecureConnection if address.scheme == "https" else _Connection)(address, rules)
     expired = threading.Event()
-    timer = threading.Timer(rules.seconds, _expire, (connection, expired))
+    timer = threading.Timer(rules.total_timeout, _expire, (connection, expired))
     timer.daemon = True
     timer.start()
     try:
@@ -128,19 +135,20 @@ def send_request(
         raise FetchError("bad-certificate") from error
     except socket.gaierror as error:
         known = error.errno == socket.EAI_NONAME
-        raise FetchError("no-such-host" if known else "unreachable", settled=known, retry=not known) from error
+        raise FetchError("no-such-host" if known else "unreachable", permanent=known, retry=not known) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         if expired.is_set():
             raise FetchError("too-slow") from error
         broken = not isinstance(error, OSError | http.client.IncompleteRead)
         reason = "broken-response" if broken else "unreachable"
-        raise FetchError(reason, settled=broken, retry=not broken) from error
+        raise FetchError(reason, permanent=broken, retry=not broken) from error
     finally:
         timer.cancel()
         connection.close()
 
 
 def _read(response: http.client.HTTPResponse, max_bytes: int, truncate: bool) -> bytes:
+    """Read the body of a response. Raises FetchError if it is too large."""
     length, body = response.length, bytearray()
     is_large = length is not None and length > max_bytes
     while (truncate or not is_large) and (chunk := response.read1(CHUNK_BYTES)):
@@ -156,17 +164,18 @@ def _read(response: http.client.HTTPResponse, max_bytes: int, truncate: bool) ->
 
 
 def _expire(connection: "_Connection", expired: threading.Event) -> None:
+    """Shut down a connection whose request took too long."""
     expired.set()
     if connection.raw is not None:
-        with suppress(OSError):  # of the socket below TLS, which another thread is reading
+        with suppress(OSError):  # shuts down the socket below TLS, because another thread is reading
             socket.socket.shutdown(connection.raw, socket.SHUT_RDWR)
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to the first address of a host that is public and answers."""
+    """A connection to the first IP address of a host that is public and accepts the connection."""
 
     def __init__(self, address: Address, rules: RequestRules) -> None:
-        super().__init__(address.host, address.port, timeout=rules.silence)
+        super().__init__(address.host, address.port, timeout=rules.idle_timeout)
         self.rules = rules
         self.raw: socket.socket | None = None
         self.ip = ""
@@ -178,7 +187,7 @@ class _Connection(http.client.HTTPConnection):
             raise FetchError("private-address")
         for number, place in enumerate(addresses, 1):
             try:
-                self.raw = socket.create_connection((place, self.port), self.rules.silence)
+                self.raw = socket.create_connection((place, self.port), self.rules.idle_timeout)
             except OSError:
                 if number == len(addresses):
                     raise
@@ -195,7 +204,7 @@ class _SecureConnection(_Connection):
         super().connect()
         assert self.raw is not None
         secure = _tls().wrap_socket(self.raw, server_hostname=self.host, do_handshake_on_connect=False)
-        self.sock = self.raw = secure  # known before the handshake, which may be endless, too
+        self.sock = self.raw = secure  # set before the handshake, so that `_expire` can also stop a slow handshake
         secure.do_handshake()
 
 
@@ -211,7 +220,7 @@ def find_addresses(host: str, port: int) -> list[str]:
 
 
 def is_public(address: str) -> bool:
-    """Return True if an IP address belongs to the public Internet (IANA's registries of special addresses)."""
+    """Return True if an IP address is public, according to IANA's registries of special-purpose addresses."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         found = found.ipv4_mapped or found.sixtofour or found

@@ -1,7 +1,7 @@
-"""Fetch pages that Wikipedia cites into a WARC file: positives of the reference classifier.
+"""Fetch pages that Wikipedia cites into a WARC file, as positive examples of the reference classifier.
 
-The paper's classifier tells pages "used as references in Wikipedia" from others (LLaMA, section 2.1). Few of them are
-in any one part of a crawl, so they are fetched; RedPajama took 300,000.
+The paper's classifier distinguishes pages "used as references in Wikipedia" from other pages (LLaMA, section 2.1). A
+part of a crawl contains only few cited pages, so they are fetched from their own servers. RedPajama used 300,000.
 """
 
 from collections import Counter
@@ -24,37 +24,43 @@ from pipeline.download.page_archive import PAGE, PageArchive
 
 @dataclass(frozen=True)
 class CrawlSummary:
-    """The outcome of a crawl.
+    """The result of a crawl.
 
     Attributes:
-        urls: number of URLs that were wanted.
-        counts: of them by outcome: `PAGE`, or the reason for having no page.
-        fetched: pages that this call added.
-        unsettled: URLs that the next call tries again.
+        urls: number of requested URLs.
+        counts: number of URLs per result: `PAGE`, or the reason for which there is no page.
+        fetched: number of pages that this call added.
+        temporary_failures: number of URLs that the next call tries again.
     """
 
     urls: int
     counts: Counter[str]
     fetched: int
-    unsettled: int
+    temporary_failures: int
 
     def text(self) -> str:
-        """Return a line with the number of pages, and one for each reason, the most frequent first."""
+        """Return a line with the number of pages, and one line per reason, the most frequent reason first."""
         lines = [f"{self.urls:,} URLs: {self.counts[PAGE]:,} pages, {self.fetched:,} of them fetched now"]
         reasons = sorted((-count, reason) for reason, count in self.counts.items() if reason != PAGE)
         lines += [f"  {reason}: {-count:,}" for count, reason in reasons]
-        if self.unsettled:
-            lines.append(f"{self.unsettled:,} URLs failed for now: the same command tries them again")
+        if self.temporary_failures:
+            lines.append(f"{self.temporary_failures:,} URLs failed for now: the same command tries them again")
         return "\n".join(lines)
 
 
 def draw_cited_urls(dumps: Sequence[Path], most: int, seed: int) -> list[str]:
-    """Return URLs that Wikipedia dumps cite, of `most` pages drawn by keyed hash, in the order of the hash.
+    """Select pages that Wikipedia dumps cite, by keyed hash, and return their URLs in the order of the hash.
 
-    A page that is cited under several URLs is drawn once, under the smallest that is not of a web archive's copy.
+    A page that is cited with several URLs is selected once. Its URL is then the alphabetically first one, where copies
+    in web archives come last.
+
+    Args:
+        dumps: paths of Wikipedia dumps.
+        most: largest number of pages.
+        seed: seed of the keyed hash.
 
     Raises:
-        UserError: a dump cannot be read, or they cite nothing.
+        UserError: a dump cannot be read, or the dumps cite no URL.
     """
     chosen: dict[int, str] = {}
     limit = 1 << 64
@@ -87,7 +93,7 @@ def _cited_urls(dumps: Sequence[Path]) -> Iterator[str]:
 
 
 def user_agent(contact: str) -> str:
-    """Return the User-Agent with a contact. Raises UserError for a contact that no header may hold."""
+    """Return the User-Agent header with a contact. Raises UserError if a header cannot contain the contact."""
     if not contact.isascii() or not contact.isprintable() or not contact.strip():
         raise UserError(f"--contact {contact!r} is not a URL or an e-mail address: give one where you can be reached")
     return f"{PRODUCT} (+{contact})"
@@ -96,13 +102,13 @@ def user_agent(contact: str) -> str:
 def download_references(
     wanted: Sequence[str], output: Path, options: CrawlOptions, terminal: TextIO | None = None
 ) -> CrawlSummary:
-    """Fetch pages into a WARC file; those that it has already are not asked for again.
+    """Fetch pages into a WARC file. URLs with a result in the file are not requested again.
 
     Args:
-        wanted: their URLs.
-        output: the file.
-        options: how to ask.
-        terminal: receives progress; None for no output.
+        wanted: URLs of the pages.
+        output: path of the file.
+        options: settings of the crawl.
+        terminal: receives lines of progress; None for no output.
 
     Raises:
         UserError: the file cannot be written, or another process writes it.
@@ -111,6 +117,6 @@ def download_references(
         before = archive.counts[PAGE]
         crawl = Crawl(archive, options, [url for url in dict.fromkeys(wanted) if url not in archive.done])
         crawl.run(terminal)
-        outcomes = {**archive.done, **crawl.unsettled}
+        outcomes = {**archive.done, **crawl.temporary_failures}
         counts = Counter(outcomes[url] for url in wanted)
-        return CrawlSummary(len(wanted), counts, archive.counts[PAGE] - before, len(crawl.unsettled))
+        return CrawlSummary(len(wanted), counts, archive.counts[PAGE] - before, len(crawl.temporary_failures))

@@ -1,18 +1,19 @@
-"""robots.txt, by RFC 9309: which paths a site lets a program fetch, and how often (`Crawl-delay`, an extension).
+"""Parse robots.txt files (RFC 9309), which state the paths that a program may request, and `Crawl-delay`.
 
-Python's own `urllib.robotparser` takes the first rule that matches and no wildcards, so it would fetch pages that
-sites exclude by `Disallow: /*.pdf$` or by the longer of two rules.
+`Crawl-delay` is an extension of the standard. Python's own `urllib.robotparser` uses the first rule that matches, and
+it does not support wildcards. So it would allow pages that a site excludes with `Disallow: /*.pdf$`, or with the longer
+of two rules.
 """
 
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
-MAX_BYTES = 500 << 10  # parsed of a file; RFC 9309, section 2.5, asks for at least 500 KiB
+MAX_BYTES = 500 << 10  # bytes that are parsed; RFC 9309, section 2.5, requires at least 500 KiB
 _LINE = re.compile(r"[ \t]*([A-Za-z-]+)[ \t]*:([^#]*)")
 _PRODUCT = re.compile(r"[A-Za-z_-]*")  # at the start of a value
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
-_PLAIN = "!$&'()*+,;=:@/~?"  # not encoded in a path, beside unreserved characters
+_PLAIN = "!$&'()*+,;=:@/~?"  # characters of a path that are not encoded, in addition to unreserved characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +21,18 @@ class Robots:
     """The rules of one site for one program.
 
     Attributes:
-        rules: pairs of a pattern of paths and whether it allows them.
-        delay: seconds between two requests; 0 without `Crawl-delay`.
+        rules: pairs of a pattern of paths, and True if the paths are allowed or False if they are excluded.
+        delay: seconds between two requests; 0 if there is no `Crawl-delay`.
     """
 
     rules: tuple[tuple[str, bool], ...] = ()
     delay: float = 0.0
 
     def allows(self, url: str) -> bool:
-        """Return True if the rule with the longest matching pattern allows a URL, or none matches (section 2.2.2)."""
+        """Return True if a URL may be requested (section 2.2.2).
+
+        The rule with the longest matching pattern decides. If no rule matches, the URL is allowed.
+        """
         parts = urlsplit(url)
         path = _encode(parts.path or "/") + (f"?{_encode(parts.query)}" if parts.query else "")
         found = [(len(pattern), allowed) for pattern, allowed in self.rules if _matches(pattern, path)]
@@ -36,9 +40,14 @@ class Robots:
 
 
 def parse_robots(data: bytes, product: str) -> Robots:
-    """Return a file's rules for a product token: of all groups that name it, else of those for `*`.
+    """Parse a robots.txt file and return the rules for a program.
 
-    Malformed lines, and lines that the standard does not define, are ignored.
+    These are the rules of all groups that name the program, or else of all groups for `*`. Malformed lines, and lines
+    that the standard does not define, are ignored.
+
+    Args:
+        data: the file.
+        product: name of the program.
     """
     groups: dict[str, list[tuple[str, bool]]] = {}
     delays: dict[str, float] = {}
@@ -66,9 +75,10 @@ def parse_robots(data: bytes, product: str) -> Robots:
 
 
 def _encode(text: str) -> str:
-    """Return a path with each character encoded that must be, and no other, so that both sides compare as text.
+    """Normalise the percent-encoding of a path or pattern, so that paths and patterns can be compared as text.
 
-    An encoded `*`, `$` or reserved character stays encoded: it is not the character itself (section 2.2.3).
+    Only characters that must be encoded are encoded. An encoded `*`, `$` or reserved character stays encoded, because
+    it differs from the character itself (section 2.2.3).
     """
     parts = re.split(r"((?:%[0-9A-Fa-f]{2})+)", text)
     encoded = (quote(unquote_to_bytes(part), safe="~") if number % 2 else quote(part, safe=_PLAIN)
@@ -77,7 +87,10 @@ def _encode(text: str) -> str:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Return True if a pattern with wildcards (`*`; `$` at its end) matches the start of a path, in linear time."""
+    """Return True if a pattern matches the start of a path.
+
+    `*` in the pattern matches any characters; `$` at its end matches the end of the path. This takes linear time.
+    """
     whole = pattern.endswith("$")
     first, *pieces = pattern.removesuffix("$").split("*")
     if not path.startswith(first):

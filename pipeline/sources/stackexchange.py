@@ -18,7 +18,7 @@ from filters.errors import UserError
 from filters.formats.characters import normalise_text
 from filters.formats.posts_xml import (
     ANSWER,
-    HOPELESS,
+    MAX_GAP,
     QUESTION,
     TABLE,
     Post,
@@ -74,7 +74,7 @@ def survey(stored: Stored, name: str, recipe: Source, split_bytes: int) -> Surve
         tail, since = b"", 0
         others += table.size if table.chunks is None else 0
         for chunk in table.chunks or ():
-            if since > HOPELESS:
+            if since > MAX_GAP:
                 break
             if isinstance(chunk, bytes):
                 text = tail + chunk

@@ -19,7 +19,7 @@ from pipeline.beam.step import Keyed, Receipts, Result, Step, Unit
 from pipeline.beam.tables import table_writer
 from pipeline.sources.base import Outcome, code_of, joined_for, reader_for
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import calls_of, uses_of
+from pipeline.stages.filter import rule_classes, use_prefixes
 from pipeline.stages.split_offsets import piece_unit, pieces_of
 
 STEP = "extract"
@@ -60,7 +60,7 @@ def extract_step(
             split = f"{item.source}/{item.name}" + (f"@{piece.start:015d}" if len(pieces) > 1 else "")
             if split in units:
                 raise UserError(f"{split} is the name of a file and of a piece of another file: rename the file")
-            calls = (code_of(reader_for(item.source, source), "read"), *calls_of(source.rules_at("extract")))
+            calls = (code_of(reader_for(item.source, source), "read"), *rule_classes(source.rules_at("extract")))
             units[split] = piece_unit(split, item, piece, source, calls, quarantine)
     by_source = {name: source_arguments(name, source, models) for name, source in recipe.sources.items()}
     is_joined = any(joined_for(source) is not None for source in recipe.sources.values())
@@ -80,7 +80,7 @@ def source_arguments(name: str, source: Source, models: Mapping[str, str]) -> di
     used = {"kind", "licence", "extractor", "limits", "columns", "settings"}
     used |= {"arxiv", "wikipedia", "stackexchange", "github"} & {source.kind}
     rules = source.rules_at("extract")
-    uses = tuple(uses_of(name, source, rules))
+    uses = tuple(use_prefixes(name, source, rules))
     files = {use: sha for use, sha in models.items() if uses and use.startswith(uses)}
     key = [source.model_dump(include=used), [[name_of(rule), rule.step_key()] for rule in rules], files]
     return {"name": name, "source": Keyed(source, key)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CUTOFFS = "inherited"  # Folder of a generation with the cut-offs of its corpus: one table per source.
 
 
-def models_of(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
+def trained_models(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
     """Return the models that the run trains for a source's rules, by the stage that trains them.
 
     Args:
@@ -146,7 +146,7 @@ def map_model_paths(recipe: Recipe, change: Callable[[str], str], training: bool
     return recipe.model_copy(update={"sources": sources, "tokenizer": tokenizer})
 
 
-def inherited(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
+def recipe_of_generation(corpus: Path, parent: Manifest, folder: Path, recipe: Recipe) -> Recipe:
     """Return the recipe of a new generation of a corpus. It reuses the models of the corpus and trains no model.
 
     The tokenizer, language models, classifiers and cut-offs of the corpus are given by path. The cut-offs are written

@@ -38,9 +38,9 @@ from pipeline.beam.step import Awaited, Keyed, Receipts, Result, Step, Unit, sou
 from pipeline.beam.tables import table_writer
 from pipeline.sources import common_crawl
 from pipeline.sources.inputs import Input
-from pipeline.stages.filter import COMPARING, SourceRules, Verdicts, calls_of, filter_pages, units_for
+from pipeline.stages.filter import COMPARING, SourceRules, Verdicts, filter_pages, rule_classes, units_for
 from pipeline.stages.models import trained_references
-from pipeline.stages.perplexity import articles
+from pipeline.stages.perplexity import read_articles
 
 STAGE = "references"
 URLS, POSITIVES, SAMPLE, TRAIN = (f"{STAGE}/{step}" for step in ("urls", "positives", "sample", "train"))
@@ -102,7 +102,7 @@ def positives_step(
         rules = [rule for rule in applied.value.rules if rule.needs not in COMPARING]
         applied = Keyed(replace(applied.value, rules=rules), applied.key)
         arguments[source] = {**reading[source], "applied": applied, "min_characters": least}
-        calls = calls_of([*recipe.sources[source].rules_at("extract"), *rules])
+        calls = rule_classes([*recipe.sources[source].rules_at("extract"), *rules])
         for archive in found:
             path = Keyed(archive.path, archive.key, (archive.version,))
             units.append(Unit(f"{source}/{archive.name}", {"path": path}, (), archive.size, source, calls))
@@ -135,7 +135,7 @@ def sample_step(
             "share": share,
             "least": rule_of(recipe, source).min_characters,
         }
-        for source, share in shares(recipe, extracted).items()
+        for source, share in candidate_shares(recipe, extracted).items()
     }
     units = units_for(recipe, STAGE, extracted, verdicts)
     return Step(SAMPLE, sample_pages, units, {"seed": recipe.seed}, arguments)
@@ -161,7 +161,7 @@ def train_step(recipe: Recipe, sample: Step, given: Receipts) -> Step:
     return Step(TRAIN, train_classifier, units, {"seed": recipe.seed}, owns=("models/references",))
 
 
-def shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
+def candidate_shares(recipe: Recipe, extracted: Receipts) -> dict[str, float]:
     """Return a dict from source to the share of its pages that are candidates, for sources that train a classifier."""
     records = Counter[str]()
     for split, receipt in extracted.items():
@@ -194,7 +194,7 @@ def collect_urls(corpus: Path, unit: str, *, path: str) -> Result:
     """Write the sorted, distinct hashes (uint64) of the URLs that the articles of a Wikipedia dump cite."""
     cited: set[int] = set()
     facts = {"articles": 0, "references": 0, "damaged": 0}
-    for page in articles(Path(path)):
+    for page in read_articles(Path(path)):
         if isinstance(page, Damage):
             facts["damaged"] += 1
             continue

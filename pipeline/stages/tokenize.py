@@ -36,10 +36,11 @@ PARTS, SHARDS = f"{STAGE}/parts", f"{STAGE}/shards"
 BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
 SPILL_BYTES = 64 << 20  # Bytes of rows that a mapper holds in memory before it writes them as blocks.
 SHARD_DOCUMENTS = 1 << 21  # Documents per shard. The columns of a shard have 32-bit offsets, which limits its size.
-UNMEASURED_BYTES_PER_TOKEN = 4.0  # For sources without text on the tokenizer's card (LLaMA's English web text: 3.9).
+# Bytes per token of a source without text on the tokenizer's card. LLaMA's English web text has about 3.9.
+UNMEASURED_BYTES_PER_TOKEN = 4.0
 
 # Source -> side -> (number of the first shard among all shards, number of shards).
-Buckets = dict[str, dict[str, tuple[int, int]]]
+ShardPlan = dict[str, dict[str, tuple[int, int]]]
 
 
 def tokenize_steps(
@@ -55,7 +56,7 @@ def tokenize_steps(
         trained: Receipt of the step that trains the tokenizer.
         generation: Number of the generation. A number above 0 becomes part of the shards' names.
     """
-    plan = buckets(recipe, clusters, trained)
+    plan = plan_shards(recipe, clusters, trained)
     facts = {"sha256": trained.facts["sha256"], "vocabulary": trained.facts["vocabulary"], "seed": recipe.seed}
     by_source = {source: {"source": source, "sides": sides} for source, sides in plan.items()}
     model = Keyed(facts["sha256"], trained.outputs_below("models"))  # The key names the file, so that mappers fetch it.
@@ -148,13 +149,13 @@ def write_documents(
     return Result([path], {}, facts)
 
 
-def buckets(recipe: Recipe, clusters: Receipt, trained: Receipt) -> Buckets:
+def plan_shards(recipe: Recipe, clusters: Receipt, trained: Receipt) -> ShardPlan:
     """Return the shard numbers of each source and side.
 
     The number of shards is the estimated number of tokens (bytes of text / bytes per token on the tokenizer's card)
     divided by the recipe's tokens per shard. It does not depend on the number of workers.
     """
-    found: Buckets = {}
+    found: ShardPlan = {}
     number = 0
     for source in sorted(clusters.facts["text_bytes"]):
         per_token = trained.facts["bytes_per_token"].get(source, UNMEASURED_BYTES_PER_TOKEN)

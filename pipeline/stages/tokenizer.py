@@ -74,7 +74,7 @@ def sample_step(recipe: Recipe, clean: Sequence[Unit], clusters: Receipt) -> Ste
         records = clusters.tallies[name].out["records"] if name in clusters.tallies else 0
         share = max(budget / max(text_bytes.get(name, 0), 1), DRAWN_DOCUMENTS / max(records, 1))
         by_source[name] = {"source": name, "budget": budget, "share": min(1.0, share)}
-    return Step(SAMPLE, draw, clean, {"seed": recipe.seed}, by_source)
+    return Step(SAMPLE, draw_documents, clean, {"seed": recipe.seed}, by_source)
 
 
 def train_step(recipe: Recipe, sample: Step) -> Step:
@@ -90,7 +90,9 @@ def train_step(recipe: Recipe, sample: Step) -> Step:
     return Step(TRAIN, train, [Unit("all", awaits=awaits)], settings, owns=())
 
 
-def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int, verdicts: str) -> Result:
+def draw_documents(
+    corpus: Path, split: str, *, source: str, budget: int, share: float, seed: int, verdicts: str
+) -> Result:
     """Write the documents of one split with the smallest keys, up to the budget of the whole source.
 
     The documents that `train` uses are the ones with the smallest keys in the whole source, so a split never
@@ -112,7 +114,7 @@ def draw(corpus: Path, split: str, *, source: str, budget: int, share: float, se
         key = order_key(seed, "tokenizer/sample", row["id"])
         if key >= limit or in_clusters.get(number, (b"", ""))[1]:
             continue
-        # Four bytes more than the budget, so that `drawn` can see that the text exceeds the budget.
+        # Four bytes more than the budget, so that `read_drawn` can see that the text exceeds the budget.
         text, size = _cut(row["text"], budget + 4)
         heapq.heappush(held, (-key, number, size, {"language": row["language"], "text": text}))
         total += size
@@ -136,10 +138,10 @@ def train(corpus: Path, unit: str, *, rules: Tokenizer, splits: list[str], budge
             shutil.copyfile(rules.path, temporary)
     else:
         seen: dict[str, Counter[str]] = {}
-        write_atomic(corpus / MODEL, train_bpe(_count_texts(drawn(corpus, splits, budgets), seen), rules))
+        write_atomic(corpus / MODEL, train_bpe(_count_texts(read_drawn(corpus, splits, budgets), seen), rules))
         trained = {"settings": rules.model_dump(exclude={"path"}), "trained_on": dict(sorted(seen.items()))}
     model = load(corpus / MODEL)
-    first = drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
+    first = read_drawn(corpus, splits, {source: min(size, CARD_BYTES) for source, size in budgets.items()})
     measured = _measure(model, first)
     by_source: dict[str, Counter[str]] = {}
     for (source, _), counts in sorted(measured.items()):
@@ -187,7 +189,7 @@ def load(path: Path) -> sentencepiece.SentencePieceProcessor:
     return open_model(proto, str(path))
 
 
-def drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
+def read_drawn(corpus: Path, splits: list[str], budgets: dict[str, int]) -> Drawn:
     """Yield the drawn documents in the order of their keys, as (source, language, text).
 
     Each source contributes at most its budget of UTF-8 bytes. The document that exceeds the budget is cut. Files are

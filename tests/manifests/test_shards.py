@@ -346,11 +346,11 @@ def recipe(tokens: int, validation: float) -> Recipe:
 
 
 def test_the_number_of_shards_follows_from_text_card_and_documents() -> None:
-    assert tokenize.buckets(recipe(1_000, 0.1), *receipts(40_000, 50, {"web": 4.0}))["web"] == {
+    assert tokenize.plan_shards(recipe(1_000, 0.1), *receipts(40_000, 50, {"web": 4.0}))["web"] == {
         "train": (0, 9),
         "validation": (9, 1),
     }
-    assert tokenize.buckets(recipe(1_000, 0.1), *receipts(40_000, 50, {"web": 2.0}))["web"]["train"] == (0, 18)
-    assert tokenize.buckets(recipe(1_000, 0.1), *receipts(40_000, 50, {}))["web"]["train"] == (0, 9)
-    tiny = tokenize.buckets(recipe(1 << 28, 0.0), *receipts(10**9, 100_000_000, {"web": 4.0}))["web"]
+    assert tokenize.plan_shards(recipe(1_000, 0.1), *receipts(40_000, 50, {"web": 2.0}))["web"]["train"] == (0, 18)
+    assert tokenize.plan_shards(recipe(1_000, 0.1), *receipts(40_000, 50, {}))["web"]["train"] == (0, 9)
+    tiny = tokenize.plan_shards(recipe(1 << 28, 0.0), *receipts(10**9, 100_000_000, {"web": 4.0}))["web"]
     assert tiny["train"] == (0, -(-100_000_000 // tokenize.SHARD_DOCUMENTS))

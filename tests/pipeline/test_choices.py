@@ -64,10 +64,10 @@ def test_every_engine_of_the_command_line_has_a_line() -> None:
 def test_what_is_missing_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, arguments: tuple[str, ...], said: str
 ) -> None:
-    monkeypatch.setattr(choices, "_java", lambda arguments: "")
+    monkeypatch.setattr(choices, "_missing_java", lambda arguments: "")
     monkeypatch.setattr(
         choices,
-        "_answers",
+        "_accepts_connections",
         lambda address: address.partition("://")[2].startswith("here") or address.startswith("here"),
     )
     monkeypatch.setattr(choices, "JAR_CACHE", tmp_path)
@@ -84,8 +84,8 @@ def given(name: str, folder: Path, *arguments: str) -> dict[str, str]:
 def test_beams_options_are_set_well_and_any_given_one_passes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choices, "_java", lambda arguments: "")
-    monkeypatch.setattr(choices, "_answers", lambda address: True)
+    monkeypatch.setattr(choices, "_missing_java", lambda arguments: "")
+    monkeypatch.setattr(choices, "_accepts_connections", lambda address: True)
     local = ("--flink_master=[local]", JAR)
     assert given("flink", tmp_path, *local) == {
         "runner": "FlinkRunner", "flink_master": "[local]", "flink_job_server_jar": "https://x/y.jar",
@@ -113,8 +113,8 @@ def test_the_version_of_flink_is_beams() -> None:
 
 
 def test_a_jar_in_beams_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "_java", lambda arguments: "")
-    monkeypatch.setattr(choices, "_answers", lambda address: False)
+    monkeypatch.setattr(choices, "_missing_java", lambda arguments: "")
+    monkeypatch.setattr(choices, "_accepts_connections", lambda address: False)
     monkeypatch.setattr(choices, "JAR_CACHE", tmp_path)
     (tmp_path / f"beam-runners-flink-2.2-job-server-{version('apache-beam')}.jar").touch()
     assert given("flink", tmp_path, "--flink_master=[local]")["runner"] == "FlinkRunner"

@@ -161,7 +161,7 @@ def test_only_dataflow_has_a_price(tmp_path: Path, capsys: pytest.CaptureFixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend that Beam's client for Google Cloud and credentials are here."""
     monkeypatch.setattr(choices.importlib.util, "find_spec", lambda name: name)
-    monkeypatch.setattr(choices, "_credentials", lambda: "")
+    monkeypatch.setattr(choices, "_missing_credentials", lambda: "")
 
 
 @pytest.mark.usefixtures("cloud")
@@ -174,10 +174,10 @@ def test_each_option_that_dataflow_needs_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cloud")
 def test_dataflows_options_are_set_well_and_known_to_beam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choices, "_credentials", lambda: "credentials")
+    monkeypatch.setattr(choices, "_missing_credentials", lambda: "credentials")
     with pytest.raises(UserError, match="engine dataflow needs credentials"):
         choose("dataflow", Engine(1, CLOUD, tmp_path / "runs"))
-    monkeypatch.setattr(choices, "_credentials", lambda: "")
+    monkeypatch.setattr(choices, "_missing_credentials", lambda: "")
     arguments = choose("dataflow", Engine(1, (*CLOUD, "--max_num_workers=9"), tmp_path / "runs")).arguments
     assert {"--runner=DataflowRunner", "--sdk_location=container", "--no_save_main_session"} < set(arguments)
     check_options([*arguments, "--service_account_email=a@b", "--machine_type=e2-standard-4"])

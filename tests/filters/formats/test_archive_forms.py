@@ -1,4 +1,4 @@
-"""Archives as real crawls have them: odd ARC lines, lengths that lie, mixed forms, zstd, files of other kinds."""
+"""Tests of irregular archives: unusual ARC lines, wrong lengths, mixed forms, zstd, and files that are no archives."""
 
 import gzip
 import io
@@ -39,7 +39,7 @@ def uris(stored: bytes) -> list[str]:
     return [frame.target_uri for frame in good(stored) if not frame.target_uri.startswith("filedesc:")]
 
 
-LINES = {  # a first line without its length: its URL, date and version
+LINES = {  # From the header line of an ARC record, without the length, to the expected URL, date and version.
     b"http://a.example/ 192.0.2.1 20080430204826 text/html": ("http://a.example/", "2008-04-30T20:48:26Z", "ARC/1"),
     b"http://a.example/ 192.0.2.1 20080430204826 text/html; charset=utf-8": (
         "http://a.example/",
@@ -104,7 +104,7 @@ def test_an_arc_line_as_crawls_wrote_it(line: bytes, form: str) -> None:
 
 
 def test_warcio_reads_the_same_lines() -> None:
-    """Fields from the right, without a carriage return in the URL and with five fields of version 1."""
+    """Only lines with five fields and without a carriage return are compared, because warcio supports no others."""
     lines = [line for line in LINES if line.count(b" ") == 3 and b"\r" not in line]
     stored = b"".join([START, *map(arc, lines)])
     expected = [
@@ -122,7 +122,7 @@ def test_warcio_reads_the_same_lines() -> None:
         b"filedesc:// - - - %d\n%b\n" % (len(ABOUT), ABOUT),
         b"filedesc://a.arc 0.0.0.0 20080430204825 text/plain one\n%b\n" % ABOUT,
         b"filedesc://a.arc 0.0.0.0 20080430204825 text/plain %d\n%b\n" % (len(ABOUT) - 20, ABOUT),
-        START.replace(b"1 0", b"2 0"),  # a header of version 2, with records of version 1
+        START.replace(b"1 0", b"2 0"),  # A header of version 2, followed by records of version 1.
     ],
 )
 @pytest.mark.parametrize("form", ["plain", "one member"])
@@ -155,7 +155,7 @@ def test_an_arc_block_that_is_short_does_not_eat_into_the_next_line(short: int, 
 
 
 def warc(block: bytes, uri: str = "http://a.example/", stated: int | None = None) -> bytes:
-    """A record whose header may state another length than the block's."""
+    """Return a WARC record. If `stated` is given, its header states this length instead of the length of the block."""
     made = record(block, uri)
     return made if stated is None else made.replace(b"Length: %d\r" % len(block), b"Length: %d\r" % stated, 1)
 
@@ -385,7 +385,7 @@ def test_a_record_in_many_frames_with_skippable_frames_between() -> None:
 def test_damaged_frames_cost_themselves() -> None:
     frames = [zstd.compress(record(random.Random(n).randbytes(500), f"http://a.example/{n}")) for n in range(6)]
     broken = bytearray(frames[2])
-    broken[-1] ^= 1  # of the last literals, which have no checksum here
+    broken[-1] ^= 1  # The last byte belongs to literals. This frame has no checksum.
     checked = zstd.ZstdCompressor(options={zstd.CompressionParameter.checksum_flag: 1})
     sealed = bytearray(checked.compress(record(b"x" * 99)) + checked.flush())
     sealed[-1] ^= 1

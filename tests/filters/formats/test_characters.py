@@ -1,4 +1,4 @@
-"""One form of Unicode for extracted text: what changes, what stays, and in which time."""
+"""Tests of filters.formats.characters: characters that are changed or kept, and linear time."""
 
 import unicodedata
 
@@ -24,8 +24,8 @@ ODD = st.text(
         ("10\xa0000\u202f€", "10 000 €"),
         ("\x93quoted\x94\x85 \x81", "“quoted”… \ufffd"),
         ("one\r\ntwo\rthree\ffour", "one\ntwo\nthree\nfour"),
-        ("می\u200cخواهم क्\u200dष \u200fא\u200e", "می\u200cخواهم क्\u200dष \u200fא\u200e"),  # letters are joined as typed
-        ("½ ﬁ Ａ …", "½ ﬁ Ａ …"),  # compatibility forms are characters of their own
+        ("می\u200cخواهم क्\u200dष \u200fא\u200e", "می\u200cخواهم क्\u200dष \u200fא\u200e"),  # Joiners and marks of order.
+        ("½ ﬁ Ａ …", "½ ﬁ Ａ …"),  # Compatibility characters are not decomposed.
         ("\t   x  = 1", "\t   x  = 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Bytes to text: encodings as pages declare and misdeclare them."""
+"""Tests of filters.formats.charset: correct, wrong and missing declarations of encodings."""
 
 import pytest
 from hypothesis import given
@@ -63,7 +63,7 @@ KOREAN = "한국어 문서의 내용입니다. 똠방각하와 펲시콜라를 �
 @pytest.mark.parametrize(
     ("label", "codec", "text"),
     [
-        ("euc-kr", "cp949", KOREAN),  # its extensions beyond KS X 1001
+        ("euc-kr", "cp949", KOREAN),  # KOREAN contains characters that are not in KS X 1001.
         ("shift_jis", "cp932", "①番目の髙橋さんは㈱山﨑にいる。" * 20),
         ("gb2312", "gb18030", "朱镕基的书，价格€５。" * 20),
         ("big5", "big5hkscs", "香港嘅街市，佢哋喺度買嘢。" * 20),
@@ -94,7 +94,8 @@ def test_a_few_stray_bytes_leave_utf_8_utf_8() -> None:
     assert decode(raw, "text/html; charset=iso-8859-1").replace("\ufffd", "") == CZECH + "x" + CZECH
 
 
-BOTH = "Köln–Bonn “Straße” ".encode("cp1252") * 20  # decodes under every single-byte label, to other letters
+# Bytes that are valid in each single-byte encoding of the test, but decode to different letters.
+BOTH = "Köln–Bonn “Straße” ".encode("cp1252") * 20
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,10 @@ def test_text_holds_no_c1_controls(body: bytes, label: str | None) -> None:
 
 
 def test_pages_that_declare_nothing_are_decoded() -> None:
-    """All languages and encodings of the table, as long pages; benchmarks measure shorter ones."""
+    """Detect the encoding of long pages in all languages and encodings of the table.
+
+    The benchmark `detection` measures shorter pages.
+    """
     pages = make_pages(read_texts(), 600)
     wrong = [(language, encoding) for language, encoding, page, raw in pages if decode(raw, None) != page]
     assert len(wrong) <= 1, wrong

@@ -1,9 +1,12 @@
-"""Ten thousand ways to break an archive: nothing raises, every stored byte is accounted for, no undamaged record is
-lost, and an archive in pieces reads as the whole.
+"""Tests with ten thousand randomly damaged archives.
 
-What is promised. Gzipped: a member whose bytes are all there comes out as it was, whatever surrounds it. Uncompressed:
-so does a record that begins a line and is closed by newlines, unless a record before it states a length that spans it
-and ends where a record ends: then nothing tells that it is not that record's block, as a record may hold an archive.
+No exception is raised, each stored byte is attributed to a frame, and the pieces of an archive give the same frames as
+the whole archive. Undamaged records are not lost:
+
+- In a gzipped archive, each undamaged member gives its records, whatever is before and after it.
+- In an uncompressed archive, each undamaged record at the start of a line that is followed by newlines is read. There
+  is one exception: an earlier record states a length that includes the record and ends where a record ends. Then the
+  record may be a part of the earlier record's block, because a block can contain an archive.
 """
 
 import random
@@ -31,14 +34,17 @@ def contents(found: list[Frame]) -> list[tuple[bytes, bytes]]:
 
 
 def check_members(found: list[Frame], untouched: dict[int, bytes]) -> None:
-    """A member may begin early: where a header cut short takes the next one's for the rest of itself."""
+    """Check that the undamaged members give their records.
+
+    The frame may begin before the member, if a truncated gzip header before it is completed by the member's bytes.
+    """
     for offset, unit in untouched.items():
         there = [frame for frame in found if frame.offset <= offset < frame.offset + frame.length]
         assert contents(there) == contents(list(read_frames(unit, LIMITS)))
 
 
 def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) -> int:
-    """Gives how many records lay within another's stated length."""
+    """Check that the undamaged records are read. Return the number of records within another record's stated length."""
     spanned, at = 0, 0
     for offset, unit in sorted(untouched.items()):
         if offset and stored[offset - 1 : offset] != b"\n":
@@ -46,7 +52,7 @@ def check_plain(stored: bytes, found: list[Frame], untouched: dict[int, bytes]) 
         while found[at].offset + found[at].length <= offset:
             at += 1
         if contents([found[at]]) != contents(list(read_frames(unit, LIMITS))):
-            over = found[at]  # a record that began before this one
+            over = found[at]  # A record that begins before this one and includes it.
             assert over.problem in (None, Reason.TOO_LARGE) and stored[over.offset : offset].strip(b"\r\n")
             spanned += 1
     return spanned

@@ -1,4 +1,4 @@
-"""Block digests as writers spell them, and what is passed over."""
+"""Tests of block digests: the spellings of different writers, and values that are ignored."""
 
 import base64
 import hashlib
@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from filters.formats.records import check_block_digest
 
-EMPTY = "3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"
-"""SHA-1 of no bytes in base32, as every web archive holds it many times"""
+EMPTY = "3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"  # The SHA-1 of an empty block in base32. It is frequent in web archives.
 
 
 def test_a_published_digest() -> None:

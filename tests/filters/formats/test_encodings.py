@@ -1,4 +1,4 @@
-"""Encodings as the WHATWG Encoding Standard has them: labels, and where its tables differ from Python's codecs."""
+"""Tests of the WHATWG Encoding Standard: labels, and characters for which its tables differ from Python's codecs."""
 
 import codecs
 

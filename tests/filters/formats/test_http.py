@@ -1,4 +1,4 @@
-"""HTTP responses: codings undone, lies tolerated, bombs refused."""
+"""Tests of filters.formats.http: codings, wrong headers, and decompression bombs."""
 
 import gzip
 import subprocess
@@ -70,7 +70,7 @@ def test_bare_deflate_and_two_gzip_members() -> None:
 
 
 def test_a_zstd_frame_without_content_may_come_first() -> None:
-    """RFC 8878, section 3.1.2: decoders skip such frames, wherever they stand."""
+    """Decoders skip skippable frames at any position (RFC 8878, section 3.1.2)."""
     skipped = b"\x50\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"any"
     body = skipped + zstd.compress(b"one") + skipped + zstd.compress(b"two")
     assert parse_response(response(body, "Content-Encoding: zstd"), 100).body == b"onetwo"

@@ -1,4 +1,4 @@
-"""Archives cut into pieces: whatever the damage and the size of the pieces, they give just the frames of the whole."""
+"""Tests that the pieces of an archive, of any size and with any damage, give the same frames as the whole archive."""
 
 import gzip
 import itertools
@@ -52,7 +52,11 @@ def test_what_cannot_be_cut_is_one_piece(stored: bytes) -> None:
 
 
 def test_a_piece_knows_what_inflated_in_vain_before_it() -> None:
-    """Members within members, each failing late: past `RETRIES` they are not looked into, in pieces as in the whole."""
+    """Each damaged member contains the next one, and decoding fails late.
+
+    After the limit RETRIES, members inside damaged members are not searched. The pieces must apply the same limit as
+    the whole archive.
+    """
     opening = b"WARC/1.0\r\nContent-Length: 9\r\n\r\n"
     trap = gzip.compress(b"", mtime=0)[:10] + b"\0" + struct.pack("<HH", 40_000, 40_000 ^ 0xFFFF) + opening
     stored = trap * 2_000 + b"".join(ARCHIVES[1].units)

@@ -1,4 +1,4 @@
-"""Posts.xml row by row: by hand from the dumps' form, damaged in every way, compressed, and the real samples."""
+"""Tests of filters.formats.posts_xml and sevenzip: made rows, damaged and compressed files, and real samples."""
 
 import bz2
 import gzip
@@ -138,7 +138,7 @@ def test_a_value_that_is_no_utf8() -> None:
 
 
 def test_entities_do_not_multiply() -> None:
-    """A billion laughs: the definitions are a dead letter, and so is each row that uses one."""
+    """In a "billion laughs" attack, the definitions and each row that uses them become dead letters."""
     entities = b"".join(b'<!ENTITY e%d "%b">' % (n, b"&e%d;" % (n - 1) * 10 if n else b"ha") for n in range(10))
     data = b"<!DOCTYPE posts [" + entities + b"]><posts>" + row(1) + row(2, "&e9;") + TAIL
     found = read(data)
@@ -180,7 +180,7 @@ def test_forty_megabytes_stay_within_memory_and_time() -> None:
 
 
 def test_a_bomb_without_rows_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posts_xml, "HOPELESS", 10 << 20)
+    monkeypatch.setattr(posts_xml, "MAX_GAP", 10 << 20)
     bomb = decode_stored(gzip.compress(HEAD + bytes(60 << 20), 1))
     found = list(scan_rows(bomb, 1 << 20))
     assert problems(found) == [Reason.TOO_LARGE] and next(bomb, None) is not None, "the rest was not inflated"
@@ -277,7 +277,7 @@ def test_members_of_a_solid_archive(tmp_path: Path, filters) -> None:
     files = {"Badges.xml": b"b" * 3_000_000, "Posts.xml": HEAD + row(1) * 20_000 + TAIL, "Votes.xml": b"v"}
     stored = seven(tmp_path / "a.7z", files, filters)
     found = sevenzip.list_entries(stored)
-    if filters is None:  # LZMA2 after a filter for machine code: not what a site's archive is
+    if filters is None:  # py7zr's default has a filter for machine code, which is not supported.
         assert isinstance(found, list) and [member.name for member in found] == list(files)
         told = list(sevenzip.decode_entry(stored, found[1]))
         assert [d.problem for d in told if isinstance(d, Damage)] in ([], [Reason.UNSUPPORTED_FORMAT])
@@ -334,7 +334,7 @@ def _small_archive() -> bytes:
 
 
 def _mend(stored: bytearray) -> None:
-    """Make the checksums hold, so that what is hurt is read."""
+    """Correct the checksums of a damaged archive, so that its headers are parsed in spite of the damage."""
     offset, size = struct.unpack_from("<QQ", stored, 12)
     if 32 + offset + size <= len(stored):
         stored[28:32] = struct.pack("<L", zlib.crc32(stored[32 + offset : 32 + offset + size]))

@@ -1,4 +1,4 @@
-"""WARC framing: every stored byte in one frame, no undamaged record lost, whatever the damage."""
+"""Tests of filters.formats.warc: each stored byte is in one frame, and damage does not affect other records."""
 
 import gzip
 import io
@@ -52,7 +52,7 @@ def test_a_body_that_holds_an_archive_is_a_body(newline: bytes) -> None:
 
 
 def test_damaged_members_side_by_side_are_told_apart() -> None:
-    """The first bytes of the second decompress, though its checksum fails."""
+    """The first bytes of the second member can be decoded, although its checksum is wrong."""
     parts = members(4)
     for number in (1, 2):
         parts[number] = parts[number][:-6] + bytes([parts[number][-6] ^ 0xE0]) + parts[number][-5:]
@@ -90,7 +90,7 @@ def test_flips_inside_members_never_cost_another_member(data: st.DataObject) -> 
     for n in set(range(6)) - broken:
         assert found[offsets[n]] == whole[offsets[n]]
     for offset, frame in found.items():
-        assert frame == whole[offset]  # a damaged member is a problem, or its damage left the record as it was
+        assert frame == whole[offset]  # A damaged member is a problem, unless the damage does not change the record.
     check(bytes(stored))
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_beginning_is_judged_by_the_first_record_behind_it(junk: bytes
 
 def test_a_damaged_member_of_many_records_vouches_for_none() -> None:
     stored = bytearray(gzip.compress(b"".join(record(bytes([n]) * 20) for n in range(5)), 0, mtime=0))
-    stored[stored.index(bytes([1]) * 20) + 3] ^= 1  # stored uncompressed: only the checksum can tell
+    stored[stored.index(bytes([1]) * 20) + 3] ^= 1  # The data is not compressed, so only the checksum is wrong.
     assert blocks(bytes(stored)) == []
     check(bytes(stored))
 
@@ -204,7 +204,7 @@ def test_undamaged_shared_archives_read_as_warcio_reads_them() -> None:
         pytest.skip("shared data not present")
     for path in paths:
         if path.name == "cc_net-sample.warc.wet.txt":
-            continue  # its lengths are of bodies that were shortened by hand
+            continue  # The blocks in this file were shortened by hand, but their stated lengths were not changed.
         stored = path.read_bytes()
         found = list(read_frames(stored, Limits(64 << 20)))
         mine = [(f.headers.get("WARC-Type"), f.target_uri, len(f.block), f.problem) for f in found]

@@ -1,4 +1,4 @@
-"""WARC framing under size limits: memory is bounded, and what is too large costs no other record."""
+"""Tests of filters.formats.warc with size limits: memory is bounded, and too large records do not affect others."""
 
 import gzip
 import random

@@ -1,4 +1,4 @@
-"""Dumps page by page: by hand from the export schema, damaged in every way, and the samples where they lie."""
+"""Tests of filters.formats.mediawiki: made dumps, damaged dumps, and the samples if they are present."""
 
 import bz2
 import gzip
@@ -40,14 +40,14 @@ def dump(texts: Iterable[str]) -> str:
 
 
 def read_pages(stored: bytes) -> Iterator[Page | Damage]:
-    """Yield what `read_dump` yields of a file."""
+    """Yield the pages of a dump given as bytes, like `read_dump`, which reads a file."""
     for frame in read_frames(stored, MAX_BYTES):
         if frame.problem is not Reason.ARCHIVE_METADATA:
             yield Damage(frame.problem, frame.detail) if frame.problem else parse_page(frame.data, {})
 
 
 def scan(chunks: Iterable[bytes], limit: int = MAX_BYTES) -> Iterator[Page | Damage]:
-    """Yield the same of decoded bytes."""
+    """Yield the pages of a dump given as decoded chunks."""
     for raw in scan_pages(chunks, limit, ends=True):
         if raw.problem is not Reason.ARCHIVE_METADATA:
             yield Damage(raw.problem, raw.detail) if raw.problem else parse_page(raw.data, {})
@@ -159,7 +159,7 @@ def test_a_broken_page_costs_itself_alone(name: str) -> None:
 
 
 def test_entities_do_not_multiply() -> None:
-    """A billion laughs: entities nested ten deep in a document type."""
+    """In a "billion laughs" attack, a document type declares entities that are nested ten levels deep."""
     entities = "".join(f"<!ENTITY e{n} '{f'&e{n - 1};' * 10 if n else 'ha'}'>" for n in range(10))
     laughs = page(1, "laugh").replace("laugh", "&e9;")
     found = list(read_pages((f"<!DOCTYPE mediawiki [{entities}]>" + HEAD + laughs + page(2, "b") + TAIL).encode()))
@@ -231,7 +231,7 @@ def test_a_damaged_bzip2_stream_costs_itself_alone(tmp_path: Path) -> None:
         found = list(read_dump(path))
         if problems(found):
             assert identifiers(found) == [0, 1, 2, 4, 5] and problems(found) == [Reason.CORRUPT_RECORD], at
-        else:  # a bit that means nothing
+        else:  # The changed bits have no meaning in bzip2.
             assert found[3] == expected(3, "3" * 50), at
 
 
@@ -249,7 +249,7 @@ def test_files_that_are_no_dumps(tmp_path: Path) -> None:
     for content in (b"", b"<html><body>Not Found</body></html>", b"7z\xbc\xaf\x27\x1c" + bytes(100)):
         path.write_bytes(content)
         assert problems(read_dump(path)) == [Reason.UNSUPPORTED_FORMAT]
-    for unreadable in (tmp_path / "none", tmp_path):  # a failure of the storage is not damage of the dump
+    for unreadable in (tmp_path / "none", tmp_path):  # An error of the storage is not reported as damage.
         with pytest.raises(OSError):
             list(read_dump(unreadable))
 
@@ -266,7 +266,7 @@ def test_the_samples_are_read_whole() -> None:
         pytest.skip("no sample dumps here")
     english = list(read_dump(next(SAMPLES.glob("enwiki*"))))
     assert len(english) == 206 and sum(page.redirect for page in english if isinstance(page, Page)) == 100
-    bulgarian = list(read_dump(next(SAMPLES.glob("bgwiki*"))))  # in UTF-16
+    bulgarian = list(read_dump(next(SAMPLES.glob("bgwiki*"))))  # This dump is in UTF-16.
     assert [page.namespace for page in bulgarian if isinstance(page, Page)] == [0, 4, 4]
     for path in SAMPLES.glob("minidumps/*"):
         assert not problems(read_dump(path))

@@ -1,4 +1,4 @@
-"""Blocks of serialised pages, their containers, and what names say: each rule by hand."""
+"""Tests of filters.html.blocks and filters.html.names: an example for each rule."""
 
 import html
 

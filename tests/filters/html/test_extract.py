@@ -1,4 +1,4 @@
-"""Pages to text, and pages made to hang the parser."""
+"""Tests of filters.html.extract: the text of pages, and pages that are made to hang the parser."""
 
 import subprocess
 import sys
@@ -135,11 +135,11 @@ WORDS = st.lists(st.text("abcdefgh", min_size=1, max_size=9), min_size=1, max_si
     )
 )
 def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
-    """The words of the main text are words of the page, in its order: parts may be left out, also inside a line."""
+    """All words of the main text are words of the page, in the same order. Words of the page may be missing."""
     page = "".join(f"<{tag}>{f'<a href=/x>{text}</a>' if linked else text}</{tag}>\n" for tag, text, linked in parts)
     visible = iter(" ".join(text for _, text, _ in parts).split())
     for word in extract_text(f"<body>{page}</body>").split():
-        assert word in visible  # a membership test on an iterator goes on from the last match
+        assert word in visible  # A membership test on an iterator continues after the last match.
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_no_text_is_invented(parts: list[tuple[str, str, bool]]) -> None:
     ],
 )
 def test_time_is_linear_in_the_page(page: str) -> None:
-    """In a process of its own, which a parser that overflows its stack may end."""
+    """The test runs in a subprocess, because a stack overflow of the parser ends the process."""
     code = (
         "from filters.html.extract import ExtractionError, extract_text\n"
         "from linear import assert_linear\n"
@@ -184,7 +184,7 @@ def test_letters_with_marks_are_composed(extractor: str) -> None:
 
 
 def test_marks_that_are_sorted_are_found() -> None:
-    """A character of a combining class above 0 is neither of a word nor blank, so `_STACKED` sees all of a run."""
+    r"""Each character with a combining class above 0 matches `_STACKED`, because it is neither in \w nor in \s."""
     marks = [character for character in map(chr, range(0x110000)) if unicodedata.combining(character)]
     assert len(marks) > 800 and all(_STACKED.search(mark * 64) for mark in marks)
 
@@ -210,7 +210,7 @@ MENU = (
     + "".join(f"<li><a href=/{name}>{name.title()}</a></li>" for name in "home sport money travel".split())
     + "</ul>"
 )
-PAGES = {  # class: (page, what its text holds, what it does not hold)
+PAGES = {  # From the class of a page to (page, parts that its text must contain, parts that it must not contain).
     "comments": (
         f"<article>{STORY}</article><section id=comments><h3>2 comments</h3><ol><li class=comment><b>Ann</b>"
         "<p>I was there in spring, and it was cold.</p></li><li class=comment><b>Ben</b>"
@@ -327,5 +327,5 @@ def test_subheadings_items_and_captions_between_main_text_are_main_text() -> Non
     even, against = (np.array([4.0, odds] * 4 + [4.0]) for odds in (0.0, -0.1))
     assert [page.texts[index] for index in select_blocks(even, page, MODEL)] == list("abcdefgi")
     assert [page.texts[index] for index in select_blocks(against, page, MODEL)] == list("acegi")
-    even[2] = -1  # the subheading and the item now have other text beside them
+    even[2] = -1  # The subheading "b" and the item "d" are now next to a block that is not main text.
     assert [page.texts[index] for index in select_blocks(even, page, MODEL)] == list("aefgi")

@@ -1,4 +1,4 @@
-"""Features of blocks that are counted on joined texts, beside counting on each text by itself."""
+"""Tests of filters.html.features: features that are computed for all blocks at once equal those of single blocks."""
 
 import re
 

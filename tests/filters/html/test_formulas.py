@@ -1,4 +1,4 @@
-"""Formulas of pages: stated as TeX, or read from what is shown."""
+"""Tests of filters.html.formulas: formulas in TeX, and formulas read from their visible characters."""
 
 import re
 
@@ -24,20 +24,20 @@ def text_of(markup: str) -> str:
         f'<math><semantics>{SQUARE}<annotation encoding="application/x-tex">{{\\displaystyle A^{{2}}}}</annotation>'
         "</semantics></math>",
         '<m:math><m:semantics><m:mi>A</m:mi><m:annotation encoding="TeX">A^{2}</m:annotation></m:semantics></m:math>',
-        # MediaWiki: hidden, beside a picture
+        # MediaWiki: the formula is hidden, and followed by a picture.
         f'<span><span style="display: none;"><math alttext="x"><semantics>{SQUARE}<annotation encoding='
         '"application/x-tex">A^{2}</annotation></semantics></math> </span><img alt="{\\displaystyle A^{2}}"></span>',
-        # KaTeX: once for readers of the screen, once for the eyes
+        # KaTeX: the formula occurs twice, for screen readers and for display.
         f'<span><span class="katex-mathml"><math><semantics>{SQUARE}<annotation encoding="application/x-tex">A^{{2}}'
         '</annotation></semantics></math></span><span class="katex-html" aria-hidden="true">A2</span></span>',
-        # MathJax 2: in a script, alone, behind its preview, or in a page that was saved after it was shown
+        # MathJax 2: a script alone, after its preview, or in a page that was saved after the formula was rendered.
         '<script type="math/tex">A^{2}</script>',
         '<span class="MathJax_Preview">A2</span><script type="math/tex; mode=display">A^{2}</script>',
         '<span class="MathJax" id="m"><nobr><b>A2</b></nobr></span><script type="math/tex">A^{2}</script>',
         '<span class="MathJax"><span class="MJX_Assistive_MathML"><math alttext="A^{2}"><mi>A</mi></math></span></span>'
         '<script type="math/tex">A^{2}</script>',
         '<script type="math/tex">% <![CDATA[\nA^{2} %]]></script>',
-        # WordPress, and older versions of MediaWiki
+        # WordPress, and older versions of MediaWiki.
         '<img src="/latex.php?latex=A%5E2" alt="A^{2}" class="latex">',
         '<img class="mid latex" alt="$latex A^{2}$">',
         '<img class="tex" alt="A^{2}" src="a.png">',

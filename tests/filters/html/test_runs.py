@@ -1,4 +1,4 @@
-"""Maximal scoring runs: the paper's example, its definition, linear time."""
+"""Tests of filters.html.runs: the example of the paper, its definition, and linear time."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from filters.html.runs import find_maximal_runs
     [
         ([], []),
         ([-1, 0], []),
-        ([4, -5, 3, -3, 1, 2, -2, 2, -2, 1, 5], [(0, 1, 4), (2, 3, 3), (4, 11, 7)]),  # the paper's own example
+        ([4, -5, 3, -3, 1, 2, -2, 2, -2, 1, 5], [(0, 1, 4), (2, 3, 3), (4, 11, 7)]),  # The example of the paper.
         ([1, 1], [(0, 2, 2)]),
         ([5, -1, 5], [(0, 3, 9)]),
     ],
@@ -27,7 +27,10 @@ def test_maximal_runs(worths: list[float], runs: list[tuple[int, int, float]]) -
 
 @given(st.lists(st.integers(-9, 9), max_size=40))
 def test_maximal_runs_as_the_paper_defines_them(worths: list[int]) -> None:
-    """Take the best run (of equals the shortest, then the first), and again left and right of it."""
+    """Compare with the definition: take the run with the best score, then repeat to the left and right of it.
+
+    Among runs with equal scores, the shortest one is taken, then the first one.
+    """
 
     def defined(start: int, end: int) -> list[tuple[int, int, float]]:
         all_runs = [(sum(worths[a:b]), a - b, -a, b) for a in range(start, end) for b in range(a + 1, end + 1)]

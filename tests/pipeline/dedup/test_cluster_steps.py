@@ -154,7 +154,7 @@ def connect(corpus: Path, edges: Receipts, running: Engine, **how: int) -> tuple
 
     def work() -> Work[Receipts]:
         [[made]] = yield [[(yield from module.connect(corpus, edges, 3, **how))]]
-        module.sweep_ways(corpus)
+        module.remove_intermediate_files(corpus)
         return made[-1]
 
     return finish(work(), run), sum(ran)

@@ -41,7 +41,7 @@ from pipeline.stages.filter import SourceRules
 from pipeline.stages.references import read_positives
 
 BODY = b"<html><body><article><p>" + b"Where the facts of an article come from. " * 20 + b"</p></article></body></html>"
-RULES = RequestRules("teratoken (+mailto:me@a.example)", silence=120, allow_private=True)
+RULES = RequestRules("teratoken (+mailto:me@a.example)", idle_timeout=120, allow_private=True)
 QUICK = RetryPolicy(attempts=3, backoff=0.001, max_wait=0.01)
 OPTIONS = CrawlOptions(RULES, delay=0.001, parallel=4, max_bytes=50_000, policy=QUICK)
 
@@ -148,7 +148,7 @@ def test_the_same_command_asks_only_for_what_is_not_settled(server: Server, tmp_
     path = tmp_path / "cited.warc.gz"
     urls = [at(server, "a", "/page", page()), at(server, "b", "/gone", status(404)),
             at(server, "c", "/busy", status(503), status(503), status(503), page())]  # fmt: skip
-    assert fetch(urls, path).unsettled == 1
+    assert fetch(urls, path).temporary_failures == 1
     before = path.read_bytes()
     server.requests.clear()
     again = fetch(urls, path)
@@ -214,7 +214,7 @@ def test_robots_are_obeyed(
     assert summary.counts == Counter(wanted.values()) and asked(server, "/robots.txt") == files
     settled = {url: what for url, what in wanted.items() if what != "robots-unreachable"}
     assert outcomes(tmp_path / "cited.warc.gz") == settled
-    assert summary.unsettled == len(wanted) - len(settled)
+    assert summary.temporary_failures == len(wanted) - len(settled)
     for path, outcome in expected.items():
         assert asked(server, path) == (outcome == PAGE)
 
@@ -265,7 +265,7 @@ def test_public_addresses(address: str, public: bool) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "0", "2130706433", "0x7f.1", "a.example"])
 def test_private_addresses_are_refused_whatever_names_them(server: Server, tmp_path: Path, host: str) -> None:
-    rules = RequestRules(RULES.agent, silence=120)
+    rules = RequestRules(RULES.agent, idle_timeout=120)
     options = CrawlOptions(rules, 0.001, policy=QUICK)
     url = f"http://{host}:{server.server_port}/page"
     summary = fetch([url], tmp_path / "cited.warc.gz", options)
@@ -280,7 +280,7 @@ def test_a_redirect_to_a_private_address_is_refused(
     monkeypatch.setattr(page_request, "is_public", lambda address: address == "127.0.0.1")
     server.plan("/a", status(302, Location=f"http://10.0.0.1:{server.server_port}/b"))
     url = f"http://site:{server.server_port}/a"
-    options = CrawlOptions(RequestRules(RULES.agent, silence=120), 0.001, policy=QUICK)
+    options = CrawlOptions(RequestRules(RULES.agent, idle_timeout=120), 0.001, policy=QUICK)
     assert fetch([url], tmp_path / "cited.warc.gz", options).counts == {"private-address": 1}
 
 

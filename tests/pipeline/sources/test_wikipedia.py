@@ -223,7 +223,7 @@ def test_places_are_those_of_streams_or_of_the_page() -> None:
 
 
 def test_a_unit_too_long_to_be_held_names_the_rest_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("filters.formats.mediawiki.HELD", 1_000)
+    monkeypatch.setattr("filters.formats.mediawiki.MAX_UNIT_BYTES", 1_000)
     stored = FORMS["multistream"]()
     found = documents(outcomes(stored))
     assert len(found) == 59 and {item.locator.offset + item.locator.length for item in found[:50]} == {len(stored)}

@@ -14,7 +14,7 @@ from filters.quality.references import References
 from manifests.manifest import Generation, Manifest, ModelEntry, TokenizerEntry, generation_folder
 from manifests.recipe import Recipe, load_recipe, load_run_recipe
 from pipeline.stages.models import _write_cutoffs as write_cutoffs
-from pipeline.stages.models import inherited
+from pipeline.stages.models import recipe_of_generation
 
 CUTS = {"en": {"head": 310.5, "tail": 820.25}, "de": {"head": 1e-3, "tail": 7e20}}
 TRAINED = [
@@ -51,7 +51,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def test_all_that_was_trained_is_given_by_path(corpus: Path, tmp_path: Path) -> None:
     recipe, folder = ccnet_recipe(tmp_path), generation_folder(corpus, 1)
-    made = inherited(corpus, manifest(TRAINED), folder, recipe)
+    made = recipe_of_generation(corpus, manifest(TRAINED), folder, recipe)
     scores = rule_named(made, "common_crawl", "perplexity")
     assert isinstance(scores, Perplexity) and scores.models == str(corpus / "models/perplexity/common_crawl")
     assert load_cutoffs(Path(str(scores.cutoffs)), scores.head, scores.tail) == {
@@ -64,7 +64,7 @@ def test_all_that_was_trained_is_given_by_path(corpus: Path, tmp_path: Path) -> 
 
 def test_what_was_not_trained_stays_as_the_recipe_has_it(corpus: Path, tmp_path: Path) -> None:
     recipe = ccnet_recipe(tmp_path)
-    made = inherited(corpus, manifest([]), generation_folder(corpus, 1), recipe)
+    made = recipe_of_generation(corpus, manifest([]), generation_folder(corpus, 1), recipe)
     assert made.sources == recipe.sources and not (corpus / "generations").exists()
 
 
@@ -74,7 +74,7 @@ def test_every_generation_is_an_earlier_corpus_once(corpus: Path, generations: i
     given = ["/elsewhere", str(corpus)]
     asked = recipe.deduplication.model_copy(update={"against": given, "canaries": 9})
     recipe = recipe.model_copy(update={"deduplication": asked})
-    made = inherited(corpus, manifest([], generations), generation_folder(corpus, generations + 1), recipe)
+    made = recipe_of_generation(corpus, manifest([], generations), generation_folder(corpus, generations + 1), recipe)
     folders = [str(generation_folder(corpus, number)) for number in range(generations + 1)]
     assert made.deduplication.against == ["/elsewhere", *folders] and made.deduplication.canaries == 0
 

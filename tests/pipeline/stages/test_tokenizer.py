@@ -29,7 +29,16 @@ from pipeline.beam.step import Output, Receipt, Result, Step, Task, Unit
 from pipeline.beam.task import Job
 from pipeline.dedup.survivors import survivor_units
 from pipeline.stages import tokenize, tokenizer
-from pipeline.stages.tokenizer import LINE_BYTES, RESERVED, draw, drawn, sentences, train, train_bpe, train_step
+from pipeline.stages.tokenizer import (
+    LINE_BYTES,
+    RESERVED,
+    draw_documents,
+    read_drawn,
+    sentences,
+    train,
+    train_bpe,
+    train_step,
+)
 
 RULES = Tokenizer(vocabulary=3_000, character_coverage=0.999)
 
@@ -125,7 +134,9 @@ def draw_all(corpus: Path, splits: dict[str, list[Row]], budget: int, share: flo
         path.parent.mkdir(parents=True, exist_ok=True)
         table = pa.Table.from_pylist([dict(zip(CLEAN.names, row, strict=True)) for row in rows], schema=CLEAN)
         pq.write_table(table, path)
-        result = draw(corpus, name, source=name.split("/")[0], budget=budget, share=share, seed=SEED, verdicts="")
+        result = draw_documents(
+            corpus, name, source=name.split("/")[0], budget=budget, share=share, seed=SEED, verdicts=""
+        )
         found[name] = Receipt("", [Output(path, 0, "") for path in result.paths], {}, result.facts)
     return found
 
@@ -142,7 +153,7 @@ def test_the_sample_is_the_documents_of_the_smallest_keys_up_to_the_budget(
     rows = rows_of(sizes)
     apart = tmp_path_factory.mktemp("apart")
     receipts = draw_all(apart, {f"web/{at}": rows[at::count] for at in range(count)}, budget)
-    found = [text for _, _, text in drawn(apart, sorted(receipts), {"web": budget})]
+    found = [text for _, _, text in read_drawn(apart, sorted(receipts), {"web": budget})]
     ordered = sorted(rows, key=lambda row: order_key(SEED, "tokenizer/sample", row[0]))
     whole = "".join(text for _, _, text in ordered).encode()
     assert len("".join(found).encode()) <= budget
@@ -156,7 +167,7 @@ def test_each_source_has_its_own_budget(tmp_path: Path) -> None:
     rows = {"web/a": rows_of([900] * 3), "web/b": [], "books/a": rows_of([10] * 30)}
     receipts = draw_all(tmp_path, rows, 10_000)
     found = Counter[str]()
-    for source, language, text in drawn(tmp_path, sorted(receipts), {"web": 1_000, "books": 55}):
+    for source, language, text in read_drawn(tmp_path, sorted(receipts), {"web": 1_000, "books": 55}):
         assert language == "en"
         found[source] += len(text.encode())
     assert 990 < found["web"] <= 1_000 and 50 < found["books"] <= 55
@@ -224,7 +235,7 @@ def test_a_tokenizer_without_any_document_is_refused_with_what_took_them(tmp_pat
 def run_train(corpus: Path, receipts: dict[str, Receipt], made: Recipe) -> tuple[dict[str, Any], Result]:
     units = [Unit(name, source=receipt.facts["source"]) for name, receipt in sorted(receipts.items())]
     by_source = {receipt.facts["source"]: receipt.facts for receipt in receipts.values()}
-    step = train_step(made, Step(tokenizer.SAMPLE, draw, units, {}, by_source))
+    step = train_step(made, Step(tokenizer.SAMPLE, draw_documents, units, {}, by_source))
     result = Job(str(corpus), "", (), "", train, step.settings, {}).call(Task(step.name, "all", ""))
     return json.loads((corpus / tokenizer.CARD).read_bytes()), result
 
