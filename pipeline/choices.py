@@ -338,7 +338,7 @@ def _missing_workers(arguments: Sequence[str]) -> str:
         )
     if kind == "EXTERNAL" and not address:
         return "the address of the worker pool: -- --environment_config=HOST:PORT"
-    local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # as seen from the cluster's machines
+    local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # on the machines of the cluster
     if kind == "EXTERNAL" and local and not _accepts_connections(address):
         return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or mend the address"
     return ""

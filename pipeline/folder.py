@@ -105,10 +105,15 @@ def refuse_changed(corpus: Path) -> None:
 
 @contextlib.contextmanager
 def locked(corpus: Path) -> Iterator[Callable[[], None]]:
-    """Hold the corpus against a second run; the lock goes with the process, however it ends.
+    """Lock the output folder while the block runs, so that no second run can write it.
+
+    The operating system releases the lock when the process ends, also after a crash.
 
     Yields:
-        A function that raises StorageError if another run has taken the corpus over.
+        A function that raises StorageError if another run has taken the lease of a corpus in an object store.
+
+    Raises:
+        UserError: Another run is writing the corpus, or the folder cannot be used.
     """
     prepare(corpus)
     with (corpus / LOCK).open("r+b") as file:
@@ -116,10 +121,10 @@ def locked(corpus: Path) -> Iterator[Callable[[], None]]:
         try:
             mirror = mirror_of(corpus)
             lock = _leased(corpus, mirror) if mirror is not None else contextlib.nullcontext(lambda: None)
-            with lock as check_lock:  # a lock on a folder of this machine cannot be lost
+            with lock as check_lock:  # A lock on a local folder cannot be lost, so there the function does nothing.
                 yield check_lock
         except UserError:
-            if not _holds_files(corpus):  # refused before it wrote anything: the folder is no corpus yet
+            if not _holds_files(corpus):  # The run was refused before it wrote a file, so the folder is not a corpus.
                 file.truncate(0)
             raise
 
@@ -206,7 +211,7 @@ def refresh_status(corpus: Path) -> None:
             mirror.storage.download(STATUS, corpus / STATUS)
 
 
-def fold_timings(corpus: Path, started: str, engine: Engine) -> None:
+def write_timings(corpus: Path, started: str, engine: Engine) -> None:
     """Write the times of the jobs and tasks to `runs/<start>.json`, and move the log to `runs/<start>.log`.
 
     No hash covers these files.

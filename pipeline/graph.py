@@ -37,7 +37,7 @@ from pipeline.stages import (
     url_dedup,
 )
 from pipeline.stages import filter as filters
-from pipeline.stages.models import models_of
+from pipeline.stages.models import trained_models
 
 
 class StageGraph:
@@ -280,7 +280,7 @@ class StageGraph:
         )
 
     def manifest(self) -> Manifest:
-        """Write the ledger and the manifest. Raises LedgerError."""
+        """Write the ledger and the manifest. Raises LedgerError if the ledger does not balance."""
         versions = {name: sorted(found) for name, found in sorted(self.code.items())}
         code = {name: found[0] if len(found) == 1 else hash_key(found) for name, found in versions.items()}
         index = corpus_index.index_entries(self.index)
@@ -325,7 +325,8 @@ class StageGraph:
             ]
         cuts = {source: perplexity.cuts_of(receipt) for source, receipt in self.cuts.items()}
         models = {
-            name: models_of(name, source, self.corpus, cuts.get(name)) for name, source in self.recipe.sources.items()
+            name: trained_models(name, source, self.corpus, cuts.get(name))
+            for name, source in self.recipe.sources.items()
         }
         by_source = filters.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
         return self.recipe, self.extracted, by_source, self.verdicts

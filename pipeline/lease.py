@@ -19,7 +19,7 @@ from manifests.storage import Storage, StorageError
 
 LEASES, HEARTBEATS = "runs/lease", "runs/heartbeat"
 BEAT_SECONDS = 10.0
-STALE_SECONDS = 60.0  # Six heartbeats, so that a late heartbeat does not cost a driver its lease.
+STALE_SECONDS = 60.0  # Six heartbeat intervals, so that a driver does not lose the lease after one late heartbeat.
 ENDED = b"ended"
 
 

@@ -148,7 +148,7 @@ def _record_status(corpus: Path, engine: Engine, started: str) -> Iterator[None]
         engine.pool.stop()
         engine.status.close(sys.exception())
         with contextlib.suppress(OSError):  # A failure here must not fail the run, or hide the original error.
-            folder.fold_timings(corpus, started, engine)
+            folder.write_timings(corpus, started, engine)
         if sys.exception() is not None:
             with contextlib.suppress(StorageError):  # A failed upload must not hide the original error.
                 engine.check()

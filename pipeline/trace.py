@@ -24,7 +24,7 @@ from manifests.tools.trace import Lineage
 from manifests.tools.trace import trace as lineage_of
 from pipeline.sources import inputs
 from pipeline.sources.base import joined_for, reader_for
-from pipeline.stages.models import cuts_path, hash_given_files, models_of, recipe_of_generation, with_local_models
+from pipeline.stages.models import cuts_path, hash_given_files, recipe_of_generation, trained_models, with_local_models
 
 if TYPE_CHECKING:
     from filters.quality.perplexity import Cuts
@@ -151,7 +151,7 @@ class Rederiver:
             if hash_given_files(name, source) != expected:
                 path = self.folder / RECIPE_FILE
                 raise UserError(f"a model of {name} that {path} names has changed since the corpus was built")
-            self.models[name] = models_of(name, source, self.folder, _read_cutoffs(self.folder, name))
+            self.models[name] = trained_models(name, source, self.folder, _read_cutoffs(self.folder, name))
         return self.models[name]
 
     def _line_verdict(self, lineage: Lineage, joined: bool) -> Any:

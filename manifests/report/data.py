@@ -1,4 +1,4 @@
-"""The data of a report, read from the corpus alone: manifest, ledger, statistics, models' cards, costs of its runs."""
+"""The data of a report: manifest, ledger, statistics, cards of models, and costs of runs, read from the corpus."""
 
 import itertools
 import json
@@ -18,13 +18,15 @@ from manifests.manifest import Manifest, load_manifest
 from manifests.mirror import fetch, fetch_files
 from manifests.planning.rates import read_record
 
-CARDS = 24
-CARD_BYTES = 256 << 10  # size of the largest card that is shown; larger ones are named
-RUNS = 200
-RUN_BYTES = 256 << 20  # size of the largest record of a run that is counted
+CARDS = 24  # Maximum number of cards that are shown.
+CARD_BYTES = 256 << 10  # Maximum size of a card. Only the names of larger cards are shown.
+RUNS = 200  # Maximum number of run records that are counted.
+RUN_BYTES = 256 << 20  # Maximum size of a run record.
 
 Unit = Literal["records", "characters", "tokens"]
-FIRST_COUNTED: dict[Unit, tuple[str, str]] = {  # the first stage and side of the ledger that count a unit
+FIRST_COUNTED: dict[
+    Unit, tuple[str, str]
+] = {  # For each unit, the first stage and the side of its tally that count it.
     "records": ("extract", "in"),
     "characters": ("extract", "out"),
     "tokens": ("tokenize", "out"),
@@ -33,7 +35,7 @@ LAST_STAGE = "tokenize"
 STATISTICS = "statistics.json"
 
 
-# `statistics.json`: the distribution of a corpus's documents, as the run computed it. No hash covers it.
+# `statistics.json`: distributions of the documents of a corpus, computed by the run. No hash covers this file.
 
 
 class _Part(BaseModel):
@@ -41,7 +43,7 @@ class _Part(BaseModel):
 
 
 class Bins(_Part):
-    """A histogram: `counts[i]` values are at least `edges[i]` and below `edges[i + 1]`; one edge more than counts."""
+    """A histogram. `counts[i]` is the number of values from `edges[i]` (inclusive) to `edges[i + 1]` (exclusive)."""
 
     edges: list[float] = []
     counts: list[NonNegativeInt] = []
@@ -57,7 +59,7 @@ class Bins(_Part):
         return sum(self.counts)
 
     def quantile(self, share: float) -> tuple[float, float]:
-        """Return the edges of the bin that holds the quantile at `share`; (0, 0) if there are no values."""
+        """Return the edges of the bin that contains the quantile at `share`; (0, 0) for an empty histogram."""
         wanted = share * self.total()
         for place, reached in enumerate(itertools.accumulate(self.counts)):
             if reached >= wanted and reached > 0:
@@ -66,7 +68,13 @@ class Bins(_Part):
 
 
 class Names(_Part):
-    """The most frequent names with their counts; each count is short by at most `error`. `total`: of all names."""
+    """The most frequent names.
+
+    Attributes:
+        top: (name, count), the most frequent first.
+        total: the count of all names.
+        error: maximum by which a count may be too low.
+    """
 
     top: list[tuple[str, int]] = []
     total: int = 0
@@ -74,9 +82,13 @@ class Names(_Part):
 
 
 class Example(_Part):
-    """A dropped document (`id`, `url`, the beginning of its `text`) or damaged record.
+    """An example of a dropped document or of a damaged record.
 
-    A record has `file`, `offset`, `length`, and as `text` what is wrong with it.
+    A document has `id`, `url`, and the beginning of its text as `text`. A damaged record has `file`, `offset`,
+    `length`, and a description of the damage as `text`.
+
+    Attributes:
+        key: keyed hash. The report shows the examples with the smallest keys.
     """
 
     key: int
@@ -89,7 +101,17 @@ class Example(_Part):
 
 
 class SourceStatistics(_Part):
-    """The documents of one source. `perplexity`: by bucket; `names`: of domains, languages, years and licences."""
+    """The statistics of the documents of one source.
+
+    Attributes:
+        documents: number of documents.
+        characters: histogram of their lengths in characters.
+        tokens: histogram of their lengths in tokens.
+        score: histogram of their similarity to cited pages.
+        perplexity: histogram of their perplexity, by bucket.
+        names: most frequent names by kind: domains, languages, years and licences.
+        examples: examples by reason for which they were dropped.
+    """
 
     documents: int
     characters: Bins
@@ -101,7 +123,7 @@ class SourceStatistics(_Part):
 
 
 class Planted(_Part):
-    """Recall of copies planted at one similarity: `filters.dedup.recall.Level`, with its 99 % interval."""
+    """The measured recall of canaries at one similarity: `filters.dedup.recall.Level` with its 99 % interval."""
 
     level: float
     jaccard: float
@@ -114,7 +136,16 @@ class Planted(_Part):
 
 
 class Bands(_Part):
-    """MinHash bands of sources: the curve (similarity, share of pairs that are candidates), and measured recall."""
+    """The MinHash bands of some sources, and their recall.
+
+    Attributes:
+        sources: names of the sources that use these settings.
+        bands: number of bands.
+        rows: rows per band.
+        threshold: similarity from which on two documents are near-duplicates.
+        curve: (similarity, expected share of pairs that become candidates).
+        planted: measured recall of canaries.
+    """
 
     sources: list[str]
     bands: int
@@ -125,7 +156,14 @@ class Bands(_Part):
 
 
 class Statistics(_Part):
-    """All statistics. `manifest_sha`: of the corpus; `clusters`: the number of documents in a cluster."""
+    """The content of `statistics.json`.
+
+    Attributes:
+        manifest_sha: hash of the corpus for which the statistics were computed.
+        sources: statistics by source.
+        clusters: histogram of the number of documents per cluster.
+        bands: one entry for each setting of MinHash bands.
+    """
 
     manifest_sha: str = ""
     sources: dict[str, SourceStatistics] = {}
@@ -134,7 +172,11 @@ class Statistics(_Part):
 
 
 def load_statistics(corpus: Path) -> Statistics:
-    """Return a corpus's statistics; empty without the file. Raises UserError for a file that holds something else."""
+    """Read the statistics of a corpus. They are empty if there is no file.
+
+    Raises:
+        UserError: The file has other content.
+    """
     path = fetch(corpus, STATISTICS)
     if not path.is_file():
         return Statistics()
@@ -145,12 +187,12 @@ def load_statistics(corpus: Path) -> Statistics:
         raise UserError(f"{path} cannot be read ({first}): remove it and give the run again") from error
 
 
-# The models' cards, the costs of runs, and the flow of records through the ledger.
+# Cards of models, costs of runs, and the flow of records through the ledger.
 
 
 @dataclass
 class StepCost:
-    """The cost of a step over all runs; `peak_bytes` is the largest memory of a process."""
+    """The cost of a step, summed over all runs. `peak_bytes` is the maximum memory of a process."""
 
     tasks: int = 0
     cpu_seconds: float = 0.0
@@ -159,7 +201,7 @@ class StepCost:
     peak_bytes: float = 0.0
 
     def add(self, other: "StepCost") -> None:
-        """Add the cost of another step or task."""
+        """Add the cost of another step or of a task."""
         self.tasks += other.tasks
         self.cpu_seconds += other.cpu_seconds
         self.wall_seconds += other.wall_seconds
@@ -168,13 +210,13 @@ class StepCost:
 
 
 class ReportData:
-    """The files of a corpus that a report shows, each read on first use.
+    """The files of a corpus that a report shows. Each file is read on first use.
 
     Args:
-        corpus: The corpus's folder.
+        corpus: The folder of the corpus.
 
     Raises:
-        UserError: The folder has no manifest, or (on first use) a file has the wrong content.
+        UserError: The folder has no manifest. On first use: a file has the wrong content.
     """
 
     def __init__(self, corpus: Path) -> None:
@@ -187,7 +229,7 @@ class ReportData:
 
     @cached_property
     def cards(self) -> tuple[dict[str, dict[str, Any]], list[str]]:
-        """Return the models' cards by path below the corpus, and the paths of cards that are not shown."""
+        """Return a dict from path to card, and the paths of cards that are too many, too large or unreadable."""
         paths = fetch_files(self.corpus, "models", ".card.json")
         read = {path.relative_to(self.corpus).as_posix(): _read_card(path) for path in paths[:CARDS]}
         left_out = [name for name, card in read.items() if card is None]
@@ -196,7 +238,10 @@ class ReportData:
 
     @cached_property
     def costs(self) -> tuple[dict[str, StepCost], int, list[str]]:
-        """Return the cost of each step in the order of the first run, the number of runs, and paths left out."""
+        """Return the cost of each step, the number of runs, and the paths of run records that were left out.
+
+        The steps are in the order of the first run.
+        """
         files = fetch_files(self.corpus, "runs", ".json")
         paths = [path for path in files if path.parent.name == "runs" and path.name[:1].isdigit()]
         costs: dict[str, StepCost] = {}
@@ -227,11 +272,13 @@ def _read_card(path: Path) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Flow:
-    """An amount of a unit that comes from or goes to one place.
+    """An amount of a unit that enters, leaves, or arrives under one name.
 
     Attributes:
-        kind: `source` for a source of records, `dropped` for whole records, `damaged` for those in the dead letters,
-            `removed` for parts of records that stayed, `arrived` for shards.
+        name: name of a source, of a reason, or of a side of a source.
+        amount: the amount.
+        kind: `source` for records of a source, `dropped` for dropped records, `damaged` for dead letters, `removed` for
+            removed parts of kept records, `arrived` for records in shards.
     """
 
     name: str
@@ -240,17 +287,17 @@ class Flow:
 
     @property
     def mark(self) -> str:
-        """Return the footnote mark of damaged records and of removed parts."""
+        """Return the footnote mark for damaged records and removed parts; empty for other kinds."""
         return {"damaged": " †", "removed": " ‡"}.get(self.kind, "")
 
 
 @dataclass(frozen=True)
 class LedgerFlow:
-    """The flow of one unit through the ledger; nothing is rounded, so it balances if the ledger does.
+    """The flow of one unit through the ledger. The numbers are exact, so the flow balances if the ledger balances.
 
     Attributes:
-        entered: The sources.
-        stages: The amounts that left at each stage.
+        entered: The amounts that entered, by source.
+        stages: (stage, amounts that were lost there by reason) of each stage.
         arrived: The amounts that arrived in shards.
     """
 
@@ -266,17 +313,17 @@ class LedgerFlow:
 
     @property
     def balance(self) -> int:
-        """Return the amount that entered but neither left nor arrived: 0 for a ledger that balances."""
+        """Return the amount that entered but was neither lost nor arrived. It is 0 if the ledger balances."""
         return self.total - sum(sum_flows(flows) for _, flows in self.stages) - sum_flows(self.arrived)
 
 
 def sum_flows(flows: Iterable[Flow]) -> int:
-    """Return the sum of flows."""
+    """Return the sum of the amounts."""
     return sum(flow.amount for flow in flows)
 
 
 def read_flow(manifest: Manifest, unit: Unit) -> LedgerFlow:
-    """Return the flow of records (from dumps), characters (from extraction) or tokens to the shards."""
+    """Return the flow of records (from the dumps), characters (from extraction) or tokens to the shards."""
     first, side = FIRST_COUNTED[unit]
     ledger = manifest.ledger
     entered = [Flow(name, tally[side].get(unit, 0), "source") for name, tally in ledger.get(first, {}).items()]
@@ -296,7 +343,7 @@ def read_flow(manifest: Manifest, unit: Unit) -> LedgerFlow:
 
 
 def fold_flows(flows: list[Flow], limit: int) -> list[Flow]:
-    """Return at most `limit` flows: the largest, and the rest as one."""
+    """Return at most `limit` flows: the first ones, which are the largest, and the sum of all others as one flow."""
     if len(flows) <= limit:
         return flows
     rest = flows[limit - 1 :]
@@ -305,7 +352,7 @@ def fold_flows(flows: list[Flow], limit: int) -> list[Flow]:
 
 
 def _read_losses(tallies: Iterable[Any], unit: Unit) -> list[Flow]:
-    """Return the amounts that left at one stage, all sources together."""
+    """Return the amounts that were lost at one stage by reason, summed over all sources."""
     losses: Counter[tuple[str, Literal["dropped", "damaged", "removed"]]] = Counter()
     for tally in tallies:
         for reason, units in tally["dropped"].items():
@@ -316,5 +363,5 @@ def _read_losses(tallies: Iterable[Any], unit: Unit) -> list[Flow]:
 
 
 def _sort(flows: Iterable[Flow]) -> list[Flow]:
-    """Return the flows that are not empty, the largest first, equal ones by name."""
+    """Return the nonzero flows, sorted by descending amount, then by name."""
     return sorted((flow for flow in flows if flow.amount), key=lambda flow: (-flow.amount, flow.name))

@@ -1,7 +1,7 @@
-"""HTML by small functions. Children that are not `Html` are text and are escaped, so text never becomes markup.
+"""Functions that build HTML elements. Strings that are not of type `Html` are escaped, so text never becomes markup.
 
-Whatever a corpus holds is foreign: `foreign` cuts URLs, examples and names to a length, shows their control characters
-by name, and isolates them from the direction of the text around them.
+All strings from a corpus are untrusted. `foreign` cuts them to a length, makes control characters visible, and isolates
+their text direction from the surrounding text.
 """
 
 import html
@@ -9,25 +9,25 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-SHOWN_CHARACTERS = 100  # most characters of foreign text, by default
+SHOWN_CHARACTERS = 100  # Default for the maximum number of characters of untrusted text.
 _SPACES = {"\n": " ⏎ ", "\t": " → "}
-_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode categories that are invisible or change the display
-_JOINERS = {"\u200c", "\u200d", "\u00ad"}  # parts of words in some scripts, which change no direction
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Categories of characters that are invisible or affect layout.
+_JOINERS = {"\u200c", "\u200d", "\u00ad"}  # Exceptions: they are parts of words in some scripts, and harmless.
 
 
 class Html(str):
-    """A string of markup."""
+    """A string that contains HTML markup."""
 
     __slots__ = ()
 
 
 def escape(value: str) -> Html:
-    """Return text as markup; markup stays as it is."""
+    """Escape text; return a value of type `Html` unchanged."""
     return value if isinstance(value, Html) else Html(html.escape(value))
 
 
 def visible(value: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Return foreign text with every invisible character named (`‹U+202E›`), cut to a number of characters."""
+    """Replace invisible characters of untrusted text by their codes (`‹U+202E›`), and cut the text to a length."""
     shown = []
     for character in value[: limit + 1]:
         if character in _SPACES:
@@ -41,18 +41,18 @@ def visible(value: str, limit: int = SHOWN_CHARACTERS) -> str:
 
 
 def foreign(value: str, limit: int = SHOWN_CHARACTERS) -> Html:
-    """Return foreign text, made visible, escaped and isolated."""
+    """Return untrusted text as markup: with visible characters, escaped, and with isolated text direction."""
     return Html(f"<bdi>{html.escape(visible(value, limit))}</bdi>")
 
 
 def element(tag: str, *children: str, **attributes: str | float | bool | None) -> Html:
-    """Return an element.
+    """Return an HTML or SVG element.
 
     Args:
-        tag: The element's name.
-        children: Markup, or text to escape.
-        attributes: Values to escape; None and False omit an attribute, True writes it without a value. In names `_`
-            becomes `-`, and a final `_` is dropped.
+        tag: The name of the element.
+        children: Markup, or text, which is escaped.
+        attributes: The attributes by name. Values are escaped. None and False omit an attribute, True writes it without
+            a value. In names, `_` becomes `-`, and a final `_` is removed.
     """
     written = []
     for name, value in attributes.items():
@@ -67,12 +67,12 @@ def element(tag: str, *children: str, **attributes: str | float | bool | None) -
 
 
 def join(parts: Iterable[str], between: str = "") -> Html:
-    """Return parts one after the other, with text or markup between them."""
+    """Concatenate parts, with text or markup between them."""
     return Html(escape(between).join(map(escape, parts)))
 
 
 def section(name: str, title: str, *children: Html) -> Html:
-    """Return a section with a heading whose `name` can be linked to."""
+    """Return a section with a heading. `name` is the id of the heading for links."""
     heading = element("h2", title, id=name)
     return element("section", heading, element("div", *children, class_="body"), aria_labelledby=name)
 
@@ -83,21 +83,21 @@ def note(value: str) -> Html:
 
 
 def details(summary: str, *children: Html, **attributes: str | bool) -> Html:
-    """Return a summary that opens to show more."""
+    """Return a `details` element: a summary that opens to show its children."""
     return element("details", element("summary", summary), *children, **attributes)
 
 
 def table(
     caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] = (), text_columns: int = 1
 ) -> Html:
-    """Return a table in a box that scrolls.
+    """Return a table in a scrollable box.
 
     Args:
         caption: The caption.
-        columns: Headings; a column without a heading holds bars.
-        rows: Cells; the first of each row is its heading.
-        foot: Cells of the last row.
-        text_columns: Number of columns of text; those after them hold numbers.
+        columns: The headings. A column without a heading contains bars.
+        rows: The cells of each row. The first cell is the heading of the row.
+        foot: The cells of the footer row, if any.
+        text_columns: The number of text columns. The columns after them contain numbers.
     """
     heads = [
         element("th", name, scope="col", class_=None if place < text_columns else "number")
@@ -123,11 +123,11 @@ def _row(cells: Sequence[str], text_columns: int) -> Html:
 
 
 def bar(share: float) -> Html:
-    """Return a bar that repeats the number beside it, hidden from screen readers."""
+    """Return a bar for a share from 0 to 1. It is hidden from screen readers, because a number is shown beside it."""
     width = f"inline-size:{100 * min(max(share, 0.0), 1.0):.2f}%"
     return element("span", element("span", style=width), class_="bar", aria_hidden="true")
 
 
 def read_style(*names: str) -> Html:
-    """Return the style sheets of this folder, by name, one after the other."""
+    """Return the concatenated style sheets of this folder with the given names."""
     return Html("".join(Path(__file__).with_name(f"{name}.css").read_text(encoding="utf-8") for name in names))

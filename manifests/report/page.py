@@ -1,4 +1,4 @@
-"""The page of a report: a headline, and its sections in their order, each a function of the data."""
+"""The HTML page of a report. Each section is built by one function from the data."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,12 +50,12 @@ from manifests.report.svg import describe_bins, flow_chart, histograms, merge_bi
 from manifests.stages import STEPS
 
 FILE = "report.html"
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # forbids scripts and requests
-SOURCES = 60  # rows of sources or reasons in a table; the rest is one row
-EXAMPLES = 3  # most examples of one reason and stage, over all sources
-EXAMPLE_CHARACTERS = 200
-SHOWN_SOURCES = 10  # most sources with charts of their documents: those with most documents
-NAMES = 12  # most domains, languages, years or licences of one source
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # Forbids scripts and network requests.
+SOURCES = 60  # Maximum rows of sources or reasons in a table. The others are combined into one row.
+EXAMPLES = 3  # Maximum number of examples per reason and stage, over all sources.
+EXAMPLE_CHARACTERS = 200  # Maximum length of the text of an example.
+SHOWN_SOURCES = 10  # Charts are shown for this number of sources: the sources with most documents.
+NAMES = 12  # Maximum number of domains, languages, years or licences per source.
 BUCKETS = ("head", "middle", "tail", "all")
 KINDS = {
     "domains": ("Top domains", "domain"),
@@ -63,7 +63,7 @@ KINDS = {
     "year": ("Years", "year"),
     "licence": ("Licences", "licence"),
 }
-YAML_CHARACTERS = 60_000  # most characters of the recipe, and of a card
+YAML_CHARACTERS = 60_000  # Maximum number of characters of the recipe and of each card.
 UNIT_NOTES = {
     "records": "From dumps to shards.",
     "characters": "From extraction to the tokenizer.",
@@ -72,17 +72,17 @@ UNIT_NOTES = {
 
 
 def write_report(corpus: Path, output: Path | None = None) -> Path:
-    """Write a corpus's report.
+    """Write the report of a corpus.
 
     Args:
-        corpus: The corpus's folder.
+        corpus: The folder of the corpus.
         output: The file to write; None for report.html in the corpus.
 
     Returns:
         The path of the file.
 
     Raises:
-        UserError: The folder is not a corpus, or a file of it cannot be read, or the report not written.
+        UserError: The folder is not a corpus, a file of the corpus cannot be read, or the report cannot be written.
     """
     path = output or corpus / FILE
     page = render_page(ReportData(corpus)).encode("utf-8")
@@ -94,7 +94,7 @@ def write_report(corpus: Path, output: Path | None = None) -> Path:
 
 
 def render_page(data: ReportData) -> str:
-    """Return the whole page."""
+    """Return the HTML of the whole page."""
     manifest = data.manifest
     sections = {
         "flow": ("Flow to the shards", _flow(data)),
@@ -142,7 +142,7 @@ def _tallies(manifest: Manifest, stage: str) -> dict[str, Tally]:
 
 
 def _headline(data: ReportData) -> Html:
-    """Return the corpus in eight numbers."""
+    """Return the eight main numbers of the corpus."""
     manifest = data.manifest
     shards, sources = manifest.shards(), manifest.sources.values()
     read = total(_tallies(manifest, "extract").values()).entered
@@ -163,7 +163,7 @@ def _headline(data: ReportData) -> Html:
 
 
 def _flow(data: ReportData) -> list[Html]:
-    """Return the flow charts, and their numbers as tables."""
+    """Return the section of flow charts, with their numbers as tables."""
     flows = [flow for unit in get_args(Unit) if (flow := read_flow(data.manifest, unit)).total]
     figures, tables = [], []
     for flow in flows:
@@ -192,7 +192,7 @@ def _flow_table(flow: LedgerFlow) -> Html:
 
 
 def _dropped(data: ReportData) -> list[Html]:
-    """Return every reason by stage, with its meaning, its amount and examples."""
+    """Return the section of reasons by stage, with the meaning, the amount and examples of each reason."""
     parts = []
     for stage in STAGES:
         tallies = _tallies(data.manifest, stage)
@@ -212,7 +212,15 @@ def _dropped(data: ReportData) -> list[Html]:
 
 
 def _reason(data: ReportData, tallies: Mapping[str, Tally], name: str, entered: int, most: int) -> Html:
-    """Return one reason, whose details open."""
+    """Return a reason as an element that opens to show details.
+
+    Args:
+        data: The data of the report.
+        tallies: The tallies of the stage by source.
+        name: The reason.
+        entered: The number of records that entered the stage.
+        most: The largest number of records of a reason of the stage, which has the full bar width.
+    """
     lost = {source: tally.dropped.get(name) or tally.removed.get(name) for source, tally in tallies.items()}
     units = total(Tally(entered=counts) for counts in lost.values() if counts).entered
     whole = "records" in units
@@ -237,7 +245,7 @@ def _reason(data: ReportData, tallies: Mapping[str, Tally], name: str, entered: 
 
 
 def _examples(data: ReportData, reason: str) -> Html:
-    """Return the examples of a reason with the smallest keys, over all sources."""
+    """Return the examples of a reason: those with the smallest keys over all sources."""
     found = [(one, name) for name, source in data.statistics.sources.items() for one in source.examples.get(reason, [])]
     chosen = sorted(found, key=lambda item: (item[0].key, item[1]))[:EXAMPLES]
     if not chosen:
@@ -255,7 +263,7 @@ def _example(one: Example, source: str) -> Html:
 
 
 def _mixture(data: ReportData) -> list[Html]:
-    """Return the mixture of the recipe beside that of the corpus."""
+    """Return the section that compares the mixture of the recipe with the mixture that the corpus allows."""
     goal, sources = data.manifest.goal_tokens, data.manifest.sources
     weights = sum(source.weight for source in sources.values()) or 1.0
     ordered = sorted(sources.items(), key=lambda item: (-item[1].weight, item[0]))
@@ -292,7 +300,7 @@ def _mixture_row(name: str, source: SourceEntry, weight: float, goal: int, seen:
 
 
 def _documents(data: ReportData) -> Iterator[Html]:
-    """Yield the distributions of each source's documents."""
+    """Yield the section of the distributions of documents by source."""
     statistics = data.statistics
     if not statistics.sources:
         yield note("This corpus has no statistics.json: run the pipeline again.")
@@ -339,7 +347,7 @@ def _source_charts(name: str, source: SourceStatistics, data: ReportData) -> Ite
 
 
 def _figure(title: str, caption: str, chart: Html, *histograms: Bins) -> Html:
-    """Return a chart with its caption, and its numbers as a table that opens."""
+    """Return a chart with its caption, and its numbers as a table in a `details` element."""
     rows = [
         [f"{format_edge(low)} to {format_edge(high)}", format_count(number), format_share(number, bins.total())]
         for bins in histograms
@@ -361,7 +369,7 @@ def _name_table(title: str, column: str, names: Names, documents: int) -> Html:
 
 
 def _duplicates(data: ReportData) -> Iterator[Html]:
-    """Yield the sizes of clusters and the recall of near-duplicates."""
+    """Yield the section of near-duplicates: sizes of clusters, and recall."""
     clusters, searched, title = merge_bins(data.statistics.clusters), data.statistics.bands, "Documents per cluster"
     figures = []
     if clusters.counts:
@@ -382,7 +390,7 @@ def _duplicates(data: ReportData) -> Iterator[Html]:
 
 
 def _sources_of(bands: Bands, searched: list[Bands]) -> str:
-    """Return the beginning of a sentence that names the sources of bands, where sources differ in them."""
+    """Return a prefix with the names of the sources of bands; empty if all sources have the same bands."""
     return f"{visible(', '.join(bands.sources))}: " if len(searched) > 1 else ""
 
 
@@ -402,7 +410,7 @@ def _recall_table(title: str, bands: Bands) -> Html:
 
 
 def _cost(data: ReportData) -> Iterator[Html]:
-    """Yield the cost of each stage and step."""
+    """Yield the section of costs by stage and by step."""
     costs, runs, _ = data.costs
     if not costs:
         yield note("This corpus has no records of its runs.")
@@ -421,7 +429,7 @@ def _cost(data: ReportData) -> Iterator[Html]:
 
 
 def _cost_rows(costs: Mapping[str, StepCost]) -> list[list[str]]:
-    """Return the rows of a table, the most expensive first."""
+    """Return the rows of a table of costs, sorted by descending CPU time."""
     most = max(cost.cpu_seconds for cost in costs.values()) or 1.0
     ordered = sorted(costs.items(), key=lambda item: (-item[1].cpu_seconds, item[0]))
     return [[*_cost_cells(name, cost), bar(cost.cpu_seconds / most)] for name, cost in ordered]
@@ -434,7 +442,7 @@ def _cost_cells(name: str, cost: StepCost) -> list[str]:
 
 
 def _models(data: ReportData) -> Iterator[Html]:
-    """Yield the hash of every model, and the cards of those that the run trained."""
+    """Yield the section of models: the hash of each model, and the cards of the models that the run trained."""
     manifest, tokenizer = data.manifest, data.manifest.tokenizer
     pieces = f"{format_count(tokenizer.vocabulary)} pieces, {tokenizer.dtype}"
     rows = [["tokenizer", element("code", foreign(tokenizer.sha256)), pieces]]
@@ -450,7 +458,7 @@ def _models(data: ReportData) -> Iterator[Html]:
 
 
 def _yaml_block(value: Any, label: str) -> Html:
-    """Return nested values as YAML, cut to a number of characters."""
+    """Return nested values as a block of YAML, cut to `YAML_CHARACTERS`."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
     lines: list[str] = [foreign(line, 400) for line in text[:YAML_CHARACTERS].split("\n")]
     lines += ["… the rest is in the corpus"] if len(text) > YAML_CHARACTERS else []
@@ -459,7 +467,7 @@ def _yaml_block(value: Any, label: str) -> Html:
 
 
 def _identity(data: ReportData) -> Iterator[Html]:
-    """Yield the hashes and the recipe."""
+    """Yield the section of hashes and of the recipe."""
     manifest, removal = data.manifest, data.manifest.removal
     values = {
         "manifest": manifest.manifest_sha,

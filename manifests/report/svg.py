@@ -1,6 +1,6 @@
-"""Charts as SVG in the colors of the page: the flow of a unit, histograms, the recall curve, curves over steps.
+"""SVG charts: flow charts of the ledger, histograms, the recall curve of MinHash bands, and curves over training steps.
 
-Every chart has a title and a description for screen readers.
+Colors are defined by the style sheets of the page. Every chart has a title and a description for screen readers.
 """
 
 import math
@@ -35,22 +35,24 @@ def _path(d: str, class_: str) -> Html:
     return element("path", d=d, class_=class_)
 
 
-# The flow: it reads from top to bottom and fits a phone. Sources flow in from the right and join one trunk; at each
-# stage the amounts that leave turn off to the right, beside their names and numbers. Every width is its amount times
-# one scale; the rows are the text, so that an amount too thin to be seen can still be read.
+# The flow chart is a Sankey diagram from top to bottom, narrow enough for a phone. The bands of the sources come from
+# the right and join a vertical trunk at the left. At each stage, one band per reason leaves the trunk to the right,
+# where its name and number are written. All widths have the same scale. Each flow has a row of text, so that flows
+# whose bands are too thin to be visible can also be read. The lengths below are in pixels.
 
 FLOW_WIDTH = 352
-TRUNK = 96.0  # width of the trunk where all has entered
-LEFT, BANK, NAME, RIGHT = 4.0, 136.0, 144.0, 350.0  # x of the trunk, of the ends of bands, of names, of ends of numbers
-ROW, HEADING, GAP = 21.0, 26.0, 8.0  # heights of a row, of a heading, of the space after a stage
-HAIR = 0.75  # width of the thinnest band
-SEAM = 1.0  # overlap of two pieces of the trunk, so that no line shows between them
-ROWS = 12  # most rows of a stage or of the sources; the smallest flows are drawn as one
+TRUNK = 96.0  # Width of the trunk after all sources have entered.
+# x positions: left edge of the trunk, right end of the bands, left edge of names, right edge of numbers.
+LEFT, BANK, NAME, RIGHT = 4.0, 136.0, 144.0, 350.0
+ROW, HEADING, GAP = 21.0, 26.0, 8.0  # Heights of a row, of a heading, and of the space after a stage.
+HAIR = 0.75  # Minimum width of a band.
+SEAM = 1.0  # Overlap of two segments of the trunk, so that no line is visible between them.
+ROWS = 12  # Maximum rows of a stage or of the sources. The smallest flows are combined into one row.
 NAME_CHARACTERS = 23
 
 
 class _FlowCanvas:
-    """The bands below and the text above; `y` is the top of the next row."""
+    """The elements of a flow chart. Bands are drawn first and text on top of them. `y` is the top of the next row."""
 
     def __init__(self, total: int) -> None:
         self.total, self.scale = total, TRUNK / total
@@ -64,7 +66,11 @@ class _FlowCanvas:
         self.words.append(_label(number, RIGHT, self.y - 8, "stage end"))
 
     def row(self, flow: Flow, sign: str) -> tuple[float, float]:
-        """Write a flow's name and number; return the width of its band and the y of its middle."""
+        """Add the row with the name and the number of a flow.
+
+        Returns:
+            The width of the band of the flow, and the y position of its center line.
+        """
         width = flow.amount * self.scale
         height = max(ROW, width + 5)
         middle = self.y + height / 2
@@ -84,7 +90,7 @@ class _FlowCanvas:
             self.bands.append(element("rect", x=LEFT, y=top - SEAM, **size, class_="trunk"))
 
     def enter(self, flows: list[Flow]) -> None:
-        """Draw sources that flow in, the first at the left."""
+        """Add the bands of the sources that enter the trunk, the first source at the left."""
         top, edge, paths = self.y, LEFT, []
         for flow in flows:
             width, middle = self.row(flow, "")
@@ -97,7 +103,16 @@ class _FlowCanvas:
             self.band(flow, f"{path}V{self.y:.2f}", width, "in")
 
     def leave(self, flows: list[Flow], amount: int, sign: str) -> int:
-        """Draw flows that turn off to the right, the first at the right edge; return the amount that goes on."""
+        """Add the bands of flows that leave the trunk to the right, the first flow at the right edge.
+
+        Args:
+            flows: the flows.
+            amount: the amount in the trunk above these flows.
+            sign: the sign before the numbers.
+
+        Returns:
+            The amount that remains in the trunk.
+        """
         top, edge, paths = self.y - HEADING, LEFT + amount * self.scale, []
         for flow in flows:
             width, middle = self.row(flow, sign)
@@ -117,7 +132,7 @@ def _arc(radius: float, x: float, y: float) -> str:
 
 
 def flow_chart(flow: LedgerFlow) -> Html:
-    """Return the diagram of a flow that is not empty."""
+    """Return the flow chart of a unit whose total is above zero."""
     total = flow.total
     canvas = _FlowCanvas(total)
     canvas.heading("enters", f"{format_short(total)} {flow.unit}")
@@ -138,16 +153,16 @@ def flow_chart(flow: LedgerFlow) -> Html:
 
 # Histograms and the recall curve of MinHash bands.
 
-WIDTH, HEIGHT = 280.0, 88.0  # of the plane
-AXIS, HEAD = 18.0, 4.0  # heights of the labels below the plane and of the space above it
-RIDGE_HEAD = 24.0  # height of the name above each of several histograms
-BAR = 24.0  # width of the widest bar
+WIDTH, HEIGHT = 280.0, 88.0  # Size of the plotting area.
+AXIS, HEAD = 18.0, 4.0  # Heights of the labels below the plotting area, and of the space above it.
+RIDGE_HEAD = 24.0  # Height of the name above each histogram, if there are several.
+BAR = 24.0  # Maximum width of a bar.
 MOST_BARS = 64
-DIGIT, TICK_GAP = 6.4, 7.0  # width of a character of a label, least space between two labels
+DIGIT, TICK_GAP = 6.4, 7.0  # Width of a character of a label, and minimum space between two labels.
 
 
 def merge_bins(bins: Bins) -> Bins:
-    """Return a histogram of at most MOST_BARS bins, with neighbors merged."""
+    """Merge neighboring bins of a histogram until it has at most `MOST_BARS` bins."""
     while len(bins.counts) > MOST_BARS:
         counts = [sum(bins.counts[place : place + 2]) for place in range(0, len(bins.counts), 2)]
         bins = Bins(edges=[*bins.edges[:-1:2], bins.edges[-1]], counts=counts)
@@ -155,7 +170,7 @@ def merge_bins(bins: Bins) -> Bins:
 
 
 def describe_bins(bins: Bins, unit: str) -> str:
-    """Return the median and the range of nine tenths of the values, in words."""
+    """Return a text with the median and the range from the 5th to the 95th percentile."""
     low, middle, high = (bins.quantile(at) for at in (0.05, 0.5, 0.95))
     single = middle[0] >= 1 and middle[1] - middle[0] == 1
     half = format_edge(middle[0]) if single else f"{format_edge(middle[0])} to {format_edge(middle[1])}"
@@ -163,9 +178,15 @@ def describe_bins(bins: Bins, unit: str) -> str:
 
 
 def histograms(title: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
-    """Return histograms one below the other, each under its name if it has one, over one axis with its round edges.
+    """Return a chart of one or more histograms, one below the other, with a common axis below the last one.
 
-    Bars are of equal width, one per bin. Histograms with other edges than the first are left out.
+    All bars have the same width, whatever the widths of their bins. The axis is labeled at round edges.
+
+    Args:
+        title: The title for screen readers.
+        rows: (name, histogram). The name is written above the histogram; it may be empty. Histograms whose edges differ
+            from those of the first are left out.
+        unit: The unit of the values, for the description.
     """
     rows = [(label, bins) for label, bins in rows if bins.counts and bins.edges == rows[0][1].edges]
     if not rows:
@@ -183,7 +204,7 @@ def histograms(title: str, rows: Sequence[tuple[str, Bins]], unit: str) -> Html:
 
 
 def _bars(bins: Bins, top: float, height: float) -> Html:
-    """Return bars on an axis, the highest of the given height."""
+    """Return the bars of a histogram on an axis. The highest bar has the given height."""
     step, most = _bar_step(bins.edges), max(bins.counts) or 1
     parts = [_path(f"M0 {top + height:.2f}H{step * len(bins.counts):.2f}", "grid")]
     width = max(step - min(1.0, step / 5), 0.5)
@@ -200,7 +221,7 @@ def _bar_step(edges: Sequence[float]) -> float:
 
 
 def _edge_labels(edges: Sequence[float], bottom: float) -> Html:
-    """Return labels below an axis at round edges, without those that would touch the one before."""
+    """Return labels at round edges below an axis. Labels that would overlap the previous label are left out."""
     step = _bar_step(edges)
     places = [place for place, edge in enumerate(edges) if _is_round(edge)] or [0, len(edges) - 1]
     labels, free = [], -1.0
@@ -220,14 +241,14 @@ def _edge_labels(edges: Sequence[float], bottom: float) -> Html:
 
 
 def _is_round(edge: float) -> bool:
-    """Return True for 1, 2 or 5 times a power of ten, and for fifths of probabilities."""
+    """Return True for 1, 2 or 5 times a power of ten from 1 on, and for multiples of 0.2 below 1."""
     if edge < 1:
         return edge <= 0 or abs(edge * 5 - round(edge * 5)) < 1e-9
     return f"{edge:e}"[0] in "125" and float(f"{edge:.0e}") == edge
 
 
 def recall_curve(bands: Bands) -> Html:
-    """Return the share of pairs that become candidates by their similarity, with dots for planted copies."""
+    """Return a chart of the share of pairs that become candidates over their similarity, with dots for canaries."""
     low = bands.curve[0][0] if bands.curve else 0.0
 
     def x(at: float) -> float:
@@ -255,17 +276,24 @@ def recall_curve(bands: Bands) -> Html:
     return _draw("Pairs found, by Jaccard similarity", description, parts, WIDTH, bottom + AXIS, "chart")
 
 
-# Curves over steps: several lines in their own colors, dashed levels, each with its name at its end.
+# Charts of curves over training steps: solid curves and dashed horizontal levels in several colors. The name of each is
+# written at its right end.
 
 CHART_WIDTH, CHART_HEIGHT = 720, 300
-CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 58, 720 - 185, 34, 300 - 34  # edges of the plane
-LINE_HEIGHT = 14  # least distance between two names
-COLORS = 8  # number of colors in curves.css, chosen for color-blind readers (after Okabe and Ito)
+CHART_LEFT, CHART_RIGHT, CHART_TOP, CHART_BOTTOM = 58, 720 - 185, 34, 300 - 34  # Edges of the plotting area.
+LINE_HEIGHT = 14  # Minimum vertical distance between two names.
+COLORS = 8  # Number of colors in curves.css. They are distinguishable for color-blind readers (after Okabe and Ito).
 
 
 @dataclass
 class Chart:
-    """A chart of curves by name, each with the number of its color, and dashed levels."""
+    """The content of a chart of curves.
+
+    Attributes:
+        title: the title.
+        curves: dict from name to (number of the color, points).
+        levels: dict from name to (number of the color, value) of dashed horizontal lines.
+    """
 
     title: str
     curves: dict[str, tuple[int, list[Point]]] = field(default_factory=dict)
@@ -273,7 +301,7 @@ class Chart:
 
 
 def stack_charts(charts: Sequence[Chart]) -> Html:
-    """Return a self-contained SVG file of charts one below the other, light or dark as the reader's system."""
+    """Return a self-contained SVG file of charts, one below the other, in the reader's light or dark color scheme."""
     height = CHART_HEIGHT * len(charts)
     parts = [line_chart(chart, CHART_HEIGHT * number) for number, chart in enumerate(charts)]
     style, box = element("style", read_style("colors", "curves")), f"0 0 {CHART_WIDTH} {height}"
@@ -282,7 +310,7 @@ def stack_charts(charts: Sequence[Chart]) -> Html:
 
 
 def line_chart(chart: Chart, y: int = 0) -> Html:
-    """Return a chart of curves; `y` is its place in another SVG."""
+    """Return a chart of curves as an SVG element. `y` is its vertical position in an enclosing SVG."""
     points = [point for _, curve in chart.curves.values() for point in curve]
     values = [y for _, y in points] + [level for _, level in chart.levels.values()]
     x0, x1 = min(x for x, _ in points), max(x for x, _ in points)
@@ -301,7 +329,7 @@ def line_chart(chart: Chart, y: int = 0) -> Html:
     for tick in ticks(y0, y1):
         parts.append(_path(f"M{CHART_LEFT} {up(tick):.1f}H{CHART_RIGHT}", "grid"))
         parts.append(_label(f"{tick:.4g}", CHART_LEFT - 6, up(tick) + 4, "end"))
-    for tick in ticks(x0, x1, max(1, min(6, int(x1 - x0)))):  # whole steps
+    for tick in ticks(x0, x1, max(1, min(6, int(x1 - x0)))):  # Ticks at whole steps.
         parts.append(_label(f"{tick:,.0f}", across(tick), CHART_BOTTOM + 18, "mid"))
     parts.append(_label("step", CHART_LEFT - 20, CHART_BOTTOM + 18, "end"))
     names: list[tuple[float, str, str]] = []
@@ -323,7 +351,13 @@ def line_chart(chart: Chart, y: int = 0) -> Html:
 
 
 def ticks(low: float, high: float, limit: int = 6) -> list[float]:
-    """Return round numbers within a range, 1, 2 or 5 times a power of ten apart."""
+    """Return round numbers within a range. Their distance is 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: the start of the range.
+        high: the end of the range.
+        limit: maximum number of intervals.
+    """
     raw = (high - low) / limit
     power = 10.0 ** math.floor(math.log10(raw))
     apart = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -331,7 +365,12 @@ def ticks(low: float, high: float, limit: int = 6) -> list[float]:
 
 
 def _spread(names: list[tuple[float, str, str]], bottom: float) -> list[tuple[float, str, str]]:
-    """Return names moved so that none covers another or lies below the chart."""
+    """Move the names at the ends of curves so that they neither overlap nor lie below the chart.
+
+    Args:
+        names: (y position, name, color class).
+        bottom: the maximum y position.
+    """
     moved: list[tuple[float, str, str]] = []
     for y, name, color in sorted(names):
         moved.append((max(y, moved[-1][0] + LINE_HEIGHT) if moved else y, name, color))

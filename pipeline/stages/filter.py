@@ -32,7 +32,7 @@ from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.work import Turns
-from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
+from pipeline.dedup.signatures import SignatureRows, signature_path, signature_settings
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
@@ -51,7 +51,7 @@ class SourceRules:
     Attributes:
         source: Name of the source.
         rules: Rules in the order in which they are applied.
-        models: Models that the run computes, by stage, from `models_of`.
+        models: Models that the run computes, by stage, from `trained_models`.
         language_known: True if the reader of the source sets the language of each document.
     """
 
@@ -74,7 +74,7 @@ def arguments_of(
 
     Args:
         recipe: Recipe of the run.
-        models: Models of each source, from `models_of`.
+        models: Models of each source, from `trained_models`.
         given: Hashes of the models and lists that the recipe gives by path, by `SOURCE.RULE.USE`.
         trained: For each source, receipts of the models that the run has trained.
         stage: Name of a stage. Only the rules before the rule that needs it are used. If empty, all rules are used.
@@ -142,7 +142,7 @@ def filter_step(
         keep_dropped: Number of dropped documents per reason and split whose text is stored as examples.
     """
     units = units_for(recipe, "", extracted, verdicts)
-    arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
+    arguments = {name: {**given, "minhash": signature_settings(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 
@@ -156,7 +156,7 @@ def filter_documents(
     """
     kept, dropped = f"clean/{split}.parquet", f"dropped/{split}.parquet"
     tally, signatures = Tally(), SignatureRows(minhash)
-    gone: list[dict[str, Any]] = []
+    dropped_rows: list[dict[str, Any]] = []
     counts = Counter[AnyReason]()
     with table_writer(corpus / kept, CLEAN_SCHEMA) as writer:
         for row, found in filter_pages(corpus, split, applied, columns=None):
@@ -165,7 +165,7 @@ def filter_documents(
                 tally.drop(found.reason, records=1, characters=len(row["text"]))
                 counts[found.reason] += 1
                 text = row["text"] if counts[found.reason] <= keep_dropped else None
-                gone.append({**row, "reason": found.reason.value, "text": text})
+                dropped_rows.append({**row, "reason": found.reason.value, "text": text})
                 continue
             tally.keep(records=1, characters=len(found.text))
             for reason, removed in found.removed.items():
@@ -182,9 +182,9 @@ def filter_documents(
             signatures.append(row["id"], digest, found.text, row["timestamp"], found.signals.get("reference_score"))
     signatures.write(corpus / signature_path(split))
     paths = [kept, signature_path(split)]
-    if gone:
+    if dropped_rows:
         with table_writer(corpus / dropped, DROPPED_SCHEMA) as writer:
-            for row in gone:
+            for row in dropped_rows:
                 writer.append(row)
         paths.append(dropped)
     return Result(paths, {applied.source: tally})

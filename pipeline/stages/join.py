@@ -103,20 +103,20 @@ def join_source(
     rules = rule_classes(source.rules_at("extract"))
     forwarded: Receipts = {}
     for number in range(joined.ROUNDS):
-        mine = [item for item in items if joined.select_round(item.name, source) == number]
-        sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in mine]
+        items_of_round = [item for item in items if joined.select_round(item.name, source) == number]
+        sizes: list[int] = [surveys[i.name]["decoded"] + ROW_BYTES * surveys[i.name]["rows"] for i in items_of_round]
         ranges = ranges_for(sum([*sizes, *(receipt.bytes for receipt in forwarded.values())]), RANGE_BYTES)
         calls = (joined.read_rows, *rules)
         units = [
             piece_unit(f"dumps/{item.name}@{piece.start:015d}", item, piece, source, calls, quarantine)
-            for item in mine
+            for item in items_of_round
             for piece in pieces_of(offsets, item)
         ]
         for split, receipt in sorted(forwarded.items()):
             packed = {"packed": receipt.outputs[0].path}
             units.append(Unit(f"forwarded/{split}", packed, [receipt], receipt.bytes))
         last = number == joined.ROUNDS - 1
-        of_step = f"{STEP}/{name}/groups-{number}"
+        group_step = f"{STEP}/{name}/groups-{number}"
         parts = [f"joined-{r:05d}-of-{ranges:05d}" for r in range(ranges)]
         groups = [Unit(f"{name}/{part}" if last else part, calls=(joined.combine, *rules)) for part in parts]
         mapping = Step(
@@ -127,8 +127,8 @@ def join_source(
                 extract.STEP, reduce_documents, groups, {**settings, "number": number}, {}, extract.OWNED, shared=True
             )
         else:
-            folder = {"number": number, "folder": f"blocks/{of_step}"}
-            reducing = Step(of_step, reduce_rows, groups, {**settings, **folder})
+            folder = {"number": number, "folder": f"blocks/{group_step}"}
+            reducing = Step(group_step, reduce_rows, groups, {**settings, **folder})
         done, forwarded = yield from exchange(mapping, reducing)
         rows |= {f"rows-{number}/{name}/{unit}": receipt for unit, receipt in done.items()}
         if not last:

@@ -151,11 +151,11 @@ def reduce_duplicates(
     pairs = pairs[duplicate_mask(pairs["key"])]
     split = pairs["place"] >> LINE_BITS
     narrow = duplicate_mask(group_keys(pairs["key"], np.array(part, np.uint64)[split]))
-    gone = np.ones(len(pairs), bool)
+    is_removed = np.ones(len(pairs), bool)
     if ordered:
-        gone = ~np.array(first, bool)[split] | later_copy_mask(pairs["key"], pairs["identity"], pairs["place"])
+        is_removed = ~np.array(first, bool)[split] | later_copy_mask(pairs["key"], pairs["identity"], pairs["place"])
     path = f"blocks/{DUPLICATES}/{name}"
-    write_atomic(corpus / path, np.sort(pairs["place"][gone]).tobytes())
+    write_atomic(corpus / path, np.sort(pairs["place"][is_removed]).tobytes())
     return Result([path], {}, {"lines": lines, "duplicates": len(pairs), "ccnet": int(narrow.sum())})
 
 

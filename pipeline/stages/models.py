@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 CUTOFFS = "inherited"  # Folder of a generation with the cut-offs of its corpus: one table per source.
 
 
-def models_of(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
+def trained_models(name: str, source: Source, corpus: Path, cuts: "Mapping[str, Cuts] | None") -> dict[str, Any]:
     """Return the models that the run trains for a source's rules, by the stage that trains them.
 
     Args:

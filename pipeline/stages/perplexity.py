@@ -92,7 +92,7 @@ def cut_step(recipe: Recipe, score: Step) -> Step:
         rule = rule_of(recipe, source)
         arguments = {"head": rule.head, "tail": rule.tail, "splits": splits}
         units.append(Unit(source, arguments, awaits=tuple(Awaited(SCORE, split) for split in splits)))
-    return Step(CUTS, find_cuts, units, owns=("models/cuts",))
+    return Step(CUTS, compute_cutoffs, units, owns=("models/cuts",))
 
 
 def rule_of(recipe: Recipe, source: str) -> Perplexity:
@@ -145,7 +145,7 @@ def score_documents(corpus: Path, split: str, *, applied: SourceRules, rule: Rul
     return Result([verdict_path(STAGE, split)])
 
 
-def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[str]) -> Result:
+def compute_cutoffs(corpus: Path, source: str, *, head: int, tail: int, splits: list[str]) -> Result:
     """Compute the cut-offs of a source from the perplexities in all its splits, and write them by language.
 
     `head` and `tail` are percentiles. A language whose documents all have infinite perplexity has no cut-offs.
@@ -167,7 +167,7 @@ def find_cuts(corpus: Path, source: str, *, head: int, tail: int, splits: list[s
 
 
 def cuts_of(receipt: Receipt) -> dict[str, Cuts]:
-    """Return a dict from language to (head, tail) cut-offs, from the receipt of `find_cuts`."""
+    """Return a dict from language to (head, tail) cut-offs, from the receipt of `compute_cutoffs`."""
     return {code: (cuts["head"], cuts["tail"]) for code, cuts in receipt.facts["cuts"].items()}
 
 

@@ -48,7 +48,7 @@ def offset_step(recipe: Recipe, inputs: list[Input]) -> Step:
         source = recipe.sources[item.source]
         joined = joined_for(source)
         call = joined.survey if joined is not None else code_of(reader_for(item.source, source), "find_pieces")
-        units.append(Unit(unit_of(item), file_of(item), (), item.size, item.source, (call,)))
+        units.append(Unit(unit_name(item), input_arguments(item), (), item.size, item.source, (call,)))
     by_source = {
         name: {
             "name": name,
@@ -84,7 +84,7 @@ def checksum_step(recipe: Recipe, dumps: Iterable[Input], others: Iterable[Input
         others: Files that a stage trains on.
     """
     items = [*(item for item in dumps if not is_cut(recipe, item)), *others]
-    units = [Unit(unit_of(item), file_of(item), (), item.size) for item in items if not is_url(item.path)]
+    units = [Unit(unit_name(item), input_arguments(item), (), item.size) for item in items if not is_url(item.path)]
     return Step(CHECKSUMS, hash_input, units, owns=(), omits_code_version=True)
 
 
@@ -96,7 +96,7 @@ def hash_input(corpus: Path, unit: str, *, file: str, path: str) -> Result:
 def with_checksums(items: Iterable[Input], hashed: Receipts) -> list[Input]:
     """Return the inputs with their hashes. `hashed` has the receipts of both steps of this stage."""
     return [
-        replace(item, sha256=hashed[unit_of(item)].facts["sha256"]) if unit_of(item) in hashed else item
+        replace(item, sha256=hashed[unit_name(item)].facts["sha256"]) if unit_name(item) in hashed else item
         for item in items
     ]
 
@@ -106,19 +106,19 @@ def is_cut(recipe: Recipe, item: Input) -> bool:
     return item.size > recipe.split_bytes or joined_for(recipe.sources[item.source]) is not None
 
 
-def unit_of(item: Input) -> str:
+def unit_name(item: Input) -> str:
     """Return the name of an input's unit."""
     return f"{item.source}/{item.name}"
 
 
-def file_of(item: Input) -> dict[str, Any]:
+def input_arguments(item: Input) -> dict[str, Any]:
     """Return the arguments of a task that reads an input. The cache key covers its size and hash, not its path."""
     return {"file": item.name, "path": Keyed(item.path, [item.size, item.key], (item.version,))}
 
 
 def pieces_of(offsets: Receipts, item: Input) -> Iterator[Piece]:
     """Yield the pieces of an input. If the input was not cut, the only piece is the whole file."""
-    receipt = offsets.get(unit_of(item))
+    receipt = offsets.get(unit_name(item))
     for piece in receipt.facts["pieces"] if receipt else [(0, item.size, 0)]:
         yield Piece(*piece)
 
@@ -144,7 +144,7 @@ def piece_unit(
         calls: Functions and classes of the reader, whose code is part of the cache key.
         quarantine: Places of records that the reader drops without reading them.
     """
-    arguments, size = {**file_of(item), **piece._asdict()}, piece.end - piece.start
+    arguments, size = {**input_arguments(item), **piece._asdict()}, piece.end - piece.start
     if is_url(item.path) and size < item.size and ":" not in (source.kind or ""):
         dump = StoredDump(item.path, item.version, item.size)
         arguments["path"] = replace(arguments["path"], value=dump, versions=())

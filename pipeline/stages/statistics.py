@@ -186,7 +186,7 @@ class _Merged:
         self.examples: dict[str, list[Plain]] = {}
 
     def add(self, part: Plain) -> None:
-        """Add one split's or shard's summary."""
+        """Add the summary of one split or shard."""
         self.documents += part.get("documents", 0)
         for name, plain in part["histograms"].items():
             self.histograms[name].update({int(place): count for place, count in plain.items()})

@@ -36,7 +36,8 @@ PARTS, SHARDS = f"{STAGE}/parts", f"{STAGE}/shards"
 BATCH_BYTES, BATCH_ROWS = 4 << 20, 1_024
 SPILL_BYTES = 64 << 20  # Bytes of rows that a mapper holds in memory before it writes them as blocks.
 SHARD_DOCUMENTS = 1 << 21  # Documents per shard. The columns of a shard have 32-bit offsets, which limits its size.
-UNMEASURED_BYTES_PER_TOKEN = 4.0  # For sources without text on the tokenizer's card (LLaMA's English web text: 3.9).
+# Bytes per token of a source without text on the tokenizer's card. LLaMA's English web text has about 3.9.
+UNMEASURED_BYTES_PER_TOKEN = 4.0
 
 # Source -> side -> (number of the first shard among all shards, number of shards).
 ShardPlan = dict[str, dict[str, tuple[int, int]]]

@@ -101,12 +101,12 @@ def map_keys(corpus: Path, split: str, *, number: int, group: int, ranges: int) 
 def reduce_duplicates(corpus: Path, part: str, blocks: list[bytes]) -> Result:
     """Write the sorted places (int64) of the older copies in one hash range."""
     rows = join_blocks(blocks, KEY)
-    older, path = rows["place"][not_newest(rows)], f"blocks/{DUPLICATES}/{part}"
+    older, path = rows["place"][older_mask(rows)], f"blocks/{DUPLICATES}/{part}"
     write_atomic(corpus / path, np.sort(older).tobytes())
     return Result([path], {}, {"documents": len(rows), "older": len(older)})
 
 
-def not_newest(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def older_mask(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return a mask (n,) of the rows of `KEY` that are older copies of another row with the same URL.
 
     Of rows with the same time, the row with the smallest id is not masked; if the ids are equal, the smallest place.

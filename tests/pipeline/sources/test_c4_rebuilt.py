@@ -24,7 +24,7 @@ from pipeline.beam.receipts import read_receipt
 from pipeline.run import run
 from pipeline.sources import c4
 from pipeline.stages.filter import read_older
-from pipeline.stages.url_dedup import KEY, ROW, not_newest, read_url_keys
+from pipeline.stages.url_dedup import KEY, ROW, older_mask, read_url_keys
 
 SAMPLES = Path(__file__).parents[4] / "shared/data/c4_redpajama"
 NOUNS = ["river", "bridge", "garden", "window", "letter", "baker", "teacher", "harbour", "station", "village", "market"]
@@ -275,7 +275,7 @@ def test_an_older_copy_takes_no_part_in_lines() -> None:
         ],
         KEY,
     )
-    assert not_newest(rows).tolist() == [True, False, False, True, False, True]
+    assert older_mask(rows).tolist() == [True, False, False, True, False, True]
 
 
 @pytest.mark.skipif(not SAMPLES.exists(), reason="the real sample data (../shared/data) is not here")

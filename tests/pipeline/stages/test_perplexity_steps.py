@@ -17,7 +17,7 @@ from filters.rule import Found, Page
 from pipeline.beam.tables import write_ipc
 from pipeline.stages.filter import verdict_path
 from pipeline.stages.models import cuts_path
-from pipeline.stages.perplexity import SCORE_SCHEMA, find_cuts, read_texts
+from pipeline.stages.perplexity import SCORE_SCHEMA, compute_cutoffs, read_texts
 
 
 def test_a_plain_text_is_read_whole_gzipped_or_not(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_cuts_are_percentiles_of_all_documents_whatever_the_splits(
         names, scores = ([one[side] for one in documents[start:end]] for side in (0, 1))
         columns = [pa.array(names, pa.string()), pa.array(scores, pa.float32())]
         write_ipc(corpus / verdict_path("perplexity", split), SCORE_SCHEMA, columns)
-    result = find_cuts(corpus, "web", head=percentile, tail=99, splits=splits)
+    result = compute_cutoffs(corpus, "web", head=percentile, tail=99, splits=splits)
     assert result.facts["cuts"] == json.loads((corpus / cuts_path("web")).read_bytes()) == expected
 
 
