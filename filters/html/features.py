@@ -196,6 +196,7 @@ def describe_blocks(page: Page, title: str) -> Features:
 
 
 def _measure(page: Page) -> _Measures:
+    """Measure the blocks and containers of a page."""
     texts, tags, parents = page.texts, page.tags, page.parents
     weight = np.where([*map(FIRST_WIDE.__le__, texts)], WIDE_WEIGHT, 1)
     size = np.array([*map(len, texts)], dtype=float)
@@ -219,6 +220,7 @@ def _measure(page: Page) -> _Measures:
 
 
 def _read_names(page: Page, measures: _Measures) -> _Names:
+    """Return the properties of the containers that follow from their names."""
     parents, letters, own = measures.parent.tolist(), measures.within[0], np.array(page.names, dtype=np.int64)
     kind = number_distinct(zip(page.parents, page.tags, page.names, strict=True))
     wrapper = max(SMALL_LENGTH, min(WRAPPER_SHARE * measures.totals[0], WRAPPER_LENGTH))
