@@ -28,8 +28,9 @@ Shares = npt.NDArray[np.float64]
 Similar = Callable[[Rows, Rows], Shares]  # function from (centres, members) of pairs to the similarity of each pair
 
 BLOCK = 1 << 20  # Edges per block. It limits the memory that is needed in addition to the nodes and their roots.
-SLOTTED = 1 << 18  # Keys per block when slots are counted. The slots of a block fit in the CPU cache.
-_SLOTS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))  # multipliers of two unrelated hash functions (second: SplitMix64)
+SLOT_BLOCK = 1 << 18  # Keys per block when slots are counted. The slots of a block fit in the CPU cache.
+# Multipliers of two unrelated hash functions. The second is that of SplitMix64.
+_SLOT_MULTIPLIERS = (GOLDEN, np.uint64(0xBF58476D1CE4E5B9))
 
 
 def components(edges: Rows) -> tuple[Rows, Rows]:
@@ -92,7 +93,7 @@ def star_edges(keys: Keys, rows: Rows) -> Rows:
     Returns:
         (m, 2) distinct edges (smallest row, other row), sorted.
     """
-    keys, rows = _select_shared(keys, rows)
+    keys, rows = _select_shared_keys(keys, rows)
     return distinct_edges(_make_stars(run_starts(keys), rows))
 
 
@@ -118,7 +119,7 @@ def verify_stars(
     """
     accepted, values = [np.empty((0, 2), np.int64)], [np.empty(0)]
     rejected = 0
-    keys, rows = _select_shared(keys, rows)
+    keys, rows = _select_shared_keys(keys, rows)
     for _ in range(max_rounds):
         if not len(rows):
             break
@@ -130,7 +131,7 @@ def verify_stars(
         values.append(found[alike])
         rejected += int((~alike).sum())
         left = ~alike[which]
-        keys, rows = _select_shared(keys[~first][left], rows[~first][left])
+        keys, rows = _select_shared_keys(keys[~first][left], rows[~first][left])
     once, which = _number_edges(np.concatenate(accepted))
     value = np.empty(len(once))
     value[which] = np.concatenate(values)  # The similarity of an edge is the same in all rounds.
@@ -198,7 +199,7 @@ def count_unsettled(edges: Rows) -> int:
     edges = distinct_edges(edges)
     node, smallest = edges[:, 0], _find_smallest(edges)
     first = run_starts(node)
-    return int((first & (smallest < node) & ~_find_alone(first)).sum())
+    return int((first & (smallest < node) & ~_find_single_runs(first)).sum())
 
 
 def contract(edges: Rows) -> Rows:
@@ -208,7 +209,7 @@ def contract(edges: Rows) -> Rows:
     return distinct_edges(np.stack([labels[rays], nodes[rays]], axis=1))
 
 
-def _find_alone(first: Mask) -> Mask:
+def _find_single_runs(first: Mask) -> Mask:
     """Return a mask of the elements that form a run of length 1. `first` marks the first element of each run."""
     return np.asarray(first & np.r_[first[1:], True][: len(first)])
 
@@ -224,24 +225,24 @@ def _find_smallest(edges: Rows) -> Rows:
     return np.asarray(edges[first, 1][np.cumsum(first) - 1])
 
 
-def _select_shared(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
+def _select_shared_keys(keys: Keys, rows: Rows) -> tuple[Keys, Rows]:
     """Return the distinct pairs (key, row) whose key occurs with more than one row, sorted.
 
     Most keys occur with only one row. Two hash tables that count entries per slot remove most of these keys before the
     other keys are sorted.
     """
-    for multiplier in _SLOTS:
-        together = _find_crowded(keys, multiplier)
+    for multiplier in _SLOT_MULTIPLIERS:
+        together = _find_shared_slots(keys, multiplier)
         keys, rows = keys[together], rows[together]
     order = np.lexsort([rows, keys])
     keys, rows = keys[order], rows[order]
     fresh = run_starts(keys, rows)
     keys, rows = keys[fresh], rows[fresh]
-    several = ~_find_alone(run_starts(keys))
+    several = ~_find_single_runs(run_starts(keys))
     return keys[several], rows[several]
 
 
-def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
+def _find_shared_slots(keys: Keys, multiplier: np.uint64) -> Mask:
     """Return a mask of the keys that share their slot of a hash table with another entry, of an equal or another key.
 
     The table has two to four slots per key.
@@ -251,8 +252,8 @@ def _find_crowded(keys: Keys, multiplier: np.uint64) -> Mask:
     crowded = np.empty(len(keys), np.bool_)
 
     def slots() -> Iterator[tuple[slice, Rows]]:
-        for start in range(0, len(keys), SLOTTED):
-            part = slice(start, start + SLOTTED)
+        for start in range(0, len(keys), SLOT_BLOCK):
+            part = slice(start, start + SLOT_BLOCK)
             yield part, (keys[part] * multiplier >> np.uint64(64) - bits).astype(np.int64)
 
     for _, found in slots():

@@ -116,7 +116,7 @@ def find_candidates(
     distinct, which = np.unique(sizes, return_inverse=True)
     enough = np.array([hashes_needed(int(size), threshold, miss) for size in distinct], np.int64)[which]
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for inner, outer in _find_meetings(values, offsets, sizes - enough + 1, hot):
+    for inner, outer in _find_pairs_by_rare_hashes(values, offsets, sizes - enough + 1, hot):
         possible = (inner != outer) & (sizes[outer] >= enough[inner])
         inner, outer = inner[possible], outer[possible]
         both = pairs_intersection(values, offsets, inner, outer)
@@ -158,7 +158,9 @@ def verify_candidates(
     return ContainedPairs(*(np.ascontiguousarray(found[name]) for name in ("inner", "outer", "share", "jaccard")))
 
 
-def _find_meetings(values: HashSet, offsets: Places, probes: Places, hot: int) -> Iterator[tuple[Places, Places]]:
+def _find_pairs_by_rare_hashes(
+    values: HashSet, offsets: Places, probes: Places, hot: int
+) -> Iterator[tuple[Places, Places]]:
     """Yield pairs of books where the outer book has one of the `probes[inner]` rarest hashes of the inner book.
 
     Args:

@@ -36,7 +36,7 @@ FAILURE = 1e-6
 HALVINGS = 60  # Steps of bisection: they determine a probability to the last digit of a float.
 
 
-class Planted(NamedTuple):
+class CanaryResult(NamedTuple):
     """The result for one canary.
 
     Attributes:
@@ -85,9 +85,9 @@ class Finding:
     message: str
 
 
-def plant_canaries(
+def compare_canaries(
     identity: bytes, text: str, scheme: MinHash, seed: int = 1, levels: Sequence[float] = LEVELS
-) -> list[Planted]:
+) -> list[CanaryResult]:
     """Make a canary of a document for each similarity, and compare the canaries with the document.
 
     Args:
@@ -114,11 +114,11 @@ def plant_canaries(
         alike = jaccard(original, copy)
         expected = candidate_probability(alike, scheme.bands, scheme.rows)
         accepted = found and similarity(signed, other) >= scheme.threshold
-        made.append(Planted(alike, expected, found, accepted, accepted and alike >= scheme.threshold))
+        made.append(CanaryResult(alike, expected, found, accepted, accepted and alike >= scheme.threshold))
     return made
 
 
-def count_levels(planted: Iterable[Sequence[Planted]], levels: Sequence[float] = LEVELS) -> list[Level]:
+def count_levels(planted: Iterable[Sequence[CanaryResult]], levels: Sequence[float] = LEVELS) -> list[Level]:
     """Return, for each level, the number of canaries that were found and the number that the theory expects.
 
     Args:

@@ -240,6 +240,7 @@ def parse_page(element: bytes, namespaces: Mapping[str, int]) -> Page | Damage:
 
 
 def _parse_number(digits: str) -> int | None:
+    """Return a number of at most 18 digits, None for other strings."""
     digits = digits.strip()
     number = digits.removeprefix("-")
     return int(digits) if number.isascii() and number.isdigit() and len(number) < 19 else None

@@ -276,6 +276,7 @@ def parse_post(row: bytes) -> Post | Damage:
 
 
 def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys:
+    """Return the keys of a row. Raises _RowError if they are missing or not numbers."""
     missing = "a row without PostTypeId or Id"
     kind, identifier = (_parse_number(attributes.get(name, b""), missing) for name in (b"PostTypeId", b"Id"))
     parent = attributes.get(b"ParentId", b"0")
@@ -284,6 +285,7 @@ def _get_keys(attributes: dict[bytes, bytes]) -> PostKeys:
 
 
 def _get_post(row: bytes) -> Post:
+    """Parse a row. Raises _RowError if it is invalid."""
     attributes = _parse_attributes(row)
     fields = _get_keys(attributes)
     if len(row.translate(None, _FORBIDDEN)) < len(row):
@@ -297,6 +299,7 @@ def _get_post(row: bytes) -> Post:
 
 
 def _parse_attributes(row: bytes) -> dict[bytes, bytes]:
+    """Return the attributes of a row, with undecoded values. Raises _RowError if an attribute occurs twice."""
     found = _ATTRIBUTE.findall(row)
     attributes = {name: double or single for name, double, single in found}
     if len(attributes) < len(found):
@@ -305,6 +308,7 @@ def _parse_attributes(row: bytes) -> dict[bytes, bytes]:
 
 
 def _parse_number(digits: bytes, problem: str) -> int:
+    """Return a number. Raises _RowError with the detail `problem` if it has other characters or too many digits."""
     whole = digits.removeprefix(b"-")
     if not whole.isdigit() or len(whole) > MAX_DIGITS:
         raise _RowError(Reason.CORRUPT_RECORD, problem)

@@ -235,6 +235,7 @@ def _parse_head(window: Window, position: int) -> Head | tuple[Reason, str]:
 
 
 def _parse_warc_head(window: Window, first: int, line: re.Match[bytes]) -> Head | tuple[Reason, str]:
+    """Parse the WARC header at `first`, with the version line `line`. Return a reason and a detail if it is invalid."""
     begin = line.end() + window.base
     window.reach(first + HEADER_LIMIT)
     stop = min(first + HEADER_LIMIT, window.end)
@@ -267,6 +268,7 @@ def _field(name: str) -> re.Pattern[bytes]:
 
 
 def _decode_value(value: bytes) -> str:
+    """Decode the value of a field. Continuation lines are joined by blanks."""
     if b"\n" in value:
         value = b" ".join(line.strip() for line in value.split(b"\n") if line.strip())
     value = value.strip()

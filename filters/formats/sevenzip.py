@@ -66,6 +66,7 @@ def list_entries(stored: Stored) -> list[SevenZipEntry] | Damage:
 
 
 def _list_entries(archive: Any) -> list[SevenZipEntry] | Damage:
+    """Return the files of an archive that py7zr has opened. Files without data are left out."""
     found: list[SevenZipEntry] = []
     streams = getattr(archive.header, "main_streams", None)
     if streams is None:

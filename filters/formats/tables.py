@@ -219,6 +219,7 @@ def _split_lines(chunks: Iterable[Chunk], limit: int, base: int) -> Iterator[Lin
 
 
 def _join_line(start: int, size: int, stored: int, parts: list[bytes], limit: int) -> Line:
+    """Return a line of `size` bytes, or damage if it is larger than `limit`."""
     if size > limit:
         return Line(start, start + size, stored, b"", Reason.TOO_LARGE, f"a line of {size} bytes")
     return Line(start, start + size, stored, b"".join(parts))

@@ -305,6 +305,7 @@ def _read_entry(source: Reader, commit: str) -> TarEntry | None:
 
 
 def _report_damage(source: Reader, offset: int, reason: Reason, detail: str) -> TarEntry:
+    """Return an entry for damage from `offset` to the position of `source`."""
     return TarEntry(offset, offset, 0, source.position, "", "damage", reason, detail)
 
 

@@ -327,6 +327,7 @@ def _frame_part(stored: Stored, limits: Limits, part: _Part) -> Iterator[Frame]:
 
 
 def _make_frame(record: Record, offset: int, length: int, inner_offset: int, stored: int) -> Frame:
+    """Return the frame of a record. See `Frame` for the arguments."""
     return Frame(offset, length, inner_offset, record[1] - record[0], stored, *record[2:])
 
 

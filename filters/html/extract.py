@@ -15,7 +15,7 @@ from resiliparse.parse.html import HTMLTree
 from filters.formats.characters import INVISIBLE, compose
 from filters.html.blocks import Page, parse_blocks
 from filters.html.features import describe_blocks
-from filters.html.model import CELLS, MODEL, Model, level_tables, score_blocks, select_blocks
+from filters.html.model import CELLS, MODEL, Model, average_tables, score_blocks, select_blocks
 from filters.reasons import Reason
 
 # Attributes per tag. The parser compares each attribute with all earlier ones, which takes seconds from about 30,000
@@ -110,7 +110,7 @@ def _extract_blocks(html: str, model: Model | None) -> str:
     chosen: Iterable[int] = range(len(page.texts))
     if model:
         scores = score_blocks(describe_blocks(page, tree.title or ""), page, model)
-        chosen = select_blocks(level_tables(scores, page), page, model)
+        chosen = select_blocks(average_tables(scores, page), page, model)
     line_numbers = _find_line_numbers(page) if "pre" in page.tags else set()
     parts: list[str] = []
     last = -1

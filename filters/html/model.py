@@ -125,12 +125,12 @@ def score_alone(features: Features, model: Model) -> Column:
     """Return the log-odds of each block by the first network, of shape (blocks,)."""
     network, names = model.blocks, model.features
     # The contribution of names is computed once for each distinct combination of names.
-    kinds: dict[tuple[int, int], int] = {}
-    kind = [kinds.setdefault(masks, len(kinds)) for masks in zip(features.inside, features.nearest, strict=True)]
-    inside, nearest = (_unpack(masks) for masks in zip(*kinds, strict=True))
-    of_names = _multiply(np.hstack([inside, nearest]).astype(float), network.weights[len(names) :])
+    numbers: dict[tuple[int, int], int] = {}
+    number = [numbers.setdefault(masks, len(numbers)) for masks in zip(features.inside, features.nearest, strict=True)]
+    inside, nearest = (_unpack(masks) for masks in zip(*numbers, strict=True))
+    name_sums = _multiply(np.hstack([inside, nearest]).astype(float), network.weights[len(names) :])
     inputs = _round(np.array([features.columns[name] for name in names]).T, STEP)
-    return _score(_multiply(inputs, network.weights[: len(names)]) + (of_names + network.bias)[kind], network)
+    return _score(_multiply(inputs, network.weights[: len(names)]) + (name_sums + network.bias)[number], network)
 
 
 def _score(sums: Column, network: Network) -> Column:
@@ -151,22 +151,22 @@ def collect_inputs(features: Features, names: tuple[str, ...]) -> Column:
     return np.hstack([columns, _unpack(features.inside), _unpack(features.nearest)])
 
 
-def level_tables(scores: Column, page: Page) -> Column:
+def average_tables(scores: Column, page: Page) -> Column:
     """Return the scores with each score in a table of data replaced by the mean of the table.
 
     So a table of data is selected completely or not at all. A table is data if it has exactly one block in each cell,
     and less than half of its text in links. A table for the layout of a page has more blocks in a cell, and a list of
     threads has more links.
     """
-    levelled = scores.copy()
+    averaged = scores.copy()
     for table, tag in enumerate(page.tags):
         if tag == "table" and page.ends[table] - page.starts[table] <= MAX_TABLE_BLOCKS:
             cells = page.places[page.starts[table] : page.ends[table]]
             blocks = slice(page.starts[table], page.ends[table])
             plain = 2 * sum(page.linked[blocks]) < sum(map(len, page.texts[blocks]))
             if plain and len(cells) == len(set(cells)) > 1 and all(page.tags[cell] in CELLS for cell in cells):
-                levelled[blocks] = scores[blocks].mean()
-    return levelled
+                averaged[blocks] = scores[blocks].mean()
+    return averaged
 
 
 def select_blocks(scores: Column, page: Page, model: Model) -> list[int]:

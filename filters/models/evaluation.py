@@ -85,7 +85,7 @@ def calibration(labels: Labels, scores: Scores) -> list[dict[str, float | int | 
     ]
 
 
-def sweep(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
+def kept_shares(scores: Scores, sizes: Numbers, thresholds: Sequence[float]) -> list[dict[str, float | None]]:
     """Return a row per threshold: the share of documents kept, and the share of text kept.
 
     Args:
@@ -160,7 +160,7 @@ def card(
         "auc": auc(labels, scores),
         "precision_recall": precision_recall(labels, scores, thresholds),
         "calibration": calibration(labels, scores),
-        "kept_of_crawl": sweep(crawl_scores, crawl_sizes, thresholds),
+        "kept_of_crawl": kept_shares(crawl_scores, crawl_sizes, thresholds),
     }
 
 

@@ -106,13 +106,14 @@ def process_element(listed: TaskList, perform: Perform, wave: int, element: Grou
     if number == EMPTY_BLOCKS:
         yield from _send_nothing(parts[place], place)
     elif number == TASKS:
-        for of, group in values:
-            yield from _run_group(listed, perform, parts[of], of, group)
+        for part_number, group in values:
+            yield from _run_group(listed, perform, parts[part_number], part_number, group)
     elif number == FOLD_GROUPS:
         groups = [item for _, group in sorted(values) for item in listed.read(group)]
         _fold(listed, [task for task, is_waiting in groups if is_waiting])
     elif number == FOLD_RANGES:
-        _fold(listed, [listed.read(parts[of].reducer_tasks[bucket]) for of, bucket in sorted(values)])
+        locations = [parts[part_number].reducer_tasks[bucket] for part_number, bucket in sorted(values)]
+        _fold(listed, [listed.read(location) for location in locations])
     elif wave < parts[number].last_wave:
         yield from _merge(perform, parts[number], number, place, values)
     else:
@@ -158,6 +159,7 @@ def _reduce(perform: Perform, part: SharedPart, task: Task, pieces: Iterable[Blo
 
 
 def _tables_of_ranges(parts: Iterable[SharedPart]) -> int:
+    """Return the number of tables for the receipts of all reducers; 0 if there are few."""
     return count_tables(sum(len(part.reducer_tasks) for part in parts))
 
 

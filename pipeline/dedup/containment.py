@@ -19,7 +19,7 @@ from manifests.document import ID_BYTES
 from manifests.recipe import Recipe
 from pipeline.beam.step import Receipts, Result, Step, Unit
 from pipeline.beam.tables import read_ipc, read_rows, write_ipc
-from pipeline.dedup.signatures import ROW_BITS, Rows, Split, awaited_for
+from pipeline.dedup.signatures import ROW_BITS, Rows, Split, tasks_to_await
 
 STAGE = "containment"
 SKETCHES, COMPARE = f"{STAGE}/sketches", f"{STAGE}/compare"
@@ -32,7 +32,7 @@ def sketch_step(recipe: Recipe, splits: list[Split]) -> Step:
     """Return the step `sketches`, with one unit per split of the sources with `containment` in the recipe."""
     rules = {name: source.containment for name, source in recipe.sources.items() if source.containment}
     units = [
-        Unit(split.name, {}, [split.clean], source=split.source, awaits=awaited_for(split, split.clean))
+        Unit(split.name, {}, [split.clean], source=split.source, awaits=tasks_to_await(split, split.clean))
         for split in splits
         if split.source in rules and not split.earlier
     ]

@@ -28,7 +28,7 @@ from pipeline.beam.receipts import sweep
 from pipeline.beam.step import BLOCKS, Awaited, Receipts, Result, Step, Unit
 from pipeline.beam.tables import id_halves, read_ipc, read_rows, write_ipc
 from pipeline.beam.work import PartReceipts, Work
-from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, awaited_for, signatures_of
+from pipeline.dedup.signatures import ROW_BITS, ROW_MASK, Rows, Split, signatures_of, tasks_to_await
 
 STAGE = "neardup"
 TEXTS, EXACT = f"{STAGE}/texts", f"{STAGE}/exact"
@@ -82,7 +82,7 @@ class NearSearch:
         """Return the full name of a unit, with the prefix of this search."""
         return f"{self.folder}/{name}"
 
-    def of_ranges(self, ranges: int) -> list[Unit]:
+    def units_per_range(self, ranges: int) -> list[Unit]:
         """Return one unit per hash range."""
         return [Unit(self.unit(f"{number:05d}")) for number in range(ranges)]
 
@@ -100,7 +100,7 @@ class NearSearch:
         ]
         mapping = Step(BANDS, map_bands, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         bucket = {"bucket": self.minhash.bucket}
-        return mapping, Step(CANDIDATES, reduce_candidates, self.of_ranges(ranges), bucket, shared=self.shared)
+        return mapping, Step(CANDIDATES, reduce_candidates, self.units_per_range(ranges), bucket, shared=self.shared)
 
     def fetch_evidence(self, candidates: Receipts) -> tuple[Step, Step]:
         """Return the steps that find the evidence needed from each split: a mapper per range, a reducer per split."""
@@ -119,7 +119,7 @@ class NearSearch:
         units = []
         for number, split in self.splits.items():
             wanted = self.unit(unit_name(split, number))
-            clean, signed = split.argument(split.clean), split.argument(split.signatures)
+            clean, signed = split.file_argument(split.clean), split.file_argument(split.signatures)
             paths = {"fetch": f"{BLOCKS}/{FETCH}/{wanted}", "clean": clean, "path": signed}
             name = self.unit(f"split/{unit_name(split, number)}")
             units.append(Unit(name, paths, (), split.signatures.bytes, awaits=(Awaited(FETCH, wanted),)))
@@ -128,7 +128,7 @@ class NearSearch:
         ranges = self.evidence_ranges(candidates)
         mapping = Step(EVIDENCE, map_evidence, units, {"minhash": self.minhash, "ranges": ranges}, shared=self.shared)
         rules = {"threshold": self.minhash.threshold, "rounds": self.minhash.rounds}
-        return mapping, Step(EDGES, reduce_edges, self.of_ranges(ranges), rules, shared=self.shared)
+        return mapping, Step(EDGES, reduce_edges, self.units_per_range(ranges), rules, shared=self.shared)
 
     def evidence_ranges(self, candidates: Receipts) -> int:
         """Return the number of hash ranges for the evidence."""
@@ -163,8 +163,8 @@ def _group_of(scope: str) -> int:
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of the mapper of a split. Documents are compared only if they have the same `group`."""
-    arguments = {"number": number, "group": _group_of(split.scope), "path": split.argument(split.signatures)}
-    return Unit(name, arguments, (), split.signatures.bytes, awaits=awaited_for(split, split.signatures))
+    arguments = {"number": number, "group": _group_of(split.scope), "path": split.file_argument(split.signatures)}
+    return Unit(name, arguments, (), split.signatures.bytes, awaits=tasks_to_await(split, split.signatures))
 
 
 def findings(candidates: Receipts, verified: Receipts) -> dict[str, int]:

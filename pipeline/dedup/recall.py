@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 
 from filters.dedup.minhash import MinHash
 from filters.dedup.recall import (
+    CanaryResult,
     Level,
-    Planted,
     check_levels,
+    compare_canaries,
     confidence_interval,
     count_levels,
     half_point,
-    plant_canaries,
 )
 from filters.errors import RunError
 from manifests.document import ID_BYTES, order_key
@@ -85,7 +85,7 @@ def copies_step(recipe: Recipe, drawn: Receipts) -> Step:
             originals = rows_by_split(chosen[part : part + TASK_ORIGINALS])
             reads = [drawn[split] for split in originals]
             units.append(Unit(f"{number}/{part:05d}", {"minhash": minhash, "originals": originals}, reads))
-    return Step(COPIES, plant_copies, units, {"seed": recipe.seed}, owns=())
+    return Step(COPIES, compare_copies, units, {"seed": recipe.seed}, owns=())
 
 
 def measure_step(recipe: Recipe, drawn: Receipts, copies: Receipts) -> Step:
@@ -144,7 +144,7 @@ def draw_originals(corpus: Path, split: str, *, seed: int, share: float, verdict
     return Result([drawn_path(split)] if found else [], {}, {"keys": [key for key, _ in found]})
 
 
-def plant_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, originals: dict[str, list[int]]) -> Result:
+def compare_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, originals: dict[str, list[int]]) -> Result:
     """Make canaries of originals, compare them, and return the results as facts.
 
     `originals` is a dict from split to the rows in its file of originals.
@@ -152,12 +152,12 @@ def plant_copies(corpus: Path, unit: str, *, seed: int, minhash: MinHash, origin
     copies = []
     for split, rows in originals.items():
         drawn = list(read_rows(corpus / drawn_path(split)))
-        copies += [plant_canaries(drawn[row]["id"], drawn[row]["text"], minhash, seed) for row in rows]
+        copies += [compare_canaries(drawn[row]["id"], drawn[row]["text"], minhash, seed) for row in rows]
     return Result([], {}, {"copies": copies})
 
 
 def measure_recall(
-    corpus: Path, unit: str, *, planted: list[tuple[MinHash, list[str], list[list[list[Planted]]]]]
+    corpus: Path, unit: str, *, planted: list[tuple[MinHash, list[str], list[list[list[CanaryResult]]]]]
 ) -> Result:
     """Count the canaries that were found, compare the counts with the theory, and write the results.
 
@@ -166,7 +166,7 @@ def measure_recall(
     """
     found = []
     for minhash, sources, copies in planted:
-        levels = count_levels([Planted(*one) for one in document] for task in copies for document in task)
+        levels = count_levels([CanaryResult(*one) for one in document] for task in copies for document in task)
         found.append(
             {
                 "sources": sources,

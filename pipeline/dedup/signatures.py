@@ -51,7 +51,7 @@ def signature_path(split: str) -> str:
     return f"{SIGNATURES}/{split}.arrow"
 
 
-def signed_by(recipe: Recipe, source: str) -> Keyed:
+def signature_settings(recipe: Recipe, source: str) -> Keyed:
     """Return the MinHash settings for the signatures of a source.
 
     Only the scheme is part of the cache key, because the other settings do not change signatures.
@@ -193,7 +193,7 @@ class Split:
         """The path of the signature file."""
         return Path(self.corpus) / self.signatures.path
 
-    def argument(self, output: Output) -> Keyed:
+    def file_argument(self, output: Output) -> Keyed:
         """Return the argument for a step's function that reads a file of this split.
 
         Its value is the path of the file. Its cache key is the output, or only the hash for a file of an earlier
@@ -225,7 +225,7 @@ def splits_of(recipe: Recipe, corpus: Path, extracted: Receipts, filtered: Recei
     ]
 
 
-def awaited_for(split: Split, output: Output) -> tuple[Awaited, ...]:
+def tasks_to_await(split: Split, output: Output) -> tuple[Awaited, ...]:
     """Return the task that writes a file of a split, for units that read the file; empty if the file exists already."""
     return () if output.sha256 else (Awaited(WRITER, split.name, output.path),)
 

@@ -135,8 +135,8 @@ def choose_survivors(
         labels: paths of the clusters.
         contained: paths of the contained pairs.
     """
-    lookup, inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
-    nodes, smallest = _read_clusters([corpus / path for path in labels], inside)
+    lookup, pairs_inside = Lookup([split.path for split in splits]), read_contained(corpus, contained)
+    nodes, smallest = _read_clusters([corpus / path for path in labels], pairs_inside)
     first, gone = run_starts(smallest), _find_removed_before(splits, nodes)
     codes, similarity = np.zeros(len(nodes), np.uint8), np.ones(len(nodes), np.float32)
     for part in cluster_slices(first):
@@ -144,12 +144,12 @@ def choose_survivors(
         nodes[part], codes[part], similarity[part] = chosen
     heads, number = nodes[first], np.cumsum(first) - 1  # the survivors, and the number of the cluster of each node
     earlier = np.array([split.earlier for split in splits], bool)
-    here = ~earlier[nodes >> ROW_BITS]
-    into, found = join_contained(nodes, number, first & here, inside)
+    of_this_run = ~earlier[nodes >> ROW_BITS]
+    merged_into, found = join_contained(nodes, number, first & of_this_run, pairs_inside)
     for place, share in found:
         codes[place], similarity[place] = CONTAINED, share
-    number = into[number]
-    sizes = np.bincount(number[here], minlength=len(heads)).astype(np.uint32)
+    number = merged_into[number]
+    sizes = np.bincount(number[of_this_run], minlength=len(heads)).astype(np.uint32)
     clusters = lookup.column("id", heads) if len(heads) else pa.array([], pa.binary(ID_BYTES))
 
     tallies = {source: Tally() for source in units}
@@ -169,7 +169,7 @@ def choose_survivors(
     facts = {
         "clusters": int((sizes > 1).sum()),
         "largest": int(sizes.max(initial=1)),
-        "of_earlier": int((here & earlier[heads >> ROW_BITS][number]).sum()),
+        "of_earlier": int((of_this_run & earlier[heads >> ROW_BITS][number]).sum()),
         "text_bytes": text_bytes,
     }
     return Result(paths, tallies, facts)
@@ -288,14 +288,14 @@ def _estimate_similarity(lookup: Lookup, splits: list[Split], nodes: Rows, kept:
     return similarity
 
 
-def _read_clusters(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
+def _read_clusters(labels: list[Path], pairs_inside: tuple[Rows, Rows, npt.NDArray[np.float64]]) -> tuple[Rows, Rows]:
     """Read all clusters.
 
     A document of a contained pair that is in no cluster becomes a cluster by itself.
 
     Args:
         labels: paths of the clusters.
-        inside: the contained pairs, from `read_contained`.
+        pairs_inside: the contained pairs, from `read_contained`.
 
     Returns:
         The documents of all clusters, and for each document the smallest document of its cluster. They are sorted by
@@ -303,7 +303,7 @@ def _read_clusters(labels: list[Path], inside: tuple[Rows, Rows, npt.NDArray[np.
     """
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64)), *map(read_labels, labels)]
     nodes, smallest = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    alone = np.setdiff1d(np.concatenate(inside[:2]), nodes)
+    alone = np.setdiff1d(np.concatenate(pairs_inside[:2]), nodes)
     nodes, smallest = np.concatenate([nodes, alone]), np.concatenate([smallest, alone])
     order = np.argsort(smallest, kind="stable")
     return nodes[order], smallest[order]
@@ -330,24 +330,24 @@ def join_contained(
         (clusters,) for each cluster the number of the cluster that it became part of, which is its own number if it was
         not joined to another; and the indices of the removed survivors, each with its share.
     """
-    into = np.arange(int(number[-1]) + 1 if len(number) else 0)
+    merged_into = np.arange(int(number[-1]) + 1 if len(number) else 0)
     removed: list[tuple[int, float]] = []
     if not len(contained[0]):
-        return into, removed
+        return merged_into, removed
     order = np.argsort(nodes)
     inner, outer = (order[np.searchsorted(nodes[order], column)] for column in contained[:2])
     ranked = np.lexsort([-np.arange(len(inner)), -contained[2]])
     columns = (column[ranked].tolist() for column in (inner, outer, contained[2]))
     for place, other, share in zip(*columns, strict=True):
         own, target = int(number[place]), int(number[other])
-        while into[target] != target:
-            target = int(into[target])
-        if removable[place] and into[own] == own and own != target:
-            into[own] = target
+        while merged_into[target] != target:
+            target = int(merged_into[target])
+        if removable[place] and merged_into[own] == own and own != target:
+            merged_into[own] = target
             removed.append((place, share))
-    while (into[into] != into).any():
-        into = into[into]
-    return into, removed
+    while (merged_into[merged_into] != merged_into).any():
+        merged_into = merged_into[merged_into]
+    return merged_into, removed
 
 
 def findings(survivors: Receipt) -> dict[str, int]:

@@ -148,7 +148,7 @@ def _read_parquet(
     def outcomes() -> Iterator[tuple[int, Outcome]]:
         done = 0
         for group in mine:
-            place = _group_place(group, name)
+            place = _locate_group(group, name)
             rows = tables.read_group_rows(stored, group, _column_names(recipe))
             for number, row in enumerate(islice(rows, group.rows)):
                 ends_group = isinstance(row, Damage) and row.problem is not Reason.UNDECODABLE_TEXT
@@ -167,19 +167,22 @@ def _read_parquet(
     return outcomes(), total
 
 
-def _group_place(group: Group, name: str) -> Locator:
+def _locate_group(group: Group, name: str) -> Locator:
+    """Return the locator of a row group of the input `name`."""
     return Locator(name, group.start, group.stop - group.start, f"row-group-{group.number}")
 
 
 def _column_names(recipe: Source) -> list[str]:
+    """Return the names of the columns that the recipe uses."""
     names = recipe.columns
     return [names.text, names.url, names.timestamp, *names.metadata]
 
 
 def _reread_row(stored: Stored, locator: Locator, source: str, recipe: Source) -> Outcome | None:
+    """Return the outcome of the row of Parquet at a locator, or None if there is no such row."""
     groups = tables.read_groups(stored) if tables.is_parquet(stored) else []
     for group in [] if isinstance(groups, Damage) else groups:
-        number, place = locator.inner_offset, _group_place(group, locator.file)
+        number, place = locator.inner_offset, _locate_group(group, locator.file)
         if replace(place, inner_offset=number, inner_length=1) == locator:
             rows = tables.read_group_rows(stored, group, _column_names(recipe))
             row = next(islice(rows, number, None), None)

@@ -32,7 +32,7 @@ from pipeline.beam.quarantine import forget_record, is_noting, note_record
 from pipeline.beam.step import Awaited, Files, Keyed, Receipt, Receipts, Result, Step, Unit, source_of
 from pipeline.beam.tables import read_ipc, read_rows, table_writer
 from pipeline.beam.work import Turns
-from pipeline.dedup.signatures import SignatureRows, signature_path, signed_by
+from pipeline.dedup.signatures import SignatureRows, signature_path, signature_settings
 
 STEP = "filter"
 OWNED = ("clean", "dropped", "blocks/signatures")
@@ -142,7 +142,7 @@ def filter_step(
         keep_dropped: Number of dropped documents per reason and split whose text is stored as examples.
     """
     units = units_for(recipe, "", extracted, verdicts)
-    arguments = {name: {**given, "minhash": signed_by(recipe, name)} for name, given in by_source.items()}
+    arguments = {name: {**given, "minhash": signature_settings(recipe, name)} for name, given in by_source.items()}
     return Step(STEP, filter_documents, units, {"keep_dropped": keep_dropped}, arguments, OWNED)
 
 

@@ -20,11 +20,11 @@ from filters.dedup.recall import (
     SHORTEST,
     Level,
     check_levels,
+    compare_canaries,
     confidence_interval,
     count_levels,
     edit_words,
     p_value,
-    plant_canaries,
 )
 from filters.hashing import Keys
 
@@ -43,7 +43,7 @@ def documents(count: int, length: int = 120) -> list[tuple[bytes, str]]:
 def measure(
     texts: Iterable[tuple[bytes, str]], levels: Sequence[float] = LEVELS, scheme: MinHash = SCHEME
 ) -> list[Level]:
-    return count_levels([plant_canaries(identity, text, scheme, 1, levels) for identity, text in texts], levels)
+    return count_levels([compare_canaries(identity, text, scheme, 1, levels) for identity, text in texts], levels)
 
 
 def shingles_of(words: Keys, scheme: MinHash = SCHEME) -> set[int]:
@@ -91,7 +91,7 @@ def test_one_more_replacement_would_be_too_many(length: int, ngram: int, kinds: 
 @given(st.text(max_size=400), st.binary(max_size=80))
 @settings(deadline=None, max_examples=100)
 def test_any_text_gives_copies_measured_truly_or_none(text: str, identity: bytes) -> None:
-    planted = plant_canaries(identity, text, SCHEME)
+    planted = compare_canaries(identity, text, SCHEME)
     words = word_hashes(text)
     assert len(planted) == (0 if len(shingle_hashes(text, SCHEME)) < SHORTEST else len(LEVELS))
     for one, level in zip(planted, LEVELS if planted else (), strict=True):
@@ -103,15 +103,15 @@ def test_repetitive_and_unspaced_texts() -> None:
     refrain = (text_of(20, 1) + " ") * 5 + text_of(80, 2)
     chinese = "".join(chr(0x4E00 + n) for n in np.random.default_rng(1).integers(0, 5000, 400))
     for text in (refrain, chinese):
-        planted = plant_canaries(b"one", text, SCHEME)
+        planted = compare_canaries(b"one", text, SCHEME)
         assert [abs(one.jaccard - level) < 0.01 for one, level in zip(planted, LEVELS, strict=True)] == [True] * 6
 
 
 def test_too_short_and_too_long_are_left_out() -> None:
-    assert plant_canaries(b"", text_of(SHORTEST + 3, 1), SCHEME) == []
-    assert plant_canaries(b"", text_of(SHORTEST + 4, 1), SCHEME) != []
-    assert plant_canaries(b"", "a " * (LONGEST + 1), SCHEME) == []
-    assert plant_canaries(b"", text_of(LONGEST + 1, 1), SCHEME) == []
+    assert compare_canaries(b"", text_of(SHORTEST + 3, 1), SCHEME) == []
+    assert compare_canaries(b"", text_of(SHORTEST + 4, 1), SCHEME) != []
+    assert compare_canaries(b"", "a " * (LONGEST + 1), SCHEME) == []
+    assert compare_canaries(b"", text_of(LONGEST + 1, 1), SCHEME) == []
     short = [(b"short", "one two three"), (b"empty", "")]
     assert measure(short, (0.7,)) == measure([], (0.7,)) == [Level(0.7, 0.0, 0.0, 0, 0)]
     assert measure([*short, *documents(3)], (0.7,)) == measure(documents(3), (0.7,))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters.models.evaluation import auc, calibration, card, length_bins, length_matched, precision_recall, sweep
+from filters.models.evaluation import auc, calibration, card, kept_shares, length_bins, length_matched, precision_recall
 
 LABELS = np.array([True, True, False, True, False])
 SCORES = np.array([0.9, 0.5, 0.5, 0.3, 0.1])
@@ -56,13 +56,13 @@ def test_calibration_by_hand() -> None:
 
 
 def test_the_sweep_by_hand() -> None:
-    assert sweep(np.array([0.2, 0.5, 0.9]), np.array([100, 300, 600]), [0.0, 0.5, 0.6, 1.0]) == [
+    assert kept_shares(np.array([0.2, 0.5, 0.9]), np.array([100, 300, 600]), [0.0, 0.5, 0.6, 1.0]) == [
         {"threshold": 0.0, "documents": 1.0, "text": 1.0},
         {"threshold": 0.5, "documents": 0.6667, "text": 0.9},
         {"threshold": 0.6, "documents": 0.3333, "text": 0.6},
         {"threshold": 1.0, "documents": 0.0, "text": 0.0},
     ]
-    assert sweep(np.array([]), np.array([]), [0.5]) == [{"threshold": 0.5, "documents": None, "text": None}]
+    assert kept_shares(np.array([]), np.array([]), [0.5]) == [{"threshold": 0.5, "documents": None, "text": None}]
 
 
 def test_bins_of_lengths_by_hand() -> None:

@@ -53,7 +53,7 @@ STEPS = {
     "neardup": (neardup.map_bands,),
     "containment": (containment.compare_documents,),
     "clusters": (survivors.choose_survivors,),
-    "recall": (recall.plant_copies, recall.measure_recall),
+    "recall": (recall.compare_copies, recall.measure_recall),
     "tokenizer": (tokenizer.train,),
     "tokenize": (tokenize_stage.encode_documents,),
     "corpus_index": (corpus_index.write_entries,),

@@ -30,7 +30,7 @@ from pipeline.beam.step import Output, Receipt, Receipts, Step, Unit
 from pipeline.beam.tables import table_writer, write_ipc
 from pipeline.dedup import clusters, containment, neardup, survivors
 from pipeline.dedup.containment import CONTAINED_SCHEMA
-from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signed_by, splits_of
+from pipeline.dedup.signatures import ROW_BITS, SignatureRows, Split, signature_path, signature_settings, splits_of
 
 SOURCES = ("code", "pages", "wiki")
 WORDS = np.array("the keeper walked down to harbour and counted boats that had come home bells".split())
@@ -95,7 +95,7 @@ def write_splits(corpus: Path, recipe: Recipe, texts: Mapping[str, list[Document
     extracted, filtered = {}, {}
     for source, held in texts.items():
         for half in (0, 1):
-            rows = SignatureRows(signed_by(recipe, source).value)
+            rows = SignatureRows(signature_settings(recipe, source).value)
             tally = Tally()
             for place, document in enumerate(held):
                 if place % 2 == half:
