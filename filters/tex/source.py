@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from filters.data_files import merge_items, read_lists
 
-DATA_FILES = ("names.tsv",)  # part of the code version of a step
+DATA_FILES = ("names.tsv",)  # The cache keys of steps that use this module contain the hashes of these files.
 TABLES = read_lists("filters.tex", "names.tsv")
 
 WORD_CHARACTERS = 64  # the longest control word that is found by a backward search

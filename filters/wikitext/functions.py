@@ -29,7 +29,8 @@ class Call(NamedTuple):
     arguments: Mapping[str, str]
 
 
-DATA_FILES = ("functions.tsv", "countries.tsv")  # part of the code version of a step
+# The cache keys of steps that use this module contain the hashes of these files.
+DATA_FILES = ("functions.tsv", "countries.tsv")
 _ROWS = read_rows("filters.wikitext", "functions.tsv")
 
 

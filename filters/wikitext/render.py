@@ -151,6 +151,7 @@ def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str])
 
 
 def _break_line(tag: re.Match[str]) -> str:
+    """Return the replacement of a tag: a line break, an empty line, a separator of apostrophes, or ""."""
     name = tag[1].lower()
     if name == "br":
         return BREAK
@@ -292,6 +293,7 @@ def _join_blocks(blocks: Iterable[Block], apparatus: frozenset[str]) -> str:
 
 
 def _drop_empty_sections(blocks: list[Block]) -> list[Block]:
+    """Return the blocks without headings of sections that contain no text."""
     kept: list[Block] = []
     filled_below = 0  # a heading of a level smaller than this has content in its section
 

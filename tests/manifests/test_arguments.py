@@ -1,4 +1,4 @@
-"""Command lines: a number in range comes out as Python reads it, and any mistake is refused in one sentence."""
+"""Test command lines: valid numbers are parsed like Python literals, and every error is reported in one sentence."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""The index: every candidate held against its shard, files cut by key range."""
+"""Test the index: every candidate is compared with its shard, and each file contains one range of keys."""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ KEYS = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 5), st.integers(2**64
 
 
 def shard(corpus: Path, name: str, urls: list[str], seed: int = 0) -> list[bytes]:
-    """A shard of small documents with these URLs; gives their ids."""
+    """Write a shard of small documents with the given URLs; return their ids."""
     locators = [Locator(f"{name}.warc.gz", seed + number, 1) for number in range(len(urls))]
     ids = [document_id("web", locator) for locator in locators]
     rows = [
@@ -209,7 +209,7 @@ def test_an_entry_of_no_shard_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("documents", [5_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
 def test_find_and_trace_touch_little_of_a_large_corpus(tmp_path: Path, documents: int) -> None:
-    """The anonymous memory of whole commands is measured; no time."""
+    """The test measures the anonymous memory of complete commands. It does not measure time."""
     manifest = benchmark.write_corpus(tmp_path, documents, documents // 10)
     assert sum(entry.rows for entry in manifest.index if entry.path.startswith("ids")) == documents
     index = CorpusReader(tmp_path).index

@@ -1,4 +1,4 @@
-"""The ledger: conservation, and that every way of breaking it is found."""
+"""Test the ledger: balanced tallies are accepted, and every kind of imbalance is detected."""
 
 import copy
 
@@ -14,7 +14,7 @@ reasons = st.dictionaries(st.sampled_from([reason.value for reason in Reason]), 
 
 @st.composite
 def balanced(draw: st.DrawFn) -> Tally:
-    """A tally that accounts for what it took in."""
+    """Draw a balanced tally."""
     plain = {"in": {}, "out": draw(units), "dropped": draw(reasons), "removed": draw(reasons)}
     tally = tally_from(plain)
     for unit in draw(st.sets(st.sampled_from(["records", "bytes", "characters"]))):
@@ -38,7 +38,7 @@ def test_what_is_lost_in_silence_is_found(tally: Tally, unit: str, lost: int) ->
 
 @given(st.lists(balanced(), max_size=5))
 def test_sums_of_equal_units_balance_too(tallies: list[Tally]) -> None:
-    for tally in tallies:  # a sum balances where all its parts count the same units
+    for tally in tallies:  # A sum of tallies balances only if all tallies count the same units at their inputs.
         tally.entered.clear()
         for unit in ("records", "characters"):
             left = [tally.out, *tally.dropped.values(), *tally.removed.values()]

@@ -1,4 +1,4 @@
-"""Shards, manifest, verify, trace, show: on a small corpus written by hand, and on a hundred damaged copies of it."""
+"""Test shards, manifest, verify, trace and show on a small handwritten corpus and on a hundred damaged copies."""
 
 import errno
 import hashlib
@@ -112,7 +112,7 @@ SHARD = "books/train-00001-of-00003.arrow"
 
 
 def test_a_pipe_or_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
-    """As root, `report --output /dev/null` would replace the device of the whole machine."""
+    """Without this behaviour, `report --output /dev/null` as root would replace the device file."""
     os.mkfifo(tmp_path / "pipe")
     reading = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
     write_atomic(tmp_path / "pipe", b"page")
@@ -232,7 +232,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(
 def test_what_may_not_be_read_is_one_sentence(
     corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str, method: str
 ) -> None:
-    """The superuser may read all files, so the error is made here."""
+    """The error is simulated, because root could read a file without read permission."""
     whole = getattr(Path, method)
 
     def refuse(path: Path) -> object:
@@ -284,7 +284,7 @@ def test_no_name_of_a_file_drives_the_terminal(corpus: Path, capsys: pytest.Capt
 
 
 def test_hashes_and_ids_follow_from_the_words_of_the_page(corpus: Path) -> None:
-    """docs/format.md, with `json` and `hashlib` alone: what a reader without this project would write."""
+    """Compute hashes and ids by the definitions in docs/format.md, with only `json` and `hashlib`."""
 
     def digest(value: object) -> str:
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -336,7 +336,7 @@ def test_a_manifest_of_another_kind_is_refused(corpus: Path) -> None:
 
 @pytest.mark.parametrize("path", ["../../x.arrow", "/x.arrow", "books/../../x.arrow", "books/..", ""])
 def test_a_manifest_that_names_files_elsewhere_is_refused(corpus: Path, path: str) -> None:
-    """A foreign one could otherwise have `remove` and downloads write anywhere."""
+    """With such a path in an untrusted manifest, `remove` and downloads could write files anywhere."""
     plain = json.loads((corpus / "manifest.json").read_bytes())
     plain["sources"]["books"]["train"][0]["path"] = path
     (corpus / "manifest.json").write_bytes(canonical_json(plain))

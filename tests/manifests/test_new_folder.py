@@ -1,4 +1,4 @@
-"""A folder that appears whole, or not at all with a sentence that names the file that failed."""
+"""Test `new_folder`: the folder appears complete, or not at all, and the error message names the file that failed."""
 
 import errno
 import os
@@ -62,5 +62,5 @@ def test_files_of_a_folder_that_cannot_be_listed_do_not_pass_for_missing(
     for code in (errno.EIO, errno.EACCES):
         with pytest.raises(OSError, match=os.strerror(code)):
             relative_files(tmp_path)
-    code = errno.ENOENT  # removed since its name was read
+    code = errno.ENOENT  # The folder was removed after its name was listed.
     assert relative_files(tmp_path) == []

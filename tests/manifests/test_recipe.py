@@ -1,4 +1,4 @@
-"""Recipes: what is refused, and that the refusal says what to do."""
+"""Test recipes: invalid recipes are rejected, and the messages say what to do."""
 
 import copy
 import json
@@ -196,7 +196,7 @@ def test_the_order_of_filters_counts_in_the_hash() -> None:
 
 
 def parse_source(**source: Any) -> Source:
-    """A source as a recipe holds it."""
+    """Return the source of a recipe with the given settings."""
     plain = {"name": "x", "seed": 1, "goal_tokens": 10, "sources": {"web": {"weight": 1.0, **source}}}
     return parse_recipe(plain, "r.yaml").sources["web"]
 
@@ -218,7 +218,7 @@ def test_a_kind_implies_a_rule_that_its_list_does_not_name(kind: str, filters: l
 
 @pytest.mark.parametrize(("kind", "name"), [("common_crawl", "http_status"), ("github", "code")])
 def test_an_implied_rule_can_be_switched_off_for_good(kind: str, name: str) -> None:
-    """Also in the recipe that a run writes down and later commands read."""
+    """The rule must also be off in the recipe that a run writes and later commands read."""
     source = parse_source(kind=kind, filters=[{name: False}])
     again = parse_source(**source.model_dump(exclude={"weight"}))
     for one in (source, again):

@@ -1,4 +1,4 @@
-"""Token shards: other libraries read them, documents are shuffled, memory is bounded, blocks may come in any order."""
+"""Test token shards: other libraries can read them, documents are shuffled, memory is limited, block order is free."""
 
 import itertools
 import math
@@ -64,7 +64,7 @@ def shard(tmp_path: Path) -> Path:
 
 
 def test_of_a_stored_shard_all_is_read_but_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the size of its columns, small shards included."""
+    """This must hold for columns and shards of any size."""
     monkeypatch.setattr(mirror, "END_BYTES", 4 << 10)
     monkeypatch.setattr(storage, "RANGE_BYTES", 1 << 10)
     store = (tmp_path / "store").as_uri()
@@ -135,12 +135,12 @@ def test_duckdb_queries_a_shard_through_arrow(shard: Path) -> None:
 
 
 def domain_of(number: int) -> str:
-    """Crawls lie in the order of their domains, more or less: runs of forty pages of one."""
+    """Return the domain of a page. Forty consecutive pages have the same domain, similar to the order of a crawl."""
     return f"site{number // 40 % DOMAINS}.example"
 
 
 def write_clean(corpus: Path, split: str, first: int, count: int, words: int = 4) -> None:
-    """A file of clean documents, numbered on."""
+    """Write a file of `count` clean documents, numbered from `first`."""
     chance = random.Random(first)
     source = split.partition("/")[0]
     with table_writer(corpus / f"clean/{split}.parquet", CLEAN_SCHEMA) as writer:
@@ -154,7 +154,7 @@ def write_clean(corpus: Path, split: str, first: int, count: int, words: int = 4
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three splits of two thousand documents each, and a tokenizer."""
+    """Return a corpus with three splits of two thousand clean documents each, and a tokenizer."""
     corpus = tmp_path_factory.mktemp("clean")
     (corpus / "models").mkdir()
     (corpus / MODEL).write_bytes(train_bpe([" ".join(WORDS) * 20], Tokenizer(vocabulary=VOCABULARY)))
@@ -174,7 +174,7 @@ def encode(corpus: Path, split: str, held_out: float = 0.1, seed: int = 1) -> Ma
 
 
 def blocks_of(corpus: Path, splits: list[str], **chosen: float) -> tuple[dict[int, list[bytes]], Tally]:
-    """The blocks that mappers send, by shard, and what they counted."""
+    """Return the blocks that mappers write, by shard number, and the sum of their tallies."""
     found, whole = defaultdict(list), Tally()
     for split in splits:
         mapped = encode(corpus, split, **chosen)
@@ -185,7 +185,7 @@ def blocks_of(corpus: Path, splits: list[str], **chosen: float) -> tuple[dict[in
 
 
 def write_shards(corpus: Path, blocks: dict[int, list[bytes]], seed: int = 1) -> list[Path]:
-    """All shards, as reducers write them."""
+    """Write all shards as the reducers do; return their paths."""
     written = []
     for number in range(SHARDS + 1):
         side, index = ("train", number) if number < SHARDS else ("validation", 0)
@@ -197,7 +197,7 @@ def write_shards(corpus: Path, blocks: dict[int, list[bytes]], seed: int = 1) ->
 
 
 def rows_of(path: Path) -> list[int]:
-    """The numbers of a shard's documents, in its order."""
+    """Return the numbers of the documents of a shard, in the order of its rows."""
     return open_shard(path).batch.column("offset").to_pylist()
 
 
@@ -206,7 +206,7 @@ SPLITS = ["web/0.gz", "web/1.gz", "web/2.gz"]
 
 @pytest.fixture(scope="module")
 def order(clean: Path) -> list[list[int]]:
-    """The documents' numbers in each train shard, in its order."""
+    """Return the numbers of the documents of each train shard, in the order of its rows."""
     blocks, tally = blocks_of(clean, SPLITS)
     paths = write_shards(clean, blocks)
     held = [rows_of(path) for path in paths]
@@ -222,7 +222,7 @@ def flat(parts: Iterable[list[int]]) -> list[int]:
 
 
 def chi_square(rows: list[int], columns: list[int]) -> float:
-    """Pearson's statistic of independence, as a standard normal deviate (Wilson and Hilferty 1931)."""
+    """Return Pearson's chi-square statistic of independence as a standard normal deviate (Wilson and Hilferty 1931)."""
     table = np.zeros((max(rows) + 1, max(columns) + 1))
     np.add.at(table, (rows, columns), 1)
     expected = table.sum(1, keepdims=True) * table.sum(0, keepdims=True) / table.sum()
@@ -232,7 +232,7 @@ def chi_square(rows: list[int], columns: list[int]) -> float:
 
 
 def deviates(order: list[list[int]]) -> Iterator[float]:
-    """How far from chance a document's place is to say anything of its domain, or of when it was read."""
+    """Yield deviates of the independence between a document's position in the shards and its domain or input order."""
     domain = [[number // 40 % DOMAINS for number in some] for some in order]
     when = [[number // 300 for number in some] for some in order]
     shard = [[index] * len(some) for index, some in enumerate(order)]
@@ -241,7 +241,7 @@ def deviates(order: list[list[int]]) -> Iterator[float]:
     for place in "st":
         for what in "dw":
             yield chi_square(held[place], held[what])
-    for what in (domain, when):  # whether a document's neighbour has to do with it
+    for what in (domain, when):  # Independence between neighbouring documents.
         yield chi_square(flat(some[:-1] for some in what), flat(some[1:] for some in what))
 
 
@@ -289,7 +289,7 @@ def test_a_shard_without_documents_is_one_of_no_rows(tmp_path: Path) -> None:
 
 
 def test_documents_of_one_cluster_are_on_one_side(clean: Path, tmp_path: Path) -> None:
-    """Whatever splits and sources they are of: the side follows from the cluster alone."""
+    """The side depends only on the cluster, even if its documents are in different splits and sources."""
     (tmp_path / "models").symlink_to(clean / "models")
     clusters = [bytes([number]) * 16 for number in range(40)]
     for split in SPLITS[:2]:
@@ -309,7 +309,7 @@ def test_documents_of_one_cluster_are_on_one_side(clean: Path, tmp_path: Path) -
 
 
 def test_a_mapper_holds_no_more_of_a_larger_split(tmp_path: Path) -> None:
-    """Arrow's memory while blocks are made, against what it spills at. Tokens are made up: nothing is encoded here."""
+    """Compare the memory of Arrow while blocks are written with the spill limit. Tokens are faked, not encoded."""
     spill, peaks = 1 << 19, []
 
     def fake(texts: list[str], _model: object, _vocabulary: int) -> list[np.ndarray]:

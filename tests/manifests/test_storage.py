@@ -1,4 +1,4 @@
-"""Storage: the same contract for folders, S3 and Google Cloud Storage; mirrors take no file for another."""
+"""Test that folders, S3 and Google Cloud Storage behave alike, and that mirrors never return a wrong file."""
 
 import os
 import threading
@@ -48,7 +48,7 @@ def stored(bucket: str, request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 def test_no_mark_in_a_url_ends_its_path(bucket: str) -> None:
-    """Two corpora whose names differ only behind a mark such as `#` would overwrite each other."""
+    """If `#` or `?` ended a path, two corpora whose names differ only after this character would be the same."""
     for mark in "#?[]&=;,@!":
         connect(f"{bucket}/marks{mark}{ord(mark)}").write("file", mark.encode())
     for mark in "#?[]&=;,@!":
@@ -257,7 +257,7 @@ def test_a_part_of_a_dump_is_fetched_alone_and_of_the_version_that_the_run_began
 def test_a_disk_that_fills_up_within_a_copy_leaves_no_hole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str
 ) -> None:
-    """`os.pwrite` writes what there is room for, and says how much."""
+    """`os.pwrite` may write fewer bytes than requested, and returns their number."""
     store, write, data = connect(bucket), os.pwrite, os.urandom(1_000)
     store.write("dump", data)
     monkeypatch.setattr(os, "pwrite", lambda file, part, place: write(file, part[:7], place))

@@ -1,4 +1,4 @@
-"""The commands on terminals that lack characters, and behind pipes that nobody reads."""
+"""Test commands with output encodings that lack characters, and with closed pipes."""
 
 import io
 import os
@@ -41,7 +41,7 @@ def test_lines_of_tables_are_dashes_on_a_terminal_of_ascii() -> None:
 @pytest.mark.parametrize("command", ["pipeline filters", "trainer evaluate --list"])
 def test_a_closed_pipe_ends_a_command_without_a_traceback_and_not_as_a_success(command: str) -> None:
     reading, writing = os.pipe()
-    os.close(reading)  # as `head` does before all is printed
+    os.close(reading)  # `head` does this before the command has printed all its output.
     words = [sys.executable, "-m", *command.split()]
     done = subprocess.run(words, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)

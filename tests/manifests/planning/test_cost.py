@@ -1,4 +1,4 @@
-"""Costs: rates are recovered from tasks' times, what is fixed is not scaled, GPU-days are the paper's."""
+"""Test costs: rates are recovered from task times, fixed costs are not scaled, and GPU-days agree with the paper."""
 
 import json
 from pathlib import Path
@@ -23,15 +23,18 @@ Record = dict[str, Any]
 
 
 def task(stage: str, name: str, size: float, cpu: float, at: float = 0.0, process: int = 1, **more: Any) -> Record:
-    """A task's record as `pipeline.beam.task.perform` writes it."""
+    """Return the record of a task as `pipeline.beam.task.perform` writes it."""
     plain: Record = {"stage": stage, "task": name, "bytes": size, "cpu_seconds": cpu, "seconds": cpu, "at": at}
     plain |= {"process": process, "peak_rss_bytes": 300 * MB, "written_bytes": 0, "shuffled_bytes": 0}
     return plain | {"entered": {}, "out": {}, "text_bytes": {}, "records": 0} | more
 
 
 def web(slope: float = 0.1, fixed: float = 0.02, start_up: float = 3.0, processes: int = 2) -> list[Record]:
-    """Splits of one source of 1 to 8 MB through extract and tokenize. Extraction: `slope` CPU seconds a MB, `fixed` a
-    task, `start_up` in each process's first task; half of the stored bytes become characters, all of them two bytes."""
+    """Return the records of a run on one source with splits of 1 to 8 MB.
+
+    Extraction takes `slope` CPU seconds per MB, `fixed` seconds per task, and `start_up` seconds more in the first task
+    of each process. It produces one character of two bytes for every two stored bytes.
+    """
     made = []
     for n in range(8):
         size, first = (n + 1) * MB, n < processes
@@ -60,7 +63,7 @@ def test_slope_fixed_part_and_start_up_are_told_apart() -> None:
     filtered = next(rate for rate in rates.steps if rate.stage == "filter")
     assert (filtered.unit, filtered.amount) == ("extracted characters", 18 * MB)
     assert filtered.per_unit * MB == pytest.approx(0.04 * 36 / 18) and filtered.start_up == pytest.approx(0)
-    assert rates.bytes_per_character == 2.0  # 18 MB of text, 9 M characters of it
+    assert rates.bytes_per_character == 2.0  # 18 MB of text with 9 M characters.
 
 
 def test_a_tiny_demo_does_not_scale_into_nonsense() -> None:
@@ -73,7 +76,7 @@ def test_a_tiny_demo_does_not_scale_into_nonsense() -> None:
     assert extract.fixed == pytest.approx(0.02 * 1000 + 3.0 * 100), "a start-up a worker, not a million"
     assert extract.wall_seconds == pytest.approx((0.1 * 36e6 + 20) / 100 + 3)
     assert extract.written == pytest.approx(9e12)
-    # twice as many bytes as characters: 36e12 bytes of text are 18e12 characters, a million times the measured
+    # Each character has two bytes: 36e12 bytes of text are 18e12 characters, a million times the measured amount.
     assert steps["filter"].growing == pytest.approx(0.04 * 36 * 1e6)
     assert steps["tokenize/parts"].shuffled == pytest.approx(36e12 / 8)
     assert steps["recall/measure"].cpu_seconds == pytest.approx(4.0), "the recipe bounds it, the dumps do not"
@@ -191,7 +194,7 @@ def test_no_record_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, t
 
 
 def test_gpu_days_are_the_papers() -> None:
-    # Table 15: GPU-hours of A100-80GB; the 65B's utilisation is the default, the others' differ (44 to 51 %)
+    # Table 15: GPU-hours of A100-80GB. The default utilisation is that of 65B; the others differ (44 to 51 %).
     for model, tokens, hours, within in (
         ("65b", 1.4e12, 1_022_362, 0.005),
         ("33b", 1.4e12, 530_432, 0.05),
@@ -200,7 +203,7 @@ def test_gpu_days_are_the_papers() -> None:
     ):
         found = gpu_days(PRESETS[model].count_parameters(32_000), tokens, UTILISATION, 312.0)
         assert found == pytest.approx(hours / 24, rel=within)
-    # section 2.3: 380 tokens a second and GPU; 2,048 of them took "approximately 21 days"
+    # Section 2.3: 380 tokens per second and GPU; with 2,048 GPUs training took "approximately 21 days".
     assert gpu_days(65.2e9, 1.4e12, UTILISATION, 312.0) / 2048 == pytest.approx(21, abs=0.5)
     assert pytest.approx(gpu_days(65.2e9, 1.4e12, UTILISATION, 312.0), rel=0.002) == 1.4e12 / 380 / 86_400
 

@@ -1,4 +1,4 @@
-"""The planner: LLaMA's Table 1 comes out, caps bind and the rest is shared out, and what a corpus holds beside it."""
+"""Test the planner: it reproduces LLaMA's Table 1, applies epoch caps, and agrees with the quotas of the trainer."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def test_the_papers_unique_tokens_give_the_papers_epochs(capsys: pytest.CaptureF
     plan = planned(capsys, LLAMA, *UNIQUE)["plan"]
     assert {source["source"]: round(source["epochs"], 2) for source in plan["sources"]} == PAPER
     assert plan["reached_tokens"] == 1.4e12 and plan["short_tokens"] == 0
-    assert plan["steps"] == 333_786 and plan["sequence_length"] == 2048  # 4M tokens a step (section 2.3)
+    assert plan["steps"] == 333_786 and plan["sequence_length"] == 2048  # 4M tokens per step (section 2.3).
     assert all(not source["cap_binds"] and source["missing"] is None for source in plan["sources"])
     sizes = {source["source"]: source["text_bytes"] for source in plan["sources"]}
     assert sizes == pytest.approx({name: size for name, (_, size) in supply.TABLE_1.items()})
@@ -75,7 +75,7 @@ def test_the_printed_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_goal_of_the_smaller_models(capsys: pytest.CaptureFixture[str]) -> None:
-    plan = planned(capsys, LLAMA, "--goal-tokens=1e12", *UNIQUE)["plan"]  # Table 2: 7B and 13B
+    plan = planned(capsys, LLAMA, "--goal-tokens=1e12", *UNIQUE)["plan"]  # 7B and 13B in Table 2.
     assert plan["reached_tokens"] == 1e12 and plan["steps"] == 10**12 // 4_194_304
     for source in plan["sources"]:
         assert source["epochs"] == pytest.approx(PAPER[source["source"]] / 1.4, abs=0.01)
@@ -118,7 +118,7 @@ def test_a_table_with_every_finding_fits_and_says_what_is_missing(capsys: pytest
     assert "SHORT: 901 B of 1.40 T tokens are out of reach within the caps" in flat
     assert "lower goal_tokens to 498,800,000,002." in flat
     crawl = next(line for line in said.splitlines() if "dumps like LLaMA's" in line)
-    # 0.67 of 1.4 T in two epochs is 469 B unique tokens; a dump gave LLaMA 853 / 5 B
+    # 0.67 of 1.4 T tokens in two epochs are 469 B unique tokens. In LLaMA, one dump gave 853 / 5 B tokens.
     assert "469 B" in crawl and "2.7 dumps" in crawl
 
 
@@ -164,7 +164,7 @@ def test_the_goal_is_shared_out_within_caps_by_weight(sources: list[tuple[float,
         )
         assert line.missing is None or line.missing.tokens > 0
     free = [line for line in plan.lines if not line.capped]
-    for line in free:  # sources below their caps keep their relative weights
+    for line in free:  # Sources below their caps keep their relative weights.
         assert line.tokens / free[0].tokens == pytest.approx(line.asked / free[0].asked, rel=1e-9)
         assert line.given >= line.asked * (1 - 1e-9), "a source below its cap never gets less than it asks for"
     assert plan.short == 0 or all(line.capped for line in plan.lines)
@@ -214,7 +214,7 @@ def test_the_trainers_quotas_are_what_they_were_before_the_rule_was_shared() -> 
         if room:
             steps = int(chance.uniform(0.01, 1) * (room - 1)) + 1
             found.update(quotas(Order("", 0, 8, 1, steps, made)).tobytes())
-    # printed by the trainer's own implementation of before
+    # This hash was printed by an earlier, separate implementation in the trainer.
     assert found.hexdigest() == "b8b6e0169f9dacbcd97b5f5be055425c264c7f2dedb240608c3344dac95ef3c9"
 
 
@@ -239,7 +239,8 @@ def test_planner_and_trainer_mix_a_corpus_alike(tmp_path: Path) -> None:
     order = plan_for(manifest.model_copy(update={"sources": capped}), 1, 8, 8, goal // 64)
     counts = dict(zip(("s0", "s1"), (quotas(order) * 8).tolist(), strict=True))
     assert any(line.missing for line in plan.lines), "a cap binds here"
-    for line in plan.lines:  # a shard's last window is lost to the trainer: at most 8 tokens of each of three shards
+    # The trainer uses only complete windows, so it loses at most 8 tokens of each of the three shards.
+    for line in plan.lines:
         assert abs(line.tokens - counts[line.source]) <= 8 * 3 * 1.2 + 8
 
 

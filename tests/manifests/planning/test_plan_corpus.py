@@ -1,4 +1,4 @@
-"""The planner after a run: what a corpus holds beside the estimate, its rates, and what a training run mixed."""
+"""Test the planner with a corpus (measured numbers beside estimates, and rates) and with a training run (mixture)."""
 
 import json
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_what_a_training_run_mixed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def built(sample: Path, demo_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A sample, its recipe and its corpus."""
+    """Return the paths of a sample, of its recipe and of its corpus."""
     path = tmp_path_factory.mktemp("plan") / "recipe.yaml"
     path.write_text(json.dumps(demo_recipe(sample).model_dump()), encoding="utf-8")
     return sample, path, demo_corpus

@@ -1,4 +1,4 @@
-"""The report's drawings: widths that balance, bars in proportion, everything inside its frame, text that is escaped."""
+"""Test the charts: widths balance, bars are proportional, all elements are inside the frame, and text is escaped."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -34,7 +34,7 @@ amounts = st.lists(st.integers(1, 10**9), min_size=1, max_size=20)
 
 @st.composite
 def ledger_flows(draw: st.DrawFn) -> LedgerFlow:
-    """A river that balances."""
+    """Draw a balanced flow."""
     entered = [Flow(f"s{n}", size, "source") for n, size in enumerate(draw(amounts))]
     left, stages = sum_flows(entered), []
     for name in ("extract", "filter", "neardup"):

@@ -1,5 +1,7 @@
-"""The report: made from the corpus alone, bounded, harmless whatever a corpus holds, readable by everyone. Opened in a
-real browser where there is one."""
+"""Test the report: it needs only the corpus, has a limited size, is safe with hostile strings, and is accessible.
+
+If a browser is installed, the report is opened in it.
+"""
 
 import html
 import itertools
@@ -202,7 +204,7 @@ def test_text_can_be_read_in_both_schemes(colours: dict[str, str]) -> None:
 
 @pytest.fixture
 def proxy() -> Iterator[tuple[int, list[bytes]]]:
-    """A port that writes down whatever is asked of it."""
+    """Listen on a local port, and yield the port and the list of all requests received."""
     asked: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 

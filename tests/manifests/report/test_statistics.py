@@ -1,4 +1,4 @@
-"""`statistics.json` against the same numbers taken from the whole corpus at once."""
+"""Test `statistics.json` by comparison with numbers computed from the whole corpus at once."""
 
 import json
 from collections import Counter
@@ -83,7 +83,7 @@ def test_every_reason_for_which_something_was_dropped_has_examples(corpus: Path,
         for stage in ("extract", "filter", "neardup"):
             for reason, units in tally_from(ledger[stage][source]).dropped.items():
                 if source in JOINED and reason not in DEAD_LETTERS:
-                    continue  # rows that are not joined are only counted
+                    continue  # Rows that are not joined are only counted, so there are no examples.
                 examples = known.examples[reason]
                 assert min(EXAMPLES, units["records"]) == len(examples)
                 assert all(len(one.text) <= EXAMPLE_CHARACTERS for one in examples)

@@ -1,4 +1,4 @@
-"""Random damage to a corpus: `verify` names the file or its page says that it does not check it; no command crashes."""
+"""Test random damage: `verify` names the file unless its documentation excludes the file, and no command crashes."""
 
 import json
 import os
@@ -25,14 +25,14 @@ READ = ("shards/", "index/", "models/", "clean/", "dropped/", "duplicates/", "sk
 
 @pytest.fixture
 def copy(demo_corpus: Path, tmp_path: Path) -> Path:
-    """The demo's corpus as links to its files, one of which at a time is replaced."""
+    """Return a copy of the demo corpus that consists of hard links. Tests replace one file at a time."""
     shutil.copytree(demo_corpus, tmp_path / "corpus", copy_function=os.link)
     return tmp_path / "corpus"
 
 
 @contextmanager
 def replaced(path: Path, data: bytes) -> Iterator[None]:
-    """Give a file other bytes while the block runs."""
+    """Replace the content of a file during the block."""
     kept = path.with_name("kept")
     path.rename(kept)
     path.write_bytes(data)
@@ -43,7 +43,7 @@ def replaced(path: Path, data: bytes) -> Iterator[None]:
 
 
 def unchecked() -> tuple[str, ...]:
-    """Return the beginnings of the names of files that docs/inspect.md says `verify` does not check."""
+    """Return the path prefixes of the files that `verify` does not check according to docs/inspect.md."""
     page = (ROOT / "docs/inspect.md").read_text(encoding="utf-8")
     (listed,) = re.findall(r"- all other files: (.+?\.html`)\.", page, re.DOTALL)
     return tuple(re.findall(r"`([^`]+)`", listed))
@@ -61,7 +61,7 @@ def test_a_changed_byte_is_found_or_said_not_to_be_checked(copy: Path) -> None:
         data = bytearray((copy / name).read_bytes())
         place = chance.randrange(len(data))
         line = data[data.rfind(b"\n", 0, place) + 1 : data.find(b"\n", place)]
-        if name == "recipe.yaml" and b"/" in line:  # where the dumps lay is in no hash
+        if name == "recipe.yaml" and b"/" in line:  # No hash covers the paths of dumps.
             continue
         data[place] = (data[place] + chance.randrange(1, 256)) % 256
         with replaced(copy / name, bytes(data)):
@@ -73,7 +73,7 @@ def test_a_changed_byte_is_found_or_said_not_to_be_checked(copy: Path) -> None:
 
 
 def spoil(data: bytes, chance: random.Random) -> bytes:
-    """Return a file's bytes cut short, or with some of them changed, mostly at its ends, where metadata lie."""
+    """Truncate the bytes of a file, or change some of them, mostly at both ends, where the metadata are."""
     if chance.random() < 0.2:
         return data[: chance.randrange(len(data))]
     spoilt, size = bytearray(data), len(data)
@@ -112,7 +112,7 @@ def test_no_command_crashes_on_a_damaged_file(copy: Path, tmp_path: Path, kind: 
 
 
 def test_no_tool_works_with_a_manifest_that_was_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Other weights or counts would be taken for the corpus's own."""
+    """Otherwise the tools would use wrong weights or counts."""
     plain = json.loads((copy / "manifest.json").read_bytes())
     plain["sources"]["books"]["weight"] *= 2
     with replaced(copy / "manifest.json", canonical_json(plain)):

@@ -1,4 +1,4 @@
-"""`diff`: exactly the documents that one side alone has, whatever the pieces; the ledger, recipe and models beside."""
+"""Test `diff`: it counts exactly the documents of only one corpus for any key ranges, and compares all other parts."""
 
 import json
 import random
@@ -27,7 +27,10 @@ def corpus(demo_corpus: Path) -> Path:
 
 
 def toy_index(folder: Path, generations: list[list[bytes]], parts: list[int]) -> Index:
-    """Shards of the documents of each generation, of as many tokens as their first byte says, and their index."""
+    """Write shards and index of the documents of each generation.
+
+    The first byte of an id determines the number of tokens of the document.
+    """
     names = []
     for generation, (ids, count) in enumerate(zip(generations, parts, strict=True)):
         paths = [f"web/train-g{generation}-0000{number}-of-00002.arrow" for number in range(2)]

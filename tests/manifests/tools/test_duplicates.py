@@ -1,4 +1,4 @@
-"""`python -m manifests duplicates`: the cluster of a document, its diff, and every mistake as one sentence."""
+"""Test `python -m manifests duplicates`: the cluster of a document, the diffs, and one-sentence error messages."""
 
 import io
 import json
@@ -131,7 +131,7 @@ def test_mistakes(corpus: Path, removed: list[dict], tmp_path: Path, capsys: pyt
 
 
 def handmade(folder: Path, texts: list[str], kept: int = 0) -> Path:
-    """A corpus of one file in which every document is a near-duplicate of one; all have the same URL."""
+    """Write a corpus of one file in which all documents are near-duplicates of one document and have the same URL."""
     ids = [bytes([number, *range(1, 16)]) for number in range(len(texts))]
     empty = dict.fromkeys(CLEAN_SCHEMA.names)
     with table_writer(folder / "clean/web/a/b.warc.gz.parquet", CLEAN_SCHEMA) as writer:
@@ -185,7 +185,7 @@ def test_hostile_texts_reach_the_terminal_harmless_and_soon(tmp_path: Path, caps
 
 
 def test_damaged_texts_are_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Ids are whole, the text of the second row group is not."""
+    """The text column of the second row group is damaged, while the ids are intact."""
     corpus = handmade(tmp_path / "corpus", [f"{number} " * 2000 for number in range(3)])
     path = corpus / "clean/web/a/b.warc.gz.parquet"
     column = pq.ParquetFile(path).metadata.row_group(1).column(CLEAN_SCHEMA.get_field_index("text"))

@@ -1,4 +1,4 @@
-"""`find` says of every page of the inputs where it is, or why it is in no shard."""
+"""Test `find`: for every page of the inputs, it prints the location or the reason why no shard contains it."""
 
 import json
 from collections import Counter
@@ -50,7 +50,7 @@ def test_a_page_that_extract_dropped_is_found_by_its_url(corpus: Path, capsys: p
 def test_a_removed_document_is_found_with_the_one_that_it_is_a_duplicate_of(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By its id and, unless a document that was kept has the same, by its URL."""
+    """A removed document is found by its id, and also by its URL unless a kept document has the same URL."""
     files = sorted((corpus / "clean").rglob("*.parquet"))
     urls = {row["id"]: row["url"] for path in files for row in pq.read_table(path, columns=["id", "url"]).to_pylist()}
     rows = [row for path in (corpus / "duplicates").rglob("*.parquet") for row in pq.read_table(path).to_pylist()]
@@ -69,7 +69,9 @@ def test_a_removed_document_is_found_with_the_one_that_it_is_a_duplicate_of(
 
 
 @pytest.mark.parametrize("command", ["find", "duplicates"])
-@pytest.mark.parametrize("query", ["", "http://x/\udcff"])  # as Python passes an argument that is not UTF-8
+@pytest.mark.parametrize(
+    "query", ["", "http://x/\udcff"]
+)  # Python represents invalid UTF-8 in arguments as surrogates.
 def test_what_is_neither_an_id_nor_a_url_is_refused(
     corpus: Path, command: str, query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +82,7 @@ def test_what_is_neither_an_id_nor_a_url_is_refused(
 def test_of_a_page_that_no_file_names_only_what_is_known_is_said(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its record may be one of those that could not be read, so `find` must not deny it."""
+    """The page may be in a record that could not be read, so `find` must not claim that the inputs lack it."""
     letters = sum(len(path.read_bytes().splitlines()) for path in (corpus / "deadletters").rglob("*.jsonl"))
     assert main(["find", str(corpus), "https://nowhere.example/"]) == 1
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A corpus with an appended dump, then with documents removed, then appended to again and moved: all tools agree."""
+"""Test all tools on a corpus after an append, a removal, another append, and moves of its folder."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ DOMAINS = "docs.example.org\npages.example\n"
 
 @pytest.fixture(scope="module")
 def steps(first_corpus: Path, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The corpus at each step, moved between them."""
+    """Return the path of the corpus after each step. The folder is moved between the steps."""
     folder = tmp_path_factory.mktemp("steps")
     engine = Engine(1, (), folder, quiet=True)
     (folder / "list").write_text(DOMAINS, encoding="utf-8")

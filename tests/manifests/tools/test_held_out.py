@@ -1,4 +1,4 @@
-"""Held-out text is the validation side of one corpus without what the compared corpora train on, by id and by text."""
+"""Test held-out text: it excludes documents whose id or text is in the training data of a compared corpus."""
 
 import json
 import random
@@ -26,16 +26,23 @@ OTHERS = [(number, text(number)) for number in range(100, 120)]
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """Return a reference, an arm with another tokenizer that trains on some of its held-out text, and a clean one."""
+    """Return three corpora.
+
+    The first is the reference. The second has another tokenizer, and trains on some of the held-out text of the
+    reference. The third does not train on this text.
+    """
     folder = tmp_path_factory.mktemp("held-out")
     reference = write_texts(folder / "reference", OTHERS, [*HELD, (50, "too short to say much")], 320)
     leaked = [
-        (200, f"Menu | {FIRST.upper()} | footer"),  # a copy under another id, with other words around it
-        (201, " ".join(SECOND.split()[:80])),  # most of a document
-        (202, " ".join(THIRD.split()[:40])),  # a third of one, which is no copy
-        (203, " ".join(FOURTH.split()[:50])),  # two thirds of one, over two documents
+        (200, f"Menu | {FIRST.upper()} | footer"),  # A copy with another id and additional words.
+        (201, " ".join(SECOND.split()[:80])),  # More than half of a document.
+        (202, " ".join(THIRD.split()[:40])),  # A third of a document, which is below the limit.
+        (
+            203,
+            " ".join(FOURTH.split()[:50]),
+        ),  # This document and the next together have most words of another document.
         (204, " ".join(FOURTH.split()[60:])),
-        (5, text(999)),  # the same document, of which the arm's filters left another text
+        (5, text(999)),  # A document with the same id, whose text differs because of other filters.
     ]
     arm = write_texts(folder / "arm", [*OTHERS, *leaked], [(300, text(300))], vocabulary=330)
     return reference, arm, write_texts(folder / "clean", OTHERS, HELD, 320)
@@ -59,7 +66,7 @@ def test_what_an_arm_trains_on_is_left_out_by_id_and_by_text(corpora: tuple[Path
 
 def test_words_are_those_of_the_n_grams(tmp_path: Path) -> None:
     chinese = "".join(chr(0x4E00 + random.Random(1).randrange(2_000)) for _ in range(40)) + "一二三四五六七八九十"
-    texts = [(1, chinese), (2, "— " * 60)]  # words without blanks between them, and blanks without words
+    texts = [(1, chinese), (2, "— " * 60)]  # Words without spaces between them, and spaces without words.
     reference = write_texts(tmp_path / "reference", OTHERS, texts, 420)
     found = freeze_held_out(reference, [reference], tmp_path / "held.jsonl").sources["docs"]
     assert (found.documents, found.short, found.trained) == (1, 1, 0)

@@ -1,4 +1,4 @@
-"""`remove`: exactly what the list names goes, untouched shards are the parent's own files, all tools agree after."""
+"""Test `remove`: exactly the listed documents are removed, unchanged shards are linked, and all tools still work."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def listed(folder: Path, *lines: str) -> Path:
 
 @pytest.fixture(scope="module")
 def removed(corpus: Path, documents: dict[str, SampledDocument], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The corpus without a domain, a URL, and two documents of a source without URLs."""
+    """Return a copy of the corpus from which a domain, a URL, and documents of a source without URLs are removed."""
     folder = tmp_path_factory.mktemp("removed")
     url = next(one.facts["url"] for one in documents.values() if "pages.example" in one.facts["url"])
     book = next(name for name, one in documents.items() if one.facts["source"] == "books")
@@ -77,7 +77,7 @@ def test_exactly_the_named_documents_are_gone(removed: Path, documents: dict[str
 def test_find_names_the_removal_and_the_corpus_that_had_the_document(
     corpus: Path, removed: Path, documents: dict[str, SampledDocument], tmp_path: Path
 ) -> None:
-    """What is removed is known to the parent alone; neither a child nor a grandchild may deny that it was there."""
+    """Only the parent contains a removed document, so `find` in a child or grandchild must refer to the parent."""
     gone, left = sorted(named(removed, documents)), sorted(set(documents) - named(removed, documents))
     remove(removed, listed(tmp_path, left[0]), tmp_path / "again")
     parent, list_sha = load_manifest(corpus).manifest_sha, sha256_file(removed.parent / "list.txt")

@@ -1,4 +1,4 @@
-"""`sample`: reproducible, decoded to the texts that went in, by every filter; nothing shown drives a terminal."""
+"""Test `sample`: it is reproducible, decodes the original texts, applies every filter, and escapes its output."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_every_document_is_as_likely_as_any(corpus: Path) -> None:
         assert len({(entry.path, row) for _, entry, row in drawn}) == 5
         assert all(0 <= row < entry.documents for _, entry, row in drawn)
         seen.update(entry.path for _, entry, _ in drawn)
-    assert all(abs(seen[str(n)] - 200 * n) < 75 for n in range(1, 5)), seen  # five standard deviations
+    assert all(abs(seen[str(n)] - 200 * n) < 75 for n in range(1, 5)), seen  # 75 is five standard deviations.
 
 
 def test_no_shard_is_opened_that_nothing_is_drawn_from(corpus: Path) -> None:

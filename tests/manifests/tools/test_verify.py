@@ -1,4 +1,4 @@
-"""`verify` on a small built corpus: a hundred random mutations and every kind of forgery, each found and named."""
+"""Test `verify` on a small corpus: a hundred random changes and every kind of forgery are found and named."""
 
 import json
 import random
@@ -47,7 +47,7 @@ def first_shard(corpus: Path) -> str:
 
 
 def findings(corpus: Path, fast: bool = False) -> list[str]:
-    """What is found, a refusal included."""
+    """Return the findings of `verify`; if it raises UserError, return its message as the only finding."""
     try:
         return verify(corpus, fast)
     except UserError as error:
@@ -63,7 +63,7 @@ def flip(corpus: Path, chance: random.Random) -> set[str]:
     name = chance.choice(vouched(corpus))
     data = bytearray((corpus / name).read_bytes())
     places = range(len(data))
-    if name == "recipe.yaml":  # where the dumps lay is in no hash
+    if name == "recipe.yaml":  # No hash covers the paths of dumps.
         lines = list(re.finditer(rb".*\n", bytes(data)))
         places = [place for line in lines if b"/" not in line[0] for place in range(*line.span())]
     data[chance.choice(places)] ^= 1 << chance.randrange(8)
@@ -114,7 +114,7 @@ def duplicate(corpus: Path, chance: random.Random) -> set[str]:
 
 
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where the numbers of a manifest are that something else vouches for: not what stages found on the way."""
+    """Yield the key paths of all numbers in a manifest that other files also determine: all except `findings`."""
     if isinstance(value, (dict, list)) and path[:1] != ("findings",):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from numbers(inner, (*path, key))
@@ -138,11 +138,11 @@ def edited(corpus: Path, chance: random.Random) -> set[str]:
 
 def edited_and_sealed(corpus: Path, chance: random.Random) -> set[str]:
     reseal(corpus, lambda plain: edit(plain, chance))
-    return set(vouched(corpus))  # the file that contradicts it
+    return set(vouched(corpus))  # The message names the file that contradicts the manifest, which may be any file.
 
 
 def index_rows(corpus: Path, chance: random.Random) -> set[str]:
-    """Two entries that have changed places, or point at each other's documents, sealed again."""
+    """Swap two entries of an index file, or only their locations, and update all hashes."""
     path = chance.choice(sorted((corpus / "index").iterdir()))
     part = open_part(path)
     packed = np.empty(len(part.keys), ENTRY)
@@ -188,7 +188,7 @@ def test_a_hundred_mutations_are_each_found_and_named(
 
 
 def test_every_byte_of_the_small_files_counts(built: Path, tmp_path: Path) -> None:
-    """Those that are not hashed as files, each at some fifteen places."""
+    """Change each file that has no hash in the manifest at about fifteen places."""
     corpus = copy_verified_files(built, tmp_path / "c")
     for name in ("manifest.json", "manifest.json.sha256", "ledger.json"):
         good = (corpus / name).read_bytes()
@@ -216,7 +216,7 @@ def test_a_whole_corpus_verifies_in_processes_too(corpus: Path) -> None:
 
 
 def forge(corpus: Path, change: Callable[[list[dict[str, Any]]], None], **metadata: str) -> None:
-    """Change a shard's rows or metadata, and seal the corpus again."""
+    """Change the rows or the metadata of a shard, and update all hashes of the corpus."""
     path = corpus / "shards" / first_shard(corpus)
     shard = open_shard(path)
     rows = shard.batch.to_pylist()
@@ -312,7 +312,7 @@ def test_an_index_that_lacks_a_document_is_found(corpus: Path) -> None:
 
 
 def test_a_document_that_is_there_twice_is_found_though_the_index_has_both(corpus: Path) -> None:
-    """In the place of another one, so that no count differs."""
+    """The second copy replaces another document, so that no count differs."""
     forge(corpus, lambda rows: rows[1].update({**rows[0], "tokens": rows[1]["tokens"]}))
     for name, rows_of in (("ids", lambda batch: (id_keys(batch["document"]), np.arange(len(batch)))), ("urls", None)):
         (path,) = (corpus / "index").glob(f"{name}-*")

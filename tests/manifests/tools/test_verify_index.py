@@ -1,4 +1,4 @@
-"""The checks of an index file: one entry out of its place, of another shard, or of another file's share is named."""
+"""Test the checks of an index file: an unsorted entry, an unknown shard, and a key of another file are reported."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from manifests.tools import verify_index
 from manifests.tools.verify_index import check_entries, checksum_part
 
 PATHS = ("web/a.arrow", "web/b.arrow")
-HALF = 1 << 63  # the first key of the second of two files
+HALF = 1 << 63  # The first key of the second of two index files.
 
 
 def part(keys: list[int], shards: list[int], rows: list[int]) -> Part:
