@@ -131,9 +131,8 @@ def _is_cyrillic(word: str) -> bool:
     """Return True if a word looks like a word of a language with Cyrillic letters."""
     rest = word[1:]
     common = sum(letter in _FREQUENT for letter in word.lower())
-    is_spelled = (
-        bool(_CYRILLIC.match(word)) and len(set(word)) > 1
-    )  # a line drawn with DOS box characters repeats one character
+    # A line that is drawn with DOS box characters repeats one character.
+    is_spelled = bool(_CYRILLIC.match(word)) and len(set(word)) > 1
     return is_spelled and (rest.islower() or not rest) and 2 * common >= len(word)
 
 
