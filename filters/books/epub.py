@@ -83,6 +83,8 @@ class Epub(NamedTuple):
 
 
 class _EpubError(Exception):
+    """A reason why an EPUB cannot be read."""
+
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.damage = Damage(reason, detail)

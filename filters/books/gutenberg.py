@@ -46,7 +46,7 @@ LEFTOVERS = "Gutenberg GUTENBERG ranscriber RANSCRIBER roofread ROOFREAD E-text 
 EXPORT_CHARACTERS = 20_000  # an export of Wikisource names its source in so many characters at the start or the end
 WIKIS = "Wiki Viqui Вики Вікі Уики".split()  # the beginnings of Wikisource's names in various languages
 
-DATA_FILES = ("gutenberg.tsv",)  # part of the code version of a step
+DATA_FILES = ("gutenberg.tsv",)  # The cache keys of steps that use this module contain the hashes of these files.
 
 
 def _load_patterns() -> dict[str, str]:

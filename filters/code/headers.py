@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from filters.data_files import read_rows
 
-DATA_FILES = ("comments.tsv", "phrases.tsv")  # part of the code version of a step
+# The cache keys of steps that use this module contain the hashes of these files.
+DATA_FILES = ("comments.tsv", "phrases.tsv")
 MAX_LINE = 1000  # characters of a line that are searched
 LEADING_LINES = 8  # lines of code that may precede a licence, such as a package clause or an include guard
 # In a comment that mentions a licence or a copyright, a paragraph with this number of different legal words is part of
@@ -36,8 +37,8 @@ def _compile_phrases(kind: str) -> re.Pattern[str]:
 
 GENERATED = _compile_phrases("generated")  # phrases that programs write into the files that they generate
 _NOTICE = _compile_phrases("notice")  # a line that is a copyright notice
-_LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names one
-_DIRECTIVE = _compile_phrases("directive")  # a line for a program, not for people
+_LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names a licence
+_DIRECTIVE = _compile_phrases("directive")  # a line that is an instruction to a program
 _LEGAL_WORDS = re.compile(
     r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|"
     r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",
@@ -170,6 +171,7 @@ def find_top_comments(text: str, language: str) -> Iterator[Comment]:
 
 
 def _find_comment(text: str, position: int, syntax: Syntax, language: str) -> Comment | None:
+    """Return the comment that begins at `position`, or None. Consecutive line comments are one comment."""
     for opener, closer in syntax.blocks:
         if text.startswith(opener, position) and not text.startswith(_PRAGMA, position):
             start = position + len(opener)
@@ -204,6 +206,7 @@ def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
 
 
 def _make_line(text: str, begin: int, inside: int, end: int) -> Line:
+    """Return the line text[begin:end] of a comment. `inside` is the position behind the comment mark."""
     content = text[inside:end].rstrip("\n")
     words = content.lstrip(_MARKS)
     start = inside + len(content) - len(words)
@@ -224,6 +227,7 @@ def _get_words(text: str, line: Line) -> str:
 
 
 def _is_legal(words: str) -> bool:
+    """Return True if a line contains a copyright notice or a phrase of a licence."""
     return bool(_NOTICE.search(words) or _LICENCE.search(words))
 
 

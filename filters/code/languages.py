@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 
 from filters.data_files import read_lists
 
-DATA_FILES = ("languages.tsv",)  # part of the code version of a step
+DATA_FILES = ("languages.tsv",)  # The cache keys of steps that use this module contain the hashes of these files.
 NOTEBOOK = ".ipynb"
 
 _TABLES = read_lists("filters.code", "languages.tsv")

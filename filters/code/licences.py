@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from filters.data_files import read_lists, read_rows
 
-DATA_FILES = ("licences.tsv", "licence_texts.tsv")  # part of the code version of a step
+# The cache keys of steps that use this module contain the hashes of these files.
+DATA_FILES = ("licences.tsv", "licence_texts.tsv")
 UNKNOWN = "NOASSERTION"  # SPDX's name for an unknown licence
 MAX_CHARACTERS = 1 << 20  # the licence of a longer text is unknown
 # Characters at the start of a long file in which a choice may be offered. It must name all licences in the file.
@@ -72,8 +73,8 @@ _COPYRIGHT_LINE = re.compile(
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _EXCEPTION = re.compile(r"(?<![^\s()])(?!(?:AND|OR|WITH)\s)([^\s()]+)\s+WITH\s+[^\s()]+", re.IGNORECASE)
-_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH without operands makes no expression
-_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*)\)")  # an expression without parentheses, in parentheses
+_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH that is left makes the expression invalid
+_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*)\)")  # an innermost pair of parentheses
 
 
 def identify_licence(text: str) -> str:
@@ -135,6 +136,7 @@ def is_allowed(expression: str, kept: Collection[str]) -> bool:
 
 
 def _evaluate(innermost: re.Match[str]) -> str:
+    """Return "T" or "F", the value of an expression of T, F, & (AND) and | (OR) in parentheses."""
     return "T" if any("F" not in operands for operands in innermost[1].split("|")) else "F"
 
 
@@ -168,6 +170,7 @@ def _contains_any(words: str, phrases: Iterable[str]) -> bool:
 
 
 def _find_named(words: str, table: dict[str, list[str]]) -> set[str]:
+    """Return the names in a table from name to phrases of which a phrase occurs in a text."""
     return {name for name, phrases in table.items() if _contains_any(words, phrases)}
 
 
@@ -178,6 +181,7 @@ def _find_families(words: str, names: set[str]) -> set[str]:
 
 
 def _offers_choice(words: str) -> bool:
+    """Return True if a text offers a choice of licences."""
     return _contains_any(words, _CHOICES) or _OR_NAME.search(words) is not None
 
 

@@ -59,11 +59,12 @@ STAMP_LENGTH = 120  # Characters. A longer line with a date or time is taken for
 MIN_STAMPS = 3
 MAX_STAMP_DISTANCE = 64  # Blocks. The distance to a repeated line with a date or time is at most this.
 REACH = 8  # Blocks. The links of this many blocks on each side are a feature.
-# A container with the name "comments" begins the comments only after this share of the page's prose.
+# A container whose names suggest comments begins the comments only after this share of the page's prose.
 MIN_PROSE_BEFORE_COMMENTS = 0.08
 MIN_REPEATS = 3  # From this number, siblings with the same tag and names are repeated.
 SENTENCE_ENDS = frozenset('.!?…。！？:;"”»')
 
+# Groups of names for boilerplate ("junk").
 _JUNK = sum(
     BITS[name]
     for name in (
@@ -72,6 +73,7 @@ _JUNK = sum(
         "element_form schema_apart schema_comment"
     ).split()
 )
+# The groups of _JUNK that come from words in class names and ids, except "comments". See WRAPPER_SHARE.
 _WORDS = sum(bit for name, bit in BITS.items() if name.startswith("word_") and bit & _JUNK and name != "word_comments")
 # Marks of a page's article, most reliable first: HTML and schema.org, widely used themes, landmarks, common names.
 _ARTICLES = (
@@ -83,10 +85,10 @@ _ARTICLES = (
 COMMENTS = BITS["word_comments"] | BITS["schema_comment"]
 _ANY_ARTICLE = _ARTICLES[0] | _ARTICLES[1] | _ARTICLES[2] | _ARTICLES[3]
 _WORD = re.compile(r"\w+")
-_STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")
+_STAMP = re.compile(r"\d{1,2}:\d\d|\d{1,4}[./-]\d{1,2}[./-]\d{2,4}|\b(?:19|20)\d\d\b")  # A time, a date, or a year.
 _DIGIT, _NO_DIGITS = re.compile(r"\d"), re.compile(r"[^\d\0]+")
 _ASCII = bytes(range(128))
-_REPEATED = frozenset("div article section aside li tr table ul dl td".split())
+_REPEATED = frozenset("div article section aside li tr table ul dl td".split())  # Elements whose copies are counted.
 _LEVELS = {f"h{level}": level for level in range(1, 7)}
 
 

@@ -253,6 +253,8 @@ def extract_title(text: str) -> str:
 
 
 def _clean_title(found: str) -> str:
+    """Return a title on one line, without notes, font commands and braces around it, or "" if it is too long."""
+
     def measure(note: re.Match[str]) -> int:
         group = found.startswith("{", note.end())
         return max(find_group_end(found, note.end(), len(found)) if group else -1, note.end())
@@ -261,7 +263,7 @@ def _clean_title(found: str) -> str:
     if len(plain) > TITLE_CHARACTERS:
         return ""
     while plain.startswith("{") and find_group_end(plain, 0, len(plain)) == len(plain):
-        plain = plain[1:-1].strip()  # the braces of a box
+        plain = plain[1:-1].strip()  # remove braces around the whole title
     return plain
 
 
@@ -275,6 +277,7 @@ def replace_accents(text: str) -> str:
 
 
 def _compose_letter(spelled: re.Match[str]) -> str:
+    """Return the Unicode letter for a command, or the command if there is no such letter."""
     accent, letter = spelled[1] or spelled[2], spelled[3] or spelled[4] or spelled[5] or spelled[6]
     if spelled[7]:
         return LETTERS[spelled[7]]

@@ -93,7 +93,7 @@ def resolve_markup(text: str, language: str = "", title: str = "", tables: bool 
             position = mark.start() + 1
     stack[-1].parts.append(text[position:])
     while len(stack) > 1:
-        _dissolve(stack)
+        _pop_unclosed(stack)
     return "".join(stack[0].parts).replace(BAR, "|").replace(EQUALS, "=")
 
 
@@ -104,11 +104,12 @@ def _begins_line(text: str, place: int) -> bool:
 
 
 def _open(stack: list[_Construct], kind: str, braces: int = 0) -> None:
+    """Push a construct on the stack, or ignore it if the stack has reached `MAX_DEPTH`."""
     if len(stack) <= MAX_DEPTH:
         stack.append(_Construct(kind, braces))
 
 
-def _dissolve(stack: list[_Construct]) -> None:
+def _pop_unclosed(stack: list[_Construct]) -> None:
     """Remove the innermost construct, which has no end, from the stack and keep its text.
 
     Lines that begin with a bar, which are table cells or template arguments, are not kept.
@@ -122,17 +123,18 @@ def _dissolve(stack: list[_Construct]) -> None:
         stack[-1].parts.extend(item.parts)
 
 
-def _dissolve_down_to(stack: list[_Construct], kind: str) -> bool:
-    """Dissolve all constructs inside the innermost one of a kind; return False if there is no such construct."""
+def _pop_unclosed_inside(stack: list[_Construct], kind: str) -> bool:
+    """Remove all unclosed constructs inside the innermost construct of a kind. Return False if there is none."""
     if all(item.kind != kind for item in reversed(stack)):
         return False
     while stack[-1].kind != kind:
-        _dissolve(stack)
+        _pop_unclosed(stack)
     return True
 
 
 def _close(stack: list[_Construct], kind: str, tables: bool = False) -> None:
-    if not _dissolve_down_to(stack, kind):
+    """Close the innermost link or table of a kind, and append its text to the construct around it."""
+    if not _pop_unclosed_inside(stack, kind):
         stack[-1].parts.append(GONE)
         return
     content = "".join(stack.pop().parts)
@@ -152,7 +154,7 @@ def _close_braces(stack: list[_Construct], count: int, language: str, title: str
 
     See the class Preprocessor of MediaWiki.
     """
-    while count > 1 and _dissolve_down_to(stack, _BRACES):
+    while count > 1 and _pop_unclosed_inside(stack, _BRACES):
         item = stack[-1]
         used = 3 if min(item.braces, count) > 2 else 2
         content = "".join(item.parts)
@@ -171,6 +173,7 @@ def _close_braces(stack: list[_Construct], count: int, language: str, title: str
 
 
 def _render_link(content: str) -> str:
+    """Return the text of a link. `content` is the text between its double brackets."""
     target, bar, label = content.partition("|")
     target = target.strip()
     if "\n" in target:
@@ -196,7 +199,7 @@ def render_table(content: str) -> str:
     """
     rows: list[list[str]] = [[]]
     lines = iter(content.split("\n"))
-    next(lines)  # the attributes of the table
+    next(lines)  # skip the attributes of the table
     for line in lines:
         bare = line.lstrip(" \t:")
         if bare.startswith("|-"):
@@ -222,6 +225,7 @@ def _strip_attributes(cell: str) -> str:
 
 
 def _join_rows(rows: list[list[str]]) -> str:
+    """Return the rows of a table as list items. Cells are separated by bars; a cell of prose is a separate item."""
     lines = []
     for row in rows:
         entries: list[str] = []

@@ -7,7 +7,7 @@ pages still use are included.
 
 from filters.data_files import merge_items, read_lists
 
-DATA_FILES = ("names.tsv",)  # part of the code version of a step
+DATA_FILES = ("names.tsv",)  # The cache keys of steps that use this module contain the hashes of these files.
 _TABLES = read_lists("filters.wikitext", "names.tsv")
 
 

@@ -28,6 +28,7 @@ def mark_raised(text: str) -> str:
 
 
 def _mark(pair: re.Match[str]) -> str:
+    """Return an element `<sup>` or `<sub>` with "^" or "_" instead of its tags, or unchanged if it needs no mark."""
     before = pair.string[max(pair.start() - _BEFORE_CHARACTERS, 0) : pair.start()]
     markup = _MARKUP.search(before)
     last = (before[: markup.start()] if markup else before)[-1:]

@@ -151,6 +151,7 @@ def _render(tag: str, attributes: str, content: str, keep: Callable[[str], str])
 
 
 def _break_line(tag: re.Match[str]) -> str:
+    """Return the replacement of a tag: a line break, an empty line, a separator of apostrophes, or ""."""
     name = tag[1].lower()
     if name == "br":
         return BREAK
@@ -239,7 +240,7 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
 
 
 def _strip_quotes(line: str) -> str:
-    """Return a line without the apostrophes that mean bold and italics (MediaWiki, Parser::doQuotes).
+    """Remove the apostrophes that mark bold and italics from a line (MediaWiki, Parser::doQuotes).
 
     These apostrophes belong to the text and are kept:
 
@@ -292,6 +293,7 @@ def _join_blocks(blocks: Iterable[Block], apparatus: frozenset[str]) -> str:
 
 
 def _drop_empty_sections(blocks: list[Block]) -> list[Block]:
+    """Return the blocks without headings of sections that contain no text."""
     kept: list[Block] = []
     filled_below = 0  # a heading of a level smaller than this has content in its section
 

@@ -29,7 +29,8 @@ from filters.wikitext.gaps import GONE, mark_spoken, mark_unknown
 from filters.wikitext.names import LANGUAGES, OTHER_LANGUAGES
 from filters.wikitext.parser_functions import render_parser_function
 
-DATA_FILES = ("templates.tsv", "silent_templates.tsv")  # part of the code version of a step
+# The cache keys of steps that use this module contain the hashes of these files.
+DATA_FILES = ("templates.tsv", "silent_templates.tsv")
 BAR, EQUALS = "\x05", "\x06"  # represent a bar and an equals sign that do not separate arguments
 ANY = r"\*"  # matches any characters in a template name; this is its form after `re.escape`
 NAME_CHARACTERS = 120  # a longer template name is not compared with the names of silent templates

@@ -110,6 +110,7 @@ def reread(stored: Stored, locator: Locator, source: str, recipe: Source) -> Out
 
 
 def _reread_packed(stored: Stored, locator: Locator, source: str, recipe: Source, changed: LookupError) -> Outcome:
+    """Read a paper in a packed month again. Raises `changed` if it is not at the locator."""
     member, start = locator.member.partition("!")[0], locator.inner_offset - BLOCK
     found = dict(read_ranges(decode_stored(stored), [(start, BLOCK + locator.inner_length)])).get(0, b"")
     header, data = parse_header(found[:BLOCK]), found[BLOCK:]
@@ -185,6 +186,7 @@ def _read_submission(
 def _convert_submission(
     submission: Submission, place: Locator, name: str, size: int, source: str, recipe: Source
 ) -> Outcome:
+    """Convert the files of a submission into a document. The arguments are the same as for `_read_submission`."""
     limit, rules = recipe.limits.text_characters, recipe.arxiv
     project = assemble(submission.files, rules.inclusion_depth, limit)
     if project.problem is not None:
@@ -236,5 +238,5 @@ def _find_month(identifier: str) -> str:
     digits = identifier.rpartition("/")[2][:4]
     if not digits:
         return ""
-    century = "19" if "/" in identifier and digits[0] == "9" else "20"  # arXiv began in August 1991
+    century = "19" if "/" in identifier and digits[0] == "9" else "20"  # arXiv began in August 1991, so "9x" is 199x
     return f"{century}{digits[:2]}-{digits[2:]}"

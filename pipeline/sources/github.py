@@ -201,6 +201,7 @@ def _list_parents(name: str) -> Iterator[str]:
 
 
 def _is_wanted(path: str, recipe: Source) -> bool:
+    """Return True if the content of a file must be read: it may become a document, or it is a licence file."""
     return check_path(path, recipe) in (None, Reason.LICENCE_FILE)
 
 
@@ -249,6 +250,17 @@ def _read_archive(
 def _make_row(
     group: bytes, place: Locator, size: int, raw: bytes, path: str, ref: str, recipe: Source
 ) -> Row | Outcome:
+    """Return the row of a code file or a licence file, or the outcome of a file that is dropped.
+
+    Args:
+        group: The join key: the repository.
+        place: The location of the file.
+        size: The number of stored bytes that are attributed to the file.
+        raw: The bytes of the file; empty if its path shows that it is dropped.
+        path: The path in the repository.
+        ref: The commit, or "" if it is unknown.
+        recipe: The part of the recipe for the source.
+    """
     if is_quarantined(place):
         return Outcome(place, size, reason=Reason.QUARANTINED)
     reason = check_path(path, recipe)

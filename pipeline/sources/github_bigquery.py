@@ -91,6 +91,7 @@ def read_rows(
 
 
 def _make_row(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: Source) -> Row | Outcome:
+    """Return a table row as a row for the join, or the outcome of a row that is dropped."""
     if isinstance(row, Damage):
         return Outcome.drop(place, 0, row)
     if is_quarantined(place):
@@ -114,6 +115,7 @@ def _make_row(place: Locator, row: dict[str, Any] | Damage, table: str, recipe: 
 
 
 def _make_file_row(place: Locator, row: dict[str, Any], recipe: Source) -> Row | Outcome:
+    """Return a row of the table `files` as a row for the join, or the outcome of a row that is dropped."""
     named = _get_texts(row, "repo_name", "path", "id")
     if named is None:
         return _drop_broken(place, "files")
@@ -156,6 +158,7 @@ def combine(rows: list[Row], source: str, recipe: Source, number: int) -> Iterat
 
 
 def _join_licences(licences: list[Row], files: list[Row], recipe: Source) -> Iterator[Row | Outcome]:
+    """Yield the files of a repository with its licence and the content id as group, or outcomes if it is not kept."""
     names = {name.lower(): name for name in recipe.github.licences}
     stated = {row.data[1:].decode(): row for row in reversed(licences)}
     licence = join_licences(names.get(name.lower(), name) for name in stated) or UNKNOWN
@@ -173,6 +176,14 @@ def _join_licences(licences: list[Row], files: list[Row], recipe: Source) -> Ite
 
 
 def _join_content(contents: list[Row], files: list[Row], source: str, recipe: Source) -> Iterator[Outcome]:
+    """Yield the document of a content and the outcomes of its files.
+
+    Args:
+        contents: The rows of the table `contents` with one content id. All but the first are dropped.
+        files: The files with this content id.
+        source: The name of the source.
+        recipe: The part of the recipe for the source.
+    """
     for row in contents[1:]:
         yield Outcome(row.locator, row.stored, reason=Reason.OLDER_COPY)
     if not contents or not files:
@@ -223,6 +234,7 @@ def _locate(name: str, row: TableRow) -> Locator:
 
 
 def _reread_row(stored: Stored, place: Locator, limit: int, columns: list[str]) -> dict[str, Any]:
+    """Return the row of a table at a locator. Raises LookupError if there is none."""
     start, end = (0, len(stored)) if is_compressed(stored) else (place.offset, place.offset + place.length)
     for item in read_table_rows(stored, start, end, limit, columns):
         if _locate(place.file, item) == place and isinstance(item.row, dict):

@@ -152,6 +152,7 @@ def _read_compressed(
 
 
 def _make_row(raw: RawRow, place: Locator, stored: int, site: str, kept: bool) -> Row | Outcome:
+    """Return the row of a question or answer for the join, or the outcome of another row. `kept`: the site is kept."""
     if raw.problem is not None:
         return Outcome.drop(place, stored, raw)
     if not kept:
@@ -241,6 +242,7 @@ def licence_of(post: Post) -> str:
 
 
 def _get_attribution(post: Post) -> dict[str, Any]:
+    """Return the id, score, author and licence of a post as metadata, without empty values."""
     about = {"id": post.identifier, "score": post.score, "author": post.author, "licence": licence_of(post)}
     return {name: value for name, value in about.items() if value != ""}
 

@@ -85,6 +85,17 @@ def _convert_page(
     source: str,
     recipe: Source,
 ) -> Outcome:
+    """Convert the XML element of a page into a document, or return the reason for dropping the page.
+
+    Args:
+        element: The element `<page>` in UTF-8.
+        namespaces: The numbers of the wiki's namespaces, by prefix of page titles.
+        place: The location of the page.
+        stored: The number of stored bytes that are attributed to the page.
+        language: The language code of the wiki.
+        source: The name of the source.
+        recipe: The part of the recipe for the source.
+    """
     if is_quarantined(place):
         return Outcome(place, stored, reason=Reason.QUARANTINED)
     page = parse_page(element, namespaces)
