@@ -36,7 +36,7 @@ SCHEMA = pa.schema([("key", pa.uint64()), ("shard", pa.uint32()), ("row", pa.uin
 PART_ROWS = 1 << 22
 ENTRY = np.dtype([("key", "<u8"), ("shard", "<u4"), ("row", "<u4")])  # A row of the index in a shuffle: 16 bytes.
 
-Entries = npt.NDArray[np.void]  # an array of `ENTRY`
+Entries = npt.NDArray[np.void]  # An array of dtype `ENTRY`.
 Numbers = npt.NDArray[np.uint32]
 _NAME = re.compile(r"(ids|urls)-(?:g([1-9][0-9]*)-)?([0-9]{5,})-of-([0-9]{5,})\.arrow")
 _SPACE = 1 << 64

@@ -434,7 +434,7 @@ def new_corpus(place: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         folder = Path(scratch) / "corpus"
         yield folder
-        names = sorted(relative_files(folder), key=lambda name: name == FILE)  # the manifest last
+        names = sorted(relative_files(folder), key=lambda name: name == FILE)  # The manifest is last.
         try:
             for name in names:
                 storage.publish(folder / name, name)

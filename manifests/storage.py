@@ -294,7 +294,7 @@ class Storage:
             list(pool.map(self.remove, paths))
 
     def _put(self, path: str, data: bytes | mmap.mmap) -> None:
-        """Write a file, all of whose bytes are at hand, so that no error of ours can end an upload halfway."""
+        """Write a file in one upload. All bytes are given, so no error in this process can truncate the upload."""
         target = f"{self.root}/{path}"
         if isinstance(self.filesystem, fs.LocalFileSystem):
             self.requests["put"] += 1

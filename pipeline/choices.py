@@ -63,7 +63,7 @@ def _missing_for_portable(arguments: Sequence[str]) -> str:
     if not endpoint:
         return "the address of a job service: -- --job_endpoint=HOST:PORT"
     if not _accepts_connections(endpoint):
-        return f"an answer from the job service at {endpoint}: start it, or mend the address"
+        return f"an answer from the job service at {endpoint}: start it, or correct the address"
     return _missing_workers(arguments) if option(arguments, "environment_type") else ""
 
 
@@ -95,7 +95,7 @@ def _missing_for_cluster(arguments: Sequence[str], engine: str, name: str, examp
     if not address:
         return f"the address of the cluster: -- --{name}={example}"
     if not is_embedded(address) and not _accepts_connections(address):
-        return f"an answer from {address}: start the cluster, or mend the address"
+        return f"an answer from {address}: start the cluster, or correct the address"
     missing = _missing_jar(arguments, f"{engine}_job_server_jar", f"beam-runners-{artifact}-job-server")
     return missing or ("" if is_embedded(address) else _missing_workers(arguments))
 
@@ -319,7 +319,7 @@ def _missing_jar(arguments: Sequence[str], name: str, artifact: str) -> str:
     given, file = option(arguments, name), f"{artifact}-{version('apache-beam')}.jar"
     if given:
         found = "://" in given or Path(given).is_file()
-        return "" if found else f"the jar {given}, which does not exist: mend the path of --{name}"
+        return "" if found else f"the jar {given}, which does not exist: correct the path of --{name}"
     if (JAR_CACHE.expanduser() / file).is_file() or _accepts_connections(JAR_SOURCE):
         return ""
     return (
@@ -340,5 +340,5 @@ def _missing_workers(arguments: Sequence[str]) -> str:
         return "the address of the worker pool: -- --environment_config=HOST:PORT"
     local = urlsplit(f"//{address}").hostname in ("localhost", "127.0.0.1")  # on the machines of the cluster
     if kind == "EXTERNAL" and local and not _accepts_connections(address):
-        return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or mend the address"
+        return f"an answer from the worker pool at {address}: start `{POOL_COMMAND}`, or correct the address"
     return ""

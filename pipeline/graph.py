@@ -328,7 +328,7 @@ class StageGraph:
             name: trained_models(name, source, self.corpus, cuts.get(name))
             for name, source in self.recipe.sources.items()
         }
-        by_source = filters.arguments_of(self.recipe, models, self.inputs.models, trained, stage)
+        by_source = filters.rule_arguments(self.recipe, models, self.inputs.models, trained, stage)
         return self.recipe, self.extracted, by_source, self.verdicts
 
     def model_entries(self) -> dict[str, ModelEntry]:

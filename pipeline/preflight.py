@@ -73,7 +73,7 @@ def preflight(recipe: Recipe, corpus: Path, skip_unreadable: bool = False, termi
             _refuse_own(corpus, item)
         broken = [item for item in found if item.problem]
         if broken and not skip_unreadable:
-            others = f", nor can {len(broken) - 1} others" if len(broken) > 1 else ""
+            others = f"; {len(broken) - 1} others cannot be read either" if len(broken) > 1 else ""
             raise UserError(
                 f"source {name}: {broken[0].path} cannot be read ({broken[0].problem}){others}: check the disk, mount "
                 "or permissions and run again, or give --skip-unreadable to leave them out"

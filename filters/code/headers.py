@@ -37,8 +37,8 @@ def _compile_phrases(kind: str) -> re.Pattern[str]:
 
 GENERATED = _compile_phrases("generated")  # phrases that programs write into the files that they generate
 _NOTICE = _compile_phrases("notice")  # a line that is a copyright notice
-_LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names one
-_DIRECTIVE = _compile_phrases("directive")  # a line for a program, not for people
+_LICENCE = _compile_phrases("licence")  # a paragraph that is part of a licence, or names a licence
+_DIRECTIVE = _compile_phrases("directive")  # a line that is an instruction to a program
 _LEGAL_WORDS = re.compile(
     r"\b(?:(licen[cs]e)|(copyright)|(warrant)|(liab)|(permission)|(redistribut)|"
     r"(\"as is\")|(damages)|(conditions?\b)|(merchantab))",

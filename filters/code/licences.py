@@ -73,8 +73,8 @@ _COPYRIGHT_LINE = re.compile(
 _OTHER_THAN_WORDS = re.compile(r"[^a-z0-9]+")
 _TOKEN = re.compile(r"[()]|[^\s()]+")
 _EXCEPTION = re.compile(r"(?<![^\s()])(?!(?:AND|OR|WITH)\s)([^\s()]+)\s+WITH\s+[^\s()]+", re.IGNORECASE)
-_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH without operands makes no expression
-_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*)\)")  # an expression without parentheses, in parentheses
+_SIGNS = {"AND": "&", "OR": "|", "(": "(", ")": ")", "WITH": "?"}  # a WITH that is left makes the expression invalid
+_INNERMOST = re.compile(r"\(([TF](?:[&|][TF])*)\)")  # an innermost pair of parentheses
 
 
 def identify_licence(text: str) -> str:

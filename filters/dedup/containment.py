@@ -23,7 +23,7 @@ from filters.hashing import run_starts
 from filters.settings import Positive, Strict
 
 MISS = 1e-3  # probability that a pair exactly at the threshold is not found as a candidate
-HOT = 64  # largest number of books with the same hash that are compared
+MAX_BOOKS = 64  # largest number of books with the same hash that are compared
 BLOCK = 1 << 20  # Pairs that are formed at once, before duplicate pairs are removed.
 
 
@@ -88,7 +88,7 @@ def hashes_needed(size: int, threshold: float, miss: float = MISS) -> int:
 
 
 def find_candidates(
-    sketches: Sequence[HashSet], threshold: float, miss: float = MISS, hot: int = HOT
+    sketches: Sequence[HashSet], threshold: float, miss: float = MISS, max_books: int = MAX_BOOKS
 ) -> tuple[Places, Places, Shares]:
     """Find pairs of books whose containment may reach the threshold.
 
@@ -96,16 +96,17 @@ def find_candidates(
     hash that both share (Chaudhuri et al. 2006). Only the n - c + 1 hashes that are rarest among all books are looked
     up. So text that is in every book, such as a licence, forms no pairs.
 
-    If more than `hot` books have a hash, only the `hot` largest of them (ties by index) are candidates for the outer
-    book. So each of many copies of a book is still compared with the largest copy. In addition, two kinds of pairs are
-    missed: pairs with a book whose sketch is empty (a share of (1 - 1/scale)^shingles of the books), and a share of (1
-    - threshold)^n of the pairs whose inner sketch has n < log(miss) / log(1 - threshold) hashes (three, by default).
+    If more than `max_books` books have a hash, only the `max_books` largest of them (ties by index) are candidates for
+    the outer book. So each of many copies of a book is still compared with the largest copy. In addition, two kinds of
+    pairs are missed: pairs with a book whose sketch is empty (a share of (1 - 1/scale)^shingles of the books), and a
+    share of (1 - threshold)^n of the pairs whose inner sketch has n < log(miss) / log(1 - threshold) hashes (three, by
+    default).
 
     Args:
         sketches: the sketch of each book.
         threshold: smallest containment.
         miss: probability of missing a pair exactly at the threshold.
-        hot: largest number of books with the same hash that are compared.
+        max_books: largest number of books with the same hash that are compared.
 
     Returns:
         Index of the inner book, index of the outer book, and estimated containment of the inner book, (n,) each. The
@@ -116,7 +117,7 @@ def find_candidates(
     distinct, which = np.unique(sizes, return_inverse=True)
     enough = np.array([hashes_needed(int(size), threshold, miss) for size in distinct], np.int64)[which]
     parts = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-    for inner, outer in _find_pairs_by_rare_hashes(values, offsets, sizes - enough + 1, hot):
+    for inner, outer in _find_pairs_by_rare_hashes(values, offsets, sizes - enough + 1, max_books):
         possible = (inner != outer) & (sizes[outer] >= enough[inner])
         inner, outer = inner[possible], outer[possible]
         both = pairs_intersection(values, offsets, inner, outer)
@@ -159,7 +160,7 @@ def verify_candidates(
 
 
 def _find_pairs_by_rare_hashes(
-    values: HashSet, offsets: Places, probes: Places, hot: int
+    values: HashSet, offsets: Places, probes: Places, max_books: int
 ) -> Iterator[tuple[Places, Places]]:
     """Yield pairs of books where the outer book has one of the `probes[inner]` rarest hashes of the inner book.
 
@@ -167,7 +168,7 @@ def _find_pairs_by_rare_hashes(
         values: the hashes of all sketches, concatenated.
         offsets: (books + 1,) the beginning of each sketch in `values`.
         probes: (books,) number of hashes of each book to look up.
-        hot: largest number of books with the same hash that are used as the outer book.
+        max_books: largest number of books with the same hash that are used as the outer book.
 
     Yields:
         Blocks of (inner, outer), (n,) each. Each pair occurs once. The blocks are sorted by the inner book.
@@ -182,7 +183,7 @@ def _find_pairs_by_rare_hashes(
     rarest = np.lexsort([values, counts[group], owner])
     place = np.arange(len(values)) - np.repeat(offsets[:-1], sizes)
     chosen = rarest[place < probes[owner]]  # sorted by owner, like `values`
-    looked = np.minimum(counts[group[chosen]], hot)
+    looked = np.minimum(counts[group[chosen]], max_books)
     ends = np.cumsum(looked, dtype=np.int64)
     last = np.searchsorted(owner[chosen], np.arange(len(sizes)), side="right")
     start = book = 0

@@ -57,7 +57,7 @@ class GopherQuality(Rule):
     min_stop_words: Count = 2  # smallest number of different stop words
 
     @model_validator(mode="after")
-    def _satisfiable(self) -> Self:
+    def _check_satisfiable(self) -> Self:
         if self.min_words > self.max_words or self.min_word_length > self.max_word_length:
             raise ValueError("no document passes: a smallest value is above the largest one")
         if self.min_stop_words > len(set(self.stop_words)):

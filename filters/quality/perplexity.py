@@ -82,7 +82,7 @@ class Perplexity(Rule):
     unit: Unit = "line"  # text that the model scores as one sentence; CCNet's cut-offs need `document`
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistent(self) -> Self:
         if (self.models is None) == (not self.train):
             raise ValueError("give either models (a folder) or train (texts by language), and not both")
         if self.head > self.tail:
@@ -113,7 +113,7 @@ class Perplexity(Rule):
         made = found.models or LanguageModels()
         files = find_models(self.models, page.language) if made.files is None else made.files.get(page.language)
         if files is None:
-            return self._judge(None, "all")
+            return self._keep_or_drop(None, "all")
         score = found.verdict
         if score is None:
             score = load_scorer(files[0], files[1], self.unit).perplexity(page.text)
@@ -121,10 +121,11 @@ class Perplexity(Rule):
         if cuts is None:
             return keep(perplexity=score, bucket=None)
         if page.language not in cuts and score < math.inf:
-            return self._judge(score, "all")
-        return self._judge(score, bucket(score, *cuts.get(page.language, (0.0, 0.0))))
+            return self._keep_or_drop(score, "all")
+        return self._keep_or_drop(score, bucket(score, *cuts.get(page.language, (0.0, 0.0))))
 
-    def _judge(self, score: float | None, place: Bucket | Literal["all"]) -> Verdict:
+    def _keep_or_drop(self, score: float | None, place: Bucket | Literal["all"]) -> Verdict:
+        """Return the verdict on a page. `score`: its perplexity, None without a model; `place`: its bucket."""
         signals = {"perplexity": score, "bucket": place}
         return keep(**signals) if place in self.keep else drop(Reason.PERPLEXITY, **signals)
 

@@ -75,13 +75,14 @@ class PieceEncoder(dict[str, bytes]):
             raise UserError(
                 f"{path} is not a readable SentencePiece model: it is missing, truncated, or another kind of file."
             ) from error
-        if not _segments_words(self._model):
+        if not _encodes_word_by_word(self._model):
             raise UserError(
                 f"{path} has pieces that contain blanks inside, or no blank before the first word: use a model trained "
                 "with SentencePiece's defaults, as CCNet's are."
             )
 
     def __missing__(self, word: str) -> bytes:
+        """Encode a word and add it to the cache, unless it is long."""
         pieces = self._model.encode(word, out_type=bytes)
         joined = b" " + b" ".join(pieces) if pieces else b""
         if len(joined) > LONGEST_PIECE or not RESERVED.isdisjoint(pieces):
@@ -159,7 +160,7 @@ def train_pieces(lines: Iterable[str], vocabulary: int, character_coverage: floa
     return model.getvalue()
 
 
-def _segments_words(model: Any) -> bool:
+def _encodes_word_by_word(model: Any) -> bool:
     """Return True if a model encodes a line word by word.
 
     This is the case if spaces occur only at the beginning of pieces and the model puts a space before every word.

@@ -71,7 +71,7 @@ class References(Rule):
             load(self.model)
 
     @model_validator(mode="after")
-    def _one_model(self) -> Self:
+    def _check_one_model(self) -> Self:
         if (self.model is None) == (not self.wiki and not self.positives):
             raise ValueError(
                 "give either model (a fastText model), or the data to train one: wiki (dumps), positives (archives of "

@@ -263,7 +263,7 @@ def _clean_title(found: str) -> str:
     if len(plain) > TITLE_CHARACTERS:
         return ""
     while plain.startswith("{") and find_group_end(plain, 0, len(plain)) == len(plain):
-        plain = plain[1:-1].strip()  # the braces of a box
+        plain = plain[1:-1].strip()  # remove braces around the whole title
     return plain
 
 

@@ -51,7 +51,7 @@ _STAR = re.compile(r"\s{0,9}\*")
 _PARAMETERS = re.compile(r"([^{}]{0,200})\{")
 _LET = re.compile(r"\s{0,9}\\([a-zA-Z@]+|[^a-zA-Z@\s])\s{0,9}=?\s{0,9}(\\(?:[a-zA-Z@]+|[^a-zA-Z@\s])|[^\\\s])")
 _PROGRAM = re.compile(
-    r"""\\(?:[a-zA-Z]+@|@[a-zA-Z]  # not \@ alone, which sets the blank behind a full stop
+    r"""\\(?:[a-zA-Z]+@|@[a-zA-Z]  # not \@ alone, which only changes the space behind a full stop
     |(?:if(?!f(?![a-zA-Z]))[a-zA-Z]*|else|fi|or|expandafter|csname|futurelet|catcode|global|def
     |[egx]def|let|newcommand|renewcommand|providecommand|afterassignment|aftergroup|advance|loop|repeat|noexpand|the
     |number|begingroup|endgroup|bgroup|egroup|write|read|immediate|uppercase|lowercase)(?![a-zA-Z]))|\#\#""",

@@ -131,7 +131,8 @@ def _is_cyrillic(word: str) -> bool:
     """Return True if a word looks like a word of a language with Cyrillic letters."""
     rest = word[1:]
     common = sum(letter in _FREQUENT for letter in word.lower())
-    is_spelled = bool(_CYRILLIC.match(word)) and len(set(word)) > 1  # lines of DOS boxes repeat one character
+    # A line that is drawn with DOS box characters repeats one character.
+    is_spelled = bool(_CYRILLIC.match(word)) and len(set(word)) > 1
     return is_spelled and (rest.islower() or not rest) and 2 * common >= len(word)
 
 
@@ -195,7 +196,7 @@ def strip_false_branches(text: str) -> str:
     be without comments.
     """
     switches = {"false": False, "true": True, **_find_switches(text)}
-    stack: list[tuple[re.Match[str], bool | None]] = []  # the command that opens a condition, and its value
+    stack: list[tuple[re.Match[str], bool | None]] = []  # open conditions: (command, value or None)
     gaps: dict[int, int] = {}  # from start to end of each removed stretch
     branches: dict[int, re.Match[str]] = {}
     for mark in _CONDITION.finditer(text):

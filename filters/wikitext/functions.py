@@ -137,7 +137,7 @@ def _render_date(call: Call) -> str:
     parts = [] if month or day else year.split()
     if len(parts) in (2, 3) and all(map(str.isdecimal, parts)):
         day, month, year = ["", *parts] if len(parts) == 2 and _is_year(parts[1]) else [*parts, ""][:3]
-    elif not _is_year(year):  # the day comes first
+    elif not _is_year(year):  # the first argument is the day
         year, day = day, year
     return _format_date(call.language, year, month, day)
 
@@ -211,7 +211,7 @@ def _render_fraction(call: Call) -> str:
 
 
 def _render_dash_year(call: Call) -> str:
-    """Return {{dash year|2009|14}} as 2009–14, and 2009{{dash year|14}} likewise."""
+    """Return {{dash year|2009|14}} as 2009–14, and 2009{{dash year|14}} also as 2009–14."""
     years = _list_positional(call.arguments)
     return "–".join(years) if len(years) > 1 else "–" + "".join(years)
 

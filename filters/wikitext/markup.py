@@ -199,7 +199,7 @@ def render_table(content: str) -> str:
     """
     rows: list[list[str]] = [[]]
     lines = iter(content.split("\n"))
-    next(lines)  # the attributes of the table
+    next(lines)  # skip the attributes of the table
     for line in lines:
         bare = line.lstrip(" \t:")
         if bare.startswith("|-"):

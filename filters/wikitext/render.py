@@ -240,7 +240,7 @@ def _clean_block(kind: int, lines: list[str]) -> Iterator[Block]:
 
 
 def _strip_quotes(line: str) -> str:
-    """Return a line without the apostrophes that mean bold and italics (MediaWiki, Parser::doQuotes).
+    """Remove the apostrophes that mark bold and italics from a line (MediaWiki, Parser::doQuotes).
 
     These apostrophes belong to the text and are kept:
 

@@ -176,7 +176,12 @@ def read_record(path: Path) -> RunRecord:
 
 
 def fit_rates(tasks: list[Task], engine_seconds: float = 0.0) -> Rates:
-    """Return the rates of finished tasks."""
+    """Compute the rates of all steps from the records of finished tasks.
+
+    Args:
+        tasks: The records.
+        engine_seconds: Overhead of the Beam runner per job, which is copied to the result.
+    """
     # Tasks are sorted, so that floating-point sums do not depend on the order of the files.
     tasks = sorted(tasks, key=lambda task: (STAGES.index(stage_of(task.stage)), task.stage, task.task))
     sources = sorted({task.source for task in tasks if task.stage == "extract"})

@@ -29,7 +29,7 @@ SHOWN = 40  # Maximum number of differences printed for each of recipe, models, 
 SHOWN_CHARACTERS = 80  # Maximum number of characters printed of a value.
 ENTRIES_AT_ONCE = 1 << 18  # Number of entries of each index file in memory at a time.
 
-Count = dict[str, int]  # a number for each of `UNITS`
+Count = dict[str, int]  # Dict from each of `UNITS` to a number.
 
 
 @dataclass(slots=True)

@@ -359,7 +359,18 @@ def _check_file(path: Path, name: str, sha256: str, size: int | None = None, fas
 def _open_file(
     path: Path, name: str, entry: ShardEntry | IndexEntry, fast: bool, opener: Callable[[Path], Opened]
 ) -> Opened | str:
-    """Return an opened file, or how it differs from its entry, or why it cannot be opened."""
+    """Check the size and, unless `fast`, the hash of a file, and open it.
+
+    Args:
+        path: the local path.
+        name: the name for messages.
+        entry: the entry of the manifest.
+        fast: do not check the hash.
+        opener: the function that opens the file.
+
+    Returns:
+        The opened file, or a message if the file differs from its entry or cannot be opened.
+    """
     if problem := _check_file(path, name, entry.sha256, entry.bytes, fast):
         return problem
     try:
@@ -374,7 +385,7 @@ def _check_model(corpus: Path, name: str, sha256: str) -> FileCheck:
 
 
 def _check_shard(corpus: Path, manifest: Manifest, recipes: set[str], entry: ShardEntry, fast: bool) -> FileCheck:
-    """Check one shard. `recipes`: hashes of the recipes that its corpus was built with."""
+    """Check a shard. `recipes` are the hashes of the recipes of the first run and of all appends."""
 
     def open_valid(path: Path) -> Shard:
         shard = open_shard(path)

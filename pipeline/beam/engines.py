@@ -143,9 +143,9 @@ def check_options(arguments: Iterable[str]) -> None:
             with_values = PipelineOptions(arguments).get_all_options(drop_default=True, retain_unknown_options=True)
     except SystemExit:  # Beam's parser has printed the usage of all options
         why = said.getvalue().rpartition("error: ")[2].strip()
-        raise UserError(f"Beam refuses what stands after `--` ({why}): mend it") from None
+        raise UserError(f"Beam refuses the options after `--` ({why}): correct them") from None
     known = set(PipelineOptions([]).get_all_options())
     if with_values.get("direct_running_mode") == "multi_processing":
         raise UserError("--direct_running_mode=multi_processing is not used here: give the processes with --workers")
     for name in sorted(set(with_values) - known):
-        raise UserError(f"Beam has no option --{name}: see `python -m pipeline run --help` for what stands before `--`")
+        raise UserError(f"Beam has no option --{name}: see `python -m pipeline run --help` for the options before `--`")

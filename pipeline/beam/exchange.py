@@ -203,6 +203,10 @@ def merge_blocks(root: Path, name: str, indexes: Iterable[BlockPlace], *, first:
 
 
 def _merged(root: Path, indexes: list[BlockPlace]) -> Iterator[tuple[int, bytes]]:
+    """Yield (range number, merged block) for the block files with these indexes.
+
+    The files are read once for each group of ranges, so that at most `MERGE_BYTES` of blocks are in memory.
+    """
     tables = [read_index(root, index) for index in indexes]
     sizes: dict[int, int] = defaultdict(int)
     for bucket, _, length in itertools.chain(*tables):

@@ -316,6 +316,7 @@ def run_waves(listed: TaskList, elements: list[Grouped], parts: Sequence[Planned
 
 
 def _list_values(key: Any, values: Iterable[Any]) -> Grouped:
+    """Return an element with its values as a list, because `GroupByKey` yields an iterable."""
     return key, list(values)
 
 
@@ -402,12 +403,12 @@ def _raise_from_worker(error: Exception, timings: Path) -> None:
     failed = re.match(r"Pipeline \S+ failed in state \w+: (.*)", str(error))  # the message of Beam's job services
     if failed and "Traceback" not in str(error):  # a traceback would come from an error in a task
         raise RunError(
-            f"the engine has given up a job ({failed[1]}): look whether its workers run, then give the same command "
+            f"the engine has given up a job ({failed[1]}): check that its workers run, then give the same command "
             "again; finished work is kept"
         ) from None
     if type(error).__module__.partition(".")[0] == "grpc":  # the connection to the job service failed
         why = " ".join(error.details().split()) if hasattr(error, "details") else "no answer"
         raise RunError(
-            f"the engine's job service has gone ({why}): look whether it runs, then give the same command again; "
+            f"the engine's job service has gone ({why}): check that it runs, then give the same command again; "
             "finished work is kept"
         ) from None

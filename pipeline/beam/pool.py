@@ -103,6 +103,7 @@ class Pool:
 
 
 def _call(function: Callable[[Any], Iterable[Any] | None], element: Any) -> Called:
+    """Call a function with an element, in a worker. Return its results and the counts of the finished tasks."""
     with collect_counts() as counts:
         return Called(list(function(element) or ()), counts)
 

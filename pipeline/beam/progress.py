@@ -250,6 +250,7 @@ class Progress:
         print(f"{self.step:10} {text}", file=self.terminal, flush=True)
 
     def _watch(self) -> None:
+        """Update the bar, the lines and the status until the job ends. This runs in a thread."""
         pause = POLL_SECONDS
         while not self.stop.wait(pause):
             began = time.monotonic()
@@ -265,10 +266,12 @@ class Progress:
                 self._say(f"{done}/{self.total} tasks{self._rate(', ')}{self._left(done)}{_slow(slow)}")
 
     def _rate(self, before: str = "") -> str:
+        """Return the records per second as text after `before`, or "" if no records were counted."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         return f"{before}{self.counts[RECORDS] / seconds:,.0f} records/s" if self.counts[RECORDS] else ""
 
     def _left(self, done: int) -> str:
+        """Return the estimated remaining time as text, or "" if no task of this run has finished."""
         ran = done - self.done
         if not ran:
             return ""
@@ -276,6 +279,7 @@ class Progress:
 
 
 def _slow(tasks: list[RunningTask]) -> str:
+    """Return the end of a progress line, which names the slow tasks."""
     return "".join(f"; {one.name} runs for {one.seconds:,.0f} s, far longer than others" for one in tasks)
 
 
@@ -326,6 +330,7 @@ def status_text(corpus: Path, plain: Mapping[str, Any], is_held: bool) -> str:
 
 
 def _counted(step: Mapping[str, Any]) -> str:
+    """Return the counts of a step in the status as text."""
     counts = step["counts"]
     dropped = Counter({name.removeprefix(DROPPED): n for name, n in counts.items() if name.startswith(DROPPED)})
     text = f"  {counts[RECORDS]:,} records" if counts.get(RECORDS) else ""

@@ -186,6 +186,7 @@ def forget_record() -> None:
 
 
 def _write(data: bytes) -> None:
+    """Replace the content of the file of the current record."""
     descriptor = _note.get()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, data, 0)
@@ -238,7 +239,8 @@ def _run(
         (folder / CALL).write_bytes(pickle.dumps((task, blocks, job)))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", f"from {__name__} import run_call; run_call()", scratch]
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:  # see _follow_parent
+        # The new process reads its stdin, so that it notices when this process has ended (`_follow_parent`).
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as process:
             try:
                 code = process.wait()
             finally:
@@ -261,8 +263,8 @@ def _sentence(task: Any, code: int, place: Place | None) -> str:
     where = f" at {place.file}, byte {place.offset}" if place is not None else ", at no record that can be named"
     return (
         f"stage {task.step}, {task.name}: the interpreter died twice, the second time alone in a fresh process "
-        f"({how}{where}): see runs/ of the corpus for what workers said; with SIGKILL give more memory. The same "
-        "command goes on from here"
+        f"({how}{where}): see runs/ of the corpus for the workers' output; after SIGKILL, give more memory. The same "
+        "command continues"
     )
 
 

@@ -152,7 +152,7 @@ class Receipt:
 
     @property
     def bytes(self) -> int:
-        """The size of all outputs."""
+        """The total size of the outputs in bytes."""
         return sum(map(int, self.row.split(b"\0")[5::3]))
 
     def outputs_below(self, place: str) -> list[Output]:
@@ -492,6 +492,7 @@ def hash_key(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Return a value that the JSON encoder can encode in place of one that it cannot."""
     if isinstance(value, Keyed):
         return value.key
     if isinstance(value, Files):

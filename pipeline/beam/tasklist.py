@@ -128,10 +128,12 @@ def task_list(corpus: Path) -> Iterator[TaskWriter]:
 
 @lru_cache(maxsize=2)
 def _read_shared(corpus: str, url: str, path: str, place: Group) -> Any:
+    """Return the shared value of a task list. The cache keeps the values of the last two task lists."""
     return pickle.loads(_read(corpus, url, path, place))
 
 
 def _read(corpus: str, url: str, path: str, place: Group) -> bytes:
+    """Read bytes of a task list. If the corpus is in an object store, the file is fetched first."""
     if url:
         open_mirror(Path(corpus), url)
     with fetch(Path(corpus), path).open("rb") as file:

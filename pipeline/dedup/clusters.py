@@ -104,6 +104,7 @@ def one_worker_steps(edges: Receipts, ranges: int = 0) -> tuple[Step, Step]:
 
 
 def _count_edges(edges: Receipts) -> int:
+    """Return the number of edges in all files. `edges`: see `connect`."""
     return sum(receipt.facts["edges"] for receipt in edges.values())
 
 
@@ -142,6 +143,13 @@ def _run_rounds(corpus: Path, edges: Receipts, ranges: int, max_rounds: int) -> 
 
 
 def _range_units(edges: Receipts, ranges: int, calls: tuple[Any, ...]) -> list[Unit]:
+    """Return one unit of a reducer per hash range.
+
+    Args:
+        edges: the receipts of the edges from which the blocks of the ranges are made.
+        ranges: number of hash ranges.
+        calls: functions that make the blocks. Their code is part of the cache keys.
+    """
     # Reducers read only their blocks. The hashes of the edges are part of the cache keys.
     reads = [[name, edges[name].sha] for name in sorted(edges)]
     return [Unit(f"{r:05d}", {}, [ranges, reads], calls=calls) for r in range(ranges)]
@@ -207,6 +215,7 @@ def reduce_labels(corpus: Path, part: str, blocks: list[bytes], *, folder: str) 
 
 
 def _write_pairs(corpus: Path, path: str, schema: pa.Schema, pairs: Rows, facts: dict[str, int]) -> Result:
+    """Write (n, 2) pairs as an Arrow file of two columns."""
     write_ipc(corpus / path, schema, [pa.array(np.ascontiguousarray(pairs[:, side])) for side in (0, 1)])
     return Result([path], {}, facts)
 
@@ -237,6 +246,7 @@ def _send_by_range(nodes: Rows, values: Rows, ranges: int) -> Mapped:
 
 
 def _join_pairs(blocks: list[bytes]) -> Rows:
+    """Concatenate the blocks that a reducer received to (n, 2) int64 pairs."""
     return np.frombuffer(b"".join(blocks), np.int64).reshape(-1, 2)
 
 

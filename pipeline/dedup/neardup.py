@@ -157,13 +157,14 @@ def sweep_searches(corpus: Path, done: Mapping[str, Receipts]) -> None:
 
 
 @lru_cache
-def _group_of(scope: str) -> int:
+def _hash_scope(scope: str) -> int:
+    """Return a 64-bit hash of the name of a scope."""
     return int(sha256_json(scope)[:16], 16)
 
 
 def _keys_unit(name: str, split: Split, number: int) -> Unit:
     """Return the unit of the mapper of a split. Documents are compared only if they have the same `group`."""
-    arguments = {"number": number, "group": _group_of(split.scope), "path": split.file_argument(split.signatures)}
+    arguments = {"number": number, "group": _hash_scope(split.scope), "path": split.file_argument(split.signatures)}
     return Unit(name, arguments, (), split.signatures.bytes, awaits=tasks_to_await(split, split.signatures))
 
 
@@ -365,6 +366,7 @@ def unit_name(split: Split, number: int) -> str:
 
 
 def _write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float64]) -> None:
+    """Write edges between the documents a[i] and b[i] as an Arrow file."""
     columns = [pa.array(a, pa.int64()), pa.array(b, pa.int64()), pa.array(similarity, pa.float32())]
     write_ipc(path, EDGE_SCHEMA, columns)
 
@@ -372,6 +374,11 @@ def _write_edges(path: Path, a: Rows, b: Rows, similarity: npt.NDArray[np.float6
 def _signature_blocks(
     signatures: npt.NDArray[np.uint32], wants: npt.NDArray[Any], inner: Rows
 ) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks of the signatures of the needed documents, by range.
+
+    A block consists of its kind (1 byte), the number of permutations (4 bytes), and rows of row reference and
+    signature.
+    """
     width = signatures.shape[1]
     for number, start, end in runs(wants["range"]):
         block = np.empty(end - start, [("row", "<i8"), ("signature", "<u4", (width,))])
@@ -380,6 +387,7 @@ def _signature_blocks(
 
 
 def _read_signatures(block: bytes) -> tuple[Rows, npt.NDArray[np.uint32]]:
+    """Return the row references and the signatures in a block of `_signature_blocks`."""
     width = int.from_bytes(block[1:5], "little")
     rows = np.frombuffer(block, [("row", "<i8"), ("signature", "<u4", (width,))], offset=5)
     return rows["row"], rows["signature"]
@@ -403,6 +411,7 @@ def _number_rows(number: int, rows: int) -> Rows:
 
 
 def _pack(kind: np.dtype[Any], **columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a structured array of the given dtype. `columns`: its fields by name."""
     packed = np.empty(len(columns["key"]), kind)
     for name, values in columns.items():
         packed[name] = values

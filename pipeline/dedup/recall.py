@@ -98,6 +98,7 @@ def measure_step(recipe: Recipe, drawn: Receipts, copies: Receipts) -> Step:
 
 
 def _group_sources(recipe: Recipe, drawn: Receipts) -> dict[MinHash, list[str]]:
+    """Return `sources_by_minhash` of the sources from which originals were drawn."""
     return sources_by_minhash(recipe, {source_of(split) for split in drawn})
 
 
@@ -193,6 +194,7 @@ def report(measured: Receipt) -> str:
 
 
 def _format_report(found: dict[str, Any], named: bool) -> str:
+    """Return the table of `report` for one set of MinHash settings. `named`: True to name the sources."""
     minhash = MinHash(**found["minhash"])
     levels = [level for level in (Level(**plain) for plain in found["levels"]) if level.planted]
     lines = [

@@ -293,6 +293,7 @@ def _read_earlier_splits(recipe: Recipe, corpus: Path) -> Iterator[Split]:
 def _make_split(
     compared: Comparison, corpus: Path, name: str, earlier: bool, extracted: Receipt, filtered: Receipt | None
 ) -> Split:
+    """Return a split from its receipts of `extract` and `filter`. `filtered` is None before `filter` has run."""
     source = source_of(name)
     paths = signature_path(name), f"clean/{name}.parquet"
     if filtered is not None:

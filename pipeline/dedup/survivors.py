@@ -207,7 +207,7 @@ def choose_in_clusters(
         The documents, with the survivor of each cluster first; the code of each document's reason; the similarity of
         each document to the survivor of its cluster.
     """
-    nodes = nodes[_survivors_first(lookup, splits, nodes, labels, rules, gone)]
+    nodes = nodes[_order_survivors_first(lookup, splits, nodes, labels, rules, gone)]
     first = run_starts(labels)
     kept = np.flatnonzero(first)[np.cumsum(first) - 1]
     codes = _find_reasons(lookup, nodes, kept)
@@ -215,7 +215,7 @@ def choose_in_clusters(
     return nodes, codes, _estimate_similarity(lookup, splits, nodes, nodes[kept], codes)
 
 
-def _survivors_first(
+def _order_survivors_first(
     lookup: Lookup, splits: list[Split], nodes: Rows, labels: Rows, rules: Deduplication, gone: Mask
 ) -> npt.NDArray[np.int64]:
     """Return the order of nodes by cluster, with the survivor of each cluster first. See `choose_in_clusters`.
@@ -230,7 +230,7 @@ def _survivors_first(
     keys: list[npt.NDArray[Any]] = [np.where(gone, 2, np.where(earlier, 0, 1))]
     for rule in rules.survivor:
         if rule in COMPARED_COLUMNS:
-            keys.append(_rank(rule, lookup.column(COMPARED_COLUMNS[rule], nodes).to_numpy(zero_copy_only=False)))
+            keys.append(_sort_keys(rule, lookup.column(COMPARED_COLUMNS[rule], nodes).to_numpy(zero_copy_only=False)))
         elif rule == "dump":
             keys.append(np.unique([split.dump for split in splits], return_inverse=True)[1][of_split])
         else:
@@ -239,7 +239,7 @@ def _survivors_first(
     return np.lexsort([low, high, *reversed(keys), labels])
 
 
-def _rank(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _sort_keys(rule: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return sort keys for a criterion of `survivor`. The preferred document has the smallest key.
 
     Args:
@@ -475,6 +475,7 @@ def _write_duplicates(
 
 
 def _write_verdicts(path: Path, rows: Rows, clusters: pa.Array, codes: Codes, sizes: npt.NDArray[np.uint32]) -> None:
+    """Write the verdicts on the documents of one split. The arrays have one element per document in a cluster."""
     reasons = pa.array([REASONS[code] for code in codes.tolist()], pa.string())
     write_ipc(path, VERDICT_SCHEMA, [pa.array(rows), clusters, reasons, pa.array(sizes)])
 

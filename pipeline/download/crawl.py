@@ -145,6 +145,7 @@ class Crawl:
             raise self.error
 
     def _work(self) -> None:
+        """Process one page after another, in a thread. An exception ends the crawl and is raised by `run`."""
         try:
             while (turn := self._wait_for_turn()) is not None:
                 name, item = turn

@@ -198,6 +198,8 @@ class _Connection(http.client.HTTPConnection):
 
 
 class _SecureConnection(_Connection):
+    """The same with TLS."""
+
     default_port = http.client.HTTPS_PORT
 
     def connect(self) -> None:

@@ -238,5 +238,5 @@ def _find_month(identifier: str) -> str:
     digits = identifier.rpartition("/")[2][:4]
     if not digits:
         return ""
-    century = "19" if "/" in identifier and digits[0] == "9" else "20"  # arXiv began in August 1991
+    century = "19" if "/" in identifier and digits[0] == "9" else "20"  # arXiv began in August 1991, so "9x" is 199x
     return f"{century}{digits[:2]}-{digits[2:]}"

@@ -1,8 +1,8 @@
 """Read books, one per file, as plain text (gzipped or not) or EPUB.
 
 LLaMA (section 2.1) uses Project Gutenberg and Books3. Books3 was withdrawn; users can give their own collections
-instead. From a text of Project Gutenberg, only the book is kept. Its title, author, language and number are metadata,
-and its URL is that of the ebook.
+instead. From a text of Project Gutenberg, only the book is kept. Its title, author, language and number are metadata.
+The URL of the document is the address of the ebook.
 
 The locator of a plain text has the whole file, and the length of the decoded bytes. The locator of an EPUB has the
 package document as `member`, and the decoded bytes of all chapters as inner length.

@@ -169,7 +169,7 @@ def _is_match(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 def is_matched(pattern: str) -> bool:
     """Return True if a path or glob matches a file, or is a folder."""
     path = expand_user(pattern)
-    return os.path.exists(path) or next(_find_inputs(Path(), path.parts), None) is not None  # noqa: PTH110  # never raises
+    return os.path.exists(path) or next(_find_inputs(Path(), path.parts), None) is not None  # noqa: PTH110  # never raises an exception
 
 
 def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO | None = None) -> list[Input]:
@@ -203,7 +203,8 @@ def resolve(source: str, patterns: Iterable[str], corpus: Path, terminal: TextIO
 def _publish(mirror: Mirror, item: Input) -> Input:
     """Upload an input that was downloaded into a mirror to the corpus's object store, so that all workers can read it.
 
-    Return the input with its URL in the store. Other inputs are returned unchanged.
+    A file that is already in the store is not uploaded again. Return the input with its URL in the store. Inputs that
+    were not downloaded are returned unchanged.
     """
     if not Path(item.path).is_relative_to(mirror.folder):
         return item
@@ -218,7 +219,7 @@ def _publish(mirror: Mirror, item: Input) -> Input:
 
 def expand_user(path: str) -> Path:
     """Return a path in which `~` is replaced by the home folder. `~USER` is unchanged if this user does not exist."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111  # pathlib's raises an error for such a user
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # `Path.expanduser` raises an error for such a user
 
 
 def fixed_prefix(pattern: str) -> Path:
@@ -235,9 +236,9 @@ def _find_matches(source: str, pattern: str, corpus: Path, terminal: TextIO | No
     if is_url(pattern):
         return [_download(source, pattern, corpus, terminal)]
     path = expand_user(pattern)
-    if os.path.isdir(path):  # noqa: PTH112  # unlike `Path.is_dir`, False where it cannot be looked at
+    if os.path.isdir(path):  # noqa: PTH112  # False if access is denied; `Path.is_dir` raises
         raise UserError(f"source {source}: {pattern} is a folder: give a glob such as '{pattern.rstrip('/')}/**'")
-    paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # likewise
+    paths = [path] if os.path.isfile(path) else list(_find_inputs(Path(), path.parts))  # noqa: PTH113  # see above
     if not paths:
         raise NoMatchError(source, pattern)
     prefix = fixed_prefix(str(path))

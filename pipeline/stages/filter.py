@@ -61,7 +61,7 @@ class SourceRules:
     language_known: bool
 
 
-def arguments_of(
+def rule_arguments(
     recipe: Recipe,
     models: Mapping[str, Mapping[str, Any]],
     given: Mapping[str, str],
@@ -137,7 +137,7 @@ def filter_step(
     Args:
         recipe: Recipe of the run.
         extracted: Receipts of `extract`, by split.
-        by_source: Arguments of each source, from `arguments_of`.
+        by_source: Arguments of each source, from `rule_arguments`.
         verdicts: Receipts of the stages that rules need.
         keep_dropped: Number of dropped documents per reason and split whose text is stored as examples.
     """
@@ -336,7 +336,8 @@ def order_of_passes(recipe: Recipe) -> list[str]:
         if not free:
             names = " and ".join(sorted(name for name, chain in chains.items() if set(chain) & blocked)[:2])
             raise UserError(
-                f"sources {names}: their filters look at all documents in opposite orders: give both lists one order"
+                f"sources {names}: their lists have the filters that need all documents in opposite orders: "
+                "give both lists the same order"
             )
         order.append(free[0])
     return order

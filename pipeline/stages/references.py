@@ -91,7 +91,7 @@ def positives_step(
         recipe: Recipe of the run.
         archives: Training files by `SOURCE/USE`. Only files of the use `positives` are read.
         reading: Arguments of each source for `extract`.
-        by_source: Arguments of each source from `arguments_of`, with the rules before the rule that needs this stage.
+        by_source: Arguments of each source from `rule_arguments`, with the rules before the rule that needs this stage.
     """
     units, arguments = [], {}
     for use, found in sorted(archives.items()):
@@ -99,6 +99,7 @@ def positives_step(
             continue
         source = source_of(use)
         least, applied = rule_of(recipe, source).min_characters, by_source[source]["applied"]
+        # Rules that compare the documents of the crawl with each other have no verdicts about pages of archives.
         rules = [rule for rule in applied.value.rules if rule.needs not in COMPARING]
         applied = Keyed(replace(applied.value, rules=rules), applied.key)
         arguments[source] = {**reading[source], "applied": applied, "min_characters": least}
@@ -124,7 +125,7 @@ def sample_step(
         given: Receipts of `positives`.
         recipe: Recipe of the run.
         extracted: Receipts of `extract`, by split.
-        by_source: Arguments of each source from `arguments_of`, with the rules before the rule that needs this stage.
+        by_source: Arguments of each source from `rule_arguments`, with the rules before the rule that needs this stage.
         verdicts: Receipts of the stages that these rules need.
     """
     arguments = {
@@ -329,7 +330,7 @@ def train_classifier(
     trained, tested = zip(*(_divide(part, unit, seed, rules.held_out) for part in (positives, negatives)), strict=True)
     if not all([*trained, *tested]):
         raise UserError(
-            f"source {source}: too few pages to train on some and measure on others: "
+            f"source {source}: too few pages to train on one part and measure on another: "
             "change references.held_out or give more of the crawl"
         )
     model_path, card_path = trained_references(source), f"models/references/{source}.card.json"
@@ -421,8 +422,8 @@ def _choose_pages(
     if len(positives) < rules.min_positives:
         raise UserError(
             f"source {source}: {len(positives)} cited pages ({found['found_in_crawl']} found in the crawl, "
-            f"{found['given']} given), references.min_positives asks for {rules.min_positives}: give more of the "
-            "crawl, more dumps under wiki or more archives under positives, or lower it"
+            f"{found['given']} given), but references.min_positives is {rules.min_positives}: give more of the "
+            "crawl, more dumps under wiki or more archives under positives, or lower references.min_positives"
         )
     positives = positives.slice(0, rules.max_pages)
     lengths = [np.array([len(text) for text in part.column("text").to_pylist()], np.int64)

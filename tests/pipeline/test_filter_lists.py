@@ -340,5 +340,5 @@ def test_stages_run_in_an_order_that_suits_every_list(first: list[Any], second: 
 
 
 def test_opposite_orders_of_two_sources_are_refused() -> None:
-    with pytest.raises(UserError, match=r"sources one and two: .* in opposite orders: give both lists one order"):
+    with pytest.raises(UserError, match=r"sources one and two: .* in opposite orders: give both lists the same order"):
         order_of_passes(two_sources([LINES, NEWEST], [NEWEST, LINES]))

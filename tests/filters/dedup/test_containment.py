@@ -117,7 +117,7 @@ def test_many_copies_each_meet_the_largest() -> None:
     chance = np.random.default_rng(5)
     book = hashes(chance, 6400)
     sets = [np.union1d(book, hashes(chance, 2 * size + 1)) for size in range(200)]
-    inner, outer, _ = find_candidates([sketch(one, 16) for one in sets], 0.9, hot=3)
+    inner, outer, _ = find_candidates([sketch(one, 16) for one in sets], 0.9, max_books=3)
     assert len(inner) <= 3 * 200 and set(inner.tolist()) == set(range(200))
     largest = sorted(range(200), key=lambda i: -len(sketch(sets[i], 16)))[:3]
     assert set(outer.tolist()) == set(largest)

@@ -69,9 +69,7 @@ def test_a_removed_document_is_found_with_the_one_that_it_is_a_duplicate_of(
 
 
 @pytest.mark.parametrize("command", ["find", "duplicates"])
-@pytest.mark.parametrize(
-    "query", ["", "http://x/\udcff"]
-)  # Python represents invalid UTF-8 in arguments as surrogates.
+@pytest.mark.parametrize("query", ["", "http://x/\udcff"])  # Python decodes invalid UTF-8 in arguments as surrogates.
 def test_what_is_neither_an_id_nor_a_url_is_refused(
     corpus: Path, command: str, query: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

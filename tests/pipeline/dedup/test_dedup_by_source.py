@@ -283,7 +283,7 @@ BOOKS = {b"%016d" % n: " ".join(text_of(story, 0) for story in stories)
 @given(st.permutations(sorted(BOOKS)), st.lists(st.integers(0, len(BOOKS)), max_size=3), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
 def test_books_within_books_do_not_depend_on_the_order_of_documents_and_splits(
-    order: list[bytes], edges: list[int], hot: int
+    order: list[bytes], edges: list[int], max_books: int
 ) -> None:
     """Copies and books of one length tie, and a hash that many books hold leads to some of them only."""
 
@@ -310,7 +310,7 @@ def test_books_within_books_do_not_depend_on_the_order_of_documents_and_splits(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.beam.tables.GROUP_ROWS", 2)  # texts are read again by their row groups
-        patch.setattr(containment, "find_candidates", partial(containment.find_candidates, hot=hot))
+        patch.setattr(containment, "find_candidates", partial(containment.find_candidates, max_books=max_books))
         assert survive(order, edges) == survive(sorted(BOOKS), [])
 
 

@@ -18,7 +18,7 @@ from manifests.source import Source
 from pipeline.beam.tables import read_rows
 from pipeline.sources.base import Outcome
 from pipeline.stages.extract import source_arguments, write_outcomes
-from pipeline.stages.filter import SourceRules, arguments_of, filter_documents
+from pipeline.stages.filter import SourceRules, filter_documents, rule_arguments
 
 
 def test_a_blocked_url_is_dropped_for_a_reader_that_does_not_look_at_urls(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_lists_of_rules_have_one_cache_key_only_if_they_are_equal(kinds: tuple[t
         filters: list[Any] = [kind() for kind in chosen]
         source = Source(weight=1.0, kind="books", filters=filters)
         recipe = Recipe(name="x", seed=1, goal_tokens=1, sources={"books": source})
-        applied = arguments_of(recipe, {"books": {}}, {}, {})["books"]["applied"]
+        applied = rule_arguments(recipe, {"books": {}}, {}, {})["books"]["applied"]
         keys.add(sha256_json([applied.key, source_arguments("books", source, {})["source"].key]))
     assert len(keys) == len(lists)
 
